@@ -1,0 +1,123 @@
+#include "millstream/codec/crc32c.h"
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_acle.h>
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+namespace millstream::codec {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "eight bytes are folded as one little-endian word");
+
+constexpr uint32_t kReflectedPolynomial = 0x82F63B78;
+
+// kTables[k][b] is the CRC state after byte b and k zero bytes: eight of them fold one 64-bit word at once.
+using Tables = std::array<std::array<uint32_t, 256>, 8>;
+
+constexpr Tables MakeTables() {
+  Tables tables{};
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    uint32_t state = byte;
+    for (int bit = 0; bit < 8; ++bit) state = (state >> 1) ^ ((state & 1) != 0 ? kReflectedPolynomial : 0);
+    tables[0][byte] = state;
+  }
+  for (size_t k = 1; k < tables.size(); ++k) {
+    for (size_t byte = 0; byte < 256; ++byte) {
+      const uint32_t before = tables[k - 1][byte];
+      tables[k][byte] = (before >> 8) ^ tables[0][before & 0xFF];
+    }
+  }
+  return tables;
+}
+
+constexpr Tables kTables = MakeTables();
+
+uint64_t LoadWord(const char* bytes) {
+  uint64_t word = 0;
+  std::memcpy(&word, bytes, sizeof(word));
+  return word;
+}
+
+#if defined(__x86_64__)
+
+__attribute__((target("sse4.2"))) uint32_t ExtendByInstruction(uint32_t crc, std::string_view bytes) {
+  uint64_t state = ~crc;
+  const char* at = bytes.data();
+  size_t left = bytes.size();
+  for (; left >= 8; at += 8, left -= 8) state = _mm_crc32_u64(state, LoadWord(at));
+  auto narrow = static_cast<uint32_t>(state);
+  for (; left > 0; ++at, --left) narrow = _mm_crc32_u8(narrow, static_cast<uint8_t>(*at));
+  return ~narrow;
+}
+
+bool HasInstruction() {
+  return __builtin_cpu_supports("sse4.2") != 0;
+}
+
+#elif defined(__aarch64__)
+
+#if defined(__clang__)
+__attribute__((target("crc")))
+#else
+__attribute__((target("+crc")))
+#endif
+uint32_t
+ExtendByInstruction(uint32_t crc, std::string_view bytes) {
+  uint32_t state = ~crc;
+  const char* at = bytes.data();
+  size_t left = bytes.size();
+  for (; left >= 8; at += 8, left -= 8) state = __crc32cd(state, LoadWord(at));
+  for (; left > 0; ++at, --left) state = __crc32cb(state, static_cast<uint8_t>(*at));
+  return ~state;
+}
+
+bool HasInstruction() {
+  return (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0;
+}
+
+#else
+
+uint32_t ExtendByInstruction(uint32_t crc, std::string_view bytes) {
+  return Crc32cExtendPortable(crc, bytes);
+}
+
+bool HasInstruction() {
+  return false;
+}
+
+#endif
+
+}  // namespace
+
+uint32_t Crc32cExtendPortable(uint32_t crc, std::string_view bytes) {
+  uint32_t state = ~crc;
+  const char* at = bytes.data();
+  size_t left = bytes.size();
+  for (; left >= 8; at += 8, left -= 8) {
+    const uint64_t word = LoadWord(at) ^ state;
+    state = 0;
+    for (size_t k = 0; k < 8; ++k) state ^= kTables[7 - k][(word >> (8 * k)) & 0xFF];
+  }
+  for (; left > 0; ++at, --left) state = (state >> 8) ^ kTables[0][(state ^ static_cast<uint8_t>(*at)) & 0xFF];
+  return ~state;
+}
+
+uint32_t Crc32cExtend(uint32_t crc, std::string_view bytes) {
+  static const bool has_instruction = HasInstruction();
+  return has_instruction ? ExtendByInstruction(crc, bytes) : Crc32cExtendPortable(crc, bytes);
+}
+
+uint32_t Crc32c(std::string_view bytes) {
+  return Crc32cExtend(0, bytes);
+}
+
+}  // namespace millstream::codec
