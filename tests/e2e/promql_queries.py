@@ -80,7 +80,8 @@ MATCHING = (
     "node_cpu_seconds_total * on(instance) group_left(nodename, machine) node_uname_info",
     "sum by (cpu) (node_cpu_seconds_total) / on(cpu) group_right node_cpu_seconds_total",
     "node_load1 * on(instance, job) group_left(release) node_uname_info",
-    'node_cpu_seconds_total{mode="idle"} > ignoring(mode) group_left() sum without (mode) (node_cpu_seconds_total) * 0.1',
+    'node_cpu_seconds_total{mode="idle"} '
+    "> ignoring(mode) group_left() sum without (mode) (node_cpu_seconds_total) * 0.1",
     "up * on() group_left count(up)",
     'node_cpu_seconds_total{mode="user"} > bool ignoring(mode) node_cpu_seconds_total{mode="system"}',
 )
@@ -123,7 +124,8 @@ AGGREGATION = (
     'count_values by (job) ("mode", node_load1 > bool 0)',
     "sum by (nosuchlabel) (node_cpu_seconds_total)",
     "sum by () (node_cpu_seconds_total)",
-    "sum(rate(node_cpu_seconds_total[20s])) by (mode) / ignoring(mode) group_left sum(rate(node_cpu_seconds_total[20s]))",
+    "sum(rate(node_cpu_seconds_total[20s])) by (mode) "
+    "/ ignoring(mode) group_left sum(rate(node_cpu_seconds_total[20s]))",
     "max by (job) (max by (job, instance) (up))",
 )
 RATES = (
@@ -259,7 +261,8 @@ CLASSIC_HISTOGRAMS = (
     "histogram_quantile(0.9, prometheus_tsdb_compaction_chunk_size_bytes_bucket)",
     "histogram_quantile(scalar(vector(0.7)), prometheus_http_response_size_bytes_bucket)",
     "histogram_fraction(0, 0.1, sum by (le) (rate(prometheus_http_request_duration_seconds_bucket[30s])))",
-    "rate(prometheus_http_request_duration_seconds_sum[30s]) / rate(prometheus_http_request_duration_seconds_count[30s])",
+    "rate(prometheus_http_request_duration_seconds_sum[30s]) "
+    "/ rate(prometheus_http_request_duration_seconds_count[30s])",
 )
 SUBQUERIES = (
     "max_over_time(rate(node_cpu_seconds_total[10s])[30s:3s])",

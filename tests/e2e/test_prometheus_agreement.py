@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -57,7 +56,7 @@ class Scene:
 def _scrapes(client: Client, job: str) -> list[tuple[int, float]]:
     """Times and values of `up` of a job so far."""
     answer = promql.must_ask(client, promql.Instant(f'up{{job="{job}"}}[10m]', _now_ms(client)))
-    points = [points for points in answer.series.values()]
+    points = list(answer.series.values())
     return [(stamp, value) for stamp, value in points[0].items() if isinstance(value, float)] if points else []
 
 
