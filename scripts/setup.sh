@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Makes this machine ready: system packages, and .venv with everything that requirements/dev.txt locks. What is up to
+# date is left alone, so a second run takes a fraction of a second and touches no network.
+source "$(dirname "$0")/common.sh"
+
+scripts/install_packages.sh
+
+stamp_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
+
+environment=$(stamp_of requirements/dev.txt <(python3 --version) <(echo "$venv"))
+if [ "$(cat "$venv/.environment" 2>/dev/null)" != "$environment" ] || [ ! -x "$venv/bin/python" ]; then
+  say "installing the Python packages of requirements/dev.txt into .venv"
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --retries 5 -r requirements/dev.txt </dev/null
+  echo "$environment" >"$venv/.environment"
+fi
+
+# Our own two packages are used from the source tree; only their metadata and the console script are installed.
+package=$(stamp_of pyproject.toml "$venv/.environment")
+if [ "$(cat "$venv/.package" 2>/dev/null)" != "$package" ]; then
+  "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation \
+    --config-settings=editable.mode=inplace --config-settings=wheel.cmake=false --editable . </dev/null
+  echo "$package" >"$venv/.package"
+fi

@@ -1,1 +1,0 @@
-"""Tests that need the whole of Millstream, and what they share."""

@@ -1,1 +1,0 @@
-"""End-to-end tests: real programs, real sockets, real files."""
