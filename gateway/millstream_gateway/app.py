@@ -1,0 +1,97 @@
+"""Puts the application together. Importing this module opens nothing and reads no environment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+
+from millstream.errors import InvalidArgumentError, MillstreamError
+from millstream_gateway.backends.embedded import EmbeddedBackend
+from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.errors import error_response
+from millstream_gateway.middleware import RequestContext
+from millstream_gateway.routers import discovery, health, ingest, page, query, status
+from millstream_gateway.services.container import Services
+from millstream_gateway.settings import Settings
+
+
+def create_app(settings: Settings | None = None, backend: Backend | None = None) -> FastAPI:
+    """The ASGI application.
+
+    Without a backend it gets an embedded engine in ``settings.storage.path``. The backend is opened
+    when the application starts and closed when it stops, whoever made it.
+    """
+    settings = settings or Settings()
+    services = Services(settings, backend or EmbeddedBackend(settings.storage))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await services.start()
+        try:
+            yield
+        finally:
+            await services.stop()
+
+    app = _Application(
+        title="Millstream",
+        version=services.version,
+        description="Metrics over HTTP: Prometheus's API, remote write, text and JSON.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.services = services
+    app.add_middleware(
+        RequestContext, metrics=services.metrics, cors_origin=settings.server.cors_origin
+    )
+    for kind in (MillstreamError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _answer_error)
+    app.router.routes.extend(ingest.routes())
+    for module in (query, discovery, status, health, page):
+        app.include_router(module.router)
+    app.mount("/assets", page.assets())
+    return app
+
+
+class _Application(FastAPI):
+    """FastAPI whose OpenAPI document also lists the plain ASGI routes."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for endpoint in ingest.ENDPOINTS:
+                operations = document["paths"].setdefault(endpoint.path, {})
+                operations["post"] = endpoint.operation
+        return super().openapi()
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    correlation_id = request.scope.get("state", {}).get("correlation_id", "")
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        error = InvalidArgumentError(f"{where}: {first['msg']}")
+    response = error_response(request.url.path, error, correlation_id=correlation_id)
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        response.headers["Allow"] = ", ".join(_allowed_methods(request))
+    return response
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods of all routes at this path; the framework names only the first route's."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if _matches(route, request):
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
+
+
+def _matches(route: BaseRoute, request: Request) -> bool:
+    return route.matches(request.scope)[0] is not Match.NONE

@@ -1,0 +1,164 @@
+"""The engine in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from millstream.errors import UnavailableError
+from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.schemas.push import ItemError, PushOutcome
+from millstream_gateway.schemas.queries import (
+    InstantQuery,
+    MetricMetadata,
+    QueryAnswer,
+    RangeQuery,
+    Selection,
+)
+from millstream_gateway.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from millstream._core import CancelToken, Engine, PushResult, QueryResult
+
+
+class EmbeddedBackend:
+    """`Backend` over ``millstream._core.Engine``. Conversion only."""
+
+    def __init__(self, storage: StorageSettings) -> None:
+        self._storage = storage
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+
+    def open(self) -> None:
+        from millstream import _core
+
+        with self._lock:
+            if self._engine is not None:
+                return
+            self._engine = _core.Engine.open(
+                self._storage.path,
+                partitions=self._storage.partitions,
+                durability=self._storage.durability,
+                retention_ms=self._storage.retention,
+                memory_limit_bytes=self._storage.memory_limit_bytes,
+                out_of_order_window_ms=self._storage.out_of_order_window,
+                pin_threads=self._storage.pin_threads,
+                enabled_features=self._storage.enabled_features,
+            )
+
+    def close(self) -> None:
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def check_ready(self) -> None:
+        self._open_engine()
+
+    def push_remote_write(self, body: bytes) -> PushOutcome:
+        return _outcome(self._open_engine().push_remote_write(body))
+
+    def push_text(
+        self, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
+    ) -> PushOutcome:
+        engine = self._open_engine()
+        return _outcome(
+            engine.push_text(
+                body, open_metrics=open_metrics, default_timestamp_ms=default_timestamp_ms
+            )
+        )
+
+    def push_json(self, body: bytes, *, default_timestamp_ms: int | None) -> PushOutcome:
+        engine = self._open_engine()
+        return _outcome(engine.push_json(body, default_timestamp_ms=default_timestamp_ms))
+
+    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
+        return _answer(
+            self._open_engine().query(
+                request.expression,
+                request.time_ms,
+                lookback_ms=request.limits.lookback_ms,
+                timeout_ms=request.limits.timeout_ms,
+                max_samples=request.limits.max_samples,
+                cancel=_token(cancel),
+            )
+        )
+
+    def query_range(self, request: RangeQuery, cancel: CancelSignal) -> QueryAnswer:
+        return _answer(
+            self._open_engine().query_range(
+                request.expression,
+                request.start_ms,
+                request.end_ms,
+                request.step_ms,
+                lookback_ms=request.limits.lookback_ms,
+                timeout_ms=request.limits.timeout_ms,
+                max_samples=request.limits.max_samples,
+                cancel=_token(cancel),
+            )
+        )
+
+    def series(self, selection: Selection) -> list[dict[str, str]]:
+        return self._open_engine().series(
+            selection.matchers, selection.start_ms, selection.end_ms, selection.limit
+        )
+
+    def label_names(self, selection: Selection) -> list[str]:
+        return self._open_engine().label_names(
+            selection.matchers, selection.start_ms, selection.end_ms, selection.limit
+        )
+
+    def label_values(self, name: str, selection: Selection) -> list[str]:
+        return self._open_engine().label_values(
+            name, selection.matchers, selection.start_ms, selection.end_ms, selection.limit
+        )
+
+    def metadata(
+        self, metric: str, limit: int, limit_per_metric: int
+    ) -> Mapping[str, Sequence[MetricMetadata]]:
+        entries = self._open_engine().metadata(metric, limit, limit_per_metric)
+        return {name: [MetricMetadata(*item) for item in items] for name, items in entries.items()}
+
+    def format_query(self, expression: str) -> str:
+        return self._open_engine().format_query(expression)
+
+    def tsdb_status(self, limit: int) -> Mapping[str, Any]:
+        return self._open_engine().tsdb_status(limit)
+
+    def stats(self) -> Mapping[str, float]:
+        return self._open_engine().stats()
+
+    def _open_engine(self) -> Engine:
+        engine = self._engine
+        if engine is None:
+            raise UnavailableError("the engine is not open")
+        return engine
+
+
+def _token(cancel: CancelSignal) -> CancelToken:
+    from millstream import _core
+
+    token = _core.CancelToken()
+    cancel.on_cancel(token.cancel)
+    return token
+
+
+def _outcome(result: PushResult) -> PushOutcome:
+    return PushOutcome(
+        samples=result.samples,
+        histograms=result.histograms,
+        exemplars=result.exemplars,
+        metadata=result.metadata,
+        rejected=result.rejected,
+        errors=tuple(ItemError(*error) for error in result.errors),
+        offset_token=result.offset_token,
+    )
+
+
+def _answer(result: QueryResult) -> QueryAnswer:
+    return QueryAnswer(
+        data_json=result.data_json(),
+        warnings=tuple(result.warnings),
+        infos=tuple(result.infos),
+    )

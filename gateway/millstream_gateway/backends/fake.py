@@ -1,0 +1,271 @@
+"""A backend for route tests: samples in dictionaries, and only as much PromQL as routes need.
+
+It answers number literals and plain selectors. Whoever wants more PromQL wants a real engine.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from millstream.errors import (
+    InvalidArgumentError,
+    MillstreamError,
+    OutOfRangeError,
+    UnavailableError,
+)
+from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.fake_wire import (
+    Labels,
+    Sample,
+    decode_write_request,
+    parse_exposition_line,
+    parse_labels,
+    unsnappy,
+)
+from millstream_gateway.schemas.push import ItemError, PushOutcome
+from millstream_gateway.schemas.queries import (
+    InstantQuery,
+    MetricMetadata,
+    QueryAnswer,
+    RangeQuery,
+    Selection,
+)
+
+_LOOKBACK_MS: Final = 300_000
+_ERRORS_MAX: Final = 100
+_SELECTOR: Final = re.compile(r"\s*([a-zA-Z_:][\w:]*)?\s*(?:\{([^}]*)\})?\s*\Z")
+_METADATA_LINE: Final = re.compile(r"# (TYPE|HELP) (\S+) (.*)\Z")
+
+_Key = frozenset[tuple[str, str]]
+_T = TypeVar("_T")
+
+
+class FakeBackend:
+    """`Backend` in memory. A series takes samples in order of time only."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = False
+        self._series: dict[_Key, dict[int, float]] = {}
+        self._metadata: dict[str, MetricMetadata] = {}
+        self._appended = 0
+
+    def open(self) -> None:
+        self._open = True
+
+    def close(self) -> None:
+        self._open = False
+
+    def check_ready(self) -> None:
+        if not self._open:
+            raise UnavailableError("the engine is not open")
+
+    def push_remote_write(self, body: bytes) -> PushOutcome:
+        samples = list(decode_write_request(unsnappy(body)))
+        return self._push([(index, lambda s=sample: s) for index, sample in enumerate(samples)])
+
+    def push_text(
+        self, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
+    ) -> PushOutcome:
+        now = _now_ms() if default_timestamp_ms is None else default_timestamp_ms
+        lines = body.decode().split("\n")
+        for match in filter(None, map(_METADATA_LINE.match, lines)):
+            old = self._metadata.get(match[2], MetricMetadata("unknown", "", ""))
+            kind, text = (match[3], old.help) if match[1] == "TYPE" else (old.type, match[3])
+            self._metadata[match[2]] = MetricMetadata(kind, text, "")
+        return self._push(
+            (number, lambda line=line: parse_exposition_line(line, now))
+            for number, line in enumerate(lines, start=1)
+        )
+
+    def push_json(self, body: bytes, *, default_timestamp_ms: int | None) -> PushOutcome:
+        now = _now_ms() if default_timestamp_ms is None else default_timestamp_ms
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise InvalidArgumentError(f"the body is not JSON: {error}") from None
+        if not isinstance(document, dict) or not isinstance(document.get("metrics"), list):
+            raise InvalidArgumentError('the body must be {"metrics": […]}')
+        return self._push(
+            (index, lambda item=item: _json_sample(item, now))
+            for index, item in enumerate(document["metrics"])
+        )
+
+    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
+        cancel.raise_if_cancelled()
+        number = _number(request.expression)
+        seconds = _seconds(request.time_ms)
+        if number is not None:
+            return _answer("scalar", [seconds, _text(number)])
+        lookback = request.limits.lookback_ms or _LOOKBACK_MS
+        result = []
+        for labels, samples in self._select(request.expression):
+            value = _latest(samples, request.time_ms, lookback)
+            if value is not None:
+                result.append({"metric": labels, "value": [seconds, _text(value)]})
+        return _answer("vector", result)
+
+    def query_range(self, request: RangeQuery, cancel: CancelSignal) -> QueryAnswer:
+        cancel.raise_if_cancelled()
+        steps = range(request.start_ms, request.end_ms + 1, request.step_ms)
+        number = _number(request.expression)
+        if number is not None:
+            values = [[_seconds(step), _text(number)] for step in steps]
+            return _answer("matrix", [{"metric": {}, "values": values}])
+        lookback = request.limits.lookback_ms or _LOOKBACK_MS
+        result = []
+        for labels, samples in self._select(request.expression):
+            found = [(step, _latest(samples, step, lookback)) for step in steps]
+            points = [[_seconds(step), _text(v)] for step, v in found if v is not None]
+            if points:
+                result.append({"metric": labels, "values": points})
+        return _answer("matrix", result)
+
+    def series(self, selection: Selection) -> list[dict[str, str]]:
+        return _limited(self._selected(selection), selection.limit)
+
+    def label_names(self, selection: Selection) -> list[str]:
+        names = {name for labels in self._selected(selection) for name in labels}
+        return _limited(sorted(names), selection.limit)
+
+    def label_values(self, name: str, selection: Selection) -> list[str]:
+        values = {labels[name] for labels in self._selected(selection) if name in labels}
+        return _limited(sorted(values), selection.limit)
+
+    def metadata(
+        self, metric: str, limit: int, limit_per_metric: int
+    ) -> Mapping[str, Sequence[MetricMetadata]]:
+        names = [name for name in sorted(self._metadata) if metric in ("", name)]
+        return {name: [self._metadata[name]] for name in _limited(names, limit)}
+
+    def format_query(self, expression: str) -> str:
+        if _number(expression) is None:
+            _parse_selector(expression)
+        return expression.strip()
+
+    def tsdb_status(self, limit: int) -> Mapping[str, Any]:
+        return {
+            "headStats": {"numSeries": len(self._series)},
+            "seriesCountByMetricName": [],
+            "labelValueCountByLabelName": [],
+            "memoryInBytesByLabelName": [],
+            "seriesCountByLabelValuePair": [],
+        }
+
+    def stats(self) -> Mapping[str, float]:
+        return {
+            "millstream_samples_appended_total": self._appended,
+            "millstream_head_series": len(self._series),
+        }
+
+    def _push(self, items: Iterable[tuple[int, Callable[[], Sample | None]]]) -> PushOutcome:
+        self.check_ready()
+        stored, rejected = 0, 0
+        errors: list[ItemError] = []
+        for position, parse in items:
+            try:
+                sample = parse()
+                stored += sample is not None and self._append(*sample)
+            except MillstreamError as error:
+                rejected += 1
+                if len(errors) < _ERRORS_MAX:
+                    errors.append(ItemError(position, error.code.name, error.message))
+        return PushOutcome(samples=stored, rejected=rejected, errors=tuple(errors))
+
+    def _append(self, labels: Labels, time_ms: int, value: float) -> bool:
+        if not labels.get("__name__"):
+            raise InvalidArgumentError("the metric name is empty")
+        with self._lock:
+            samples = self._series.setdefault(frozenset(labels.items()), {})
+            if samples and time_ms < max(samples):
+                raise OutOfRangeError("out of order sample")
+            samples[time_ms] = value
+            self._appended += 1
+        return True
+
+    def _select(self, expression: str) -> list[tuple[Labels, dict[int, float]]]:
+        wanted = _parse_selector(expression)
+        with self._lock:
+            return [
+                (dict(sorted(key)), dict(samples))
+                for key, samples in self._series.items()
+                if wanted.items() <= dict(key).items()
+            ]
+
+    def _selected(self, selection: Selection) -> list[Labels]:
+        self.check_ready()
+        matching = [self._select(text) for text in selection.matchers or ("{}",)]
+        unique = {
+            tuple(labels.items()): labels
+            for found in matching
+            for labels, samples in found
+            if any(selection.start_ms <= t <= selection.end_ms for t in samples)
+        }
+        return [unique[key] for key in sorted(unique)]
+
+
+def _json_sample(item: object, now_ms: int) -> Sample:
+    if not isinstance(item, dict):
+        raise InvalidArgumentError("a metric must be an object")
+    name, value, labels = item.get("name"), item.get("value"), item.get("labels", {})
+    if not isinstance(name, str):
+        raise InvalidArgumentError("name must be a string")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidArgumentError("value must be a number")
+    time_ms = item.get("timestamp", now_ms)
+    if isinstance(time_ms, bool) or not isinstance(time_ms, int):
+        raise InvalidArgumentError("timestamp must be an integer of milliseconds")
+    if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
+        raise InvalidArgumentError("labels must be an object of strings")
+    return {"__name__": name, **labels}, time_ms, float(value)
+
+
+def _parse_selector(expression: str) -> Labels:
+    match = _SELECTOR.match(expression)
+    if match is None or not expression.strip():
+        raise InvalidArgumentError(f"1:1: parse error: unexpected input {expression!r}")
+    wanted = parse_labels(match[2] or "")
+    return {"__name__": match[1], **wanted} if match[1] else wanted
+
+
+def _number(expression: str) -> float | None:
+    try:
+        return float(expression)
+    except ValueError:
+        return None
+
+
+def _latest(samples: dict[int, float], time_ms: int, lookback_ms: int) -> float | None:
+    seen = [at for at in samples if time_ms - lookback_ms < at <= time_ms]
+    return samples[max(seen)] if seen else None
+
+
+def _seconds(time_ms: int) -> float | int:
+    return time_ms // 1000 if time_ms % 1000 == 0 else time_ms / 1000
+
+
+def _text(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    return repr(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+
+
+def _answer(kind: str, result: object) -> QueryAnswer:
+    return QueryAnswer(orjson.dumps({"resultType": kind, "result": result}))
+
+
+def _limited(items: list[_T], limit: int) -> list[_T]:
+    return items[:limit] if limit else items
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,77 @@
+"""The contract between the services and whatever stores the data.
+
+Threads  Every method may block and is called from worker threads, several at a time, never from the
+         event loop. A call that waits long (a query) takes a `CancelSignal` and ends soon after it
+         is thrown, with `CancelledError`.
+Errors   Only classes of `millstream.errors`. A write that stores some items and refuses others is
+         an answer, not an error: `PushOutcome` says what was refused and why. Only a body that
+         cannot be understood at all raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.schemas.push import PushOutcome
+from millstream_gateway.schemas.queries import (
+    InstantQuery,
+    MetricMetadata,
+    QueryAnswer,
+    RangeQuery,
+    Selection,
+)
+
+
+class Backend(Protocol):
+    """Metrics in, answers out."""
+
+    def open(self) -> None:
+        """Make ready to serve; recovery happens here. Calling it again changes nothing."""
+
+    def close(self) -> None:
+        """Flush and let go of everything. Calling it again changes nothing."""
+
+    def check_ready(self) -> None:
+        """Return when requests can be served now; raise `UnavailableError` with the reason."""
+
+    def push_remote_write(self, body: bytes) -> PushOutcome:
+        """Store a remote write 1.0 message, snappy block compressed as it came."""
+
+    def push_text(
+        self, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
+    ) -> PushOutcome:
+        """Store text exposition; positions in the outcome are line numbers from 1."""
+
+    def push_json(self, body: bytes, *, default_timestamp_ms: int | None) -> PushOutcome:
+        """Store ``{"metrics": […]}``; positions in the outcome are indexes from 0."""
+
+    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
+        """Evaluate PromQL at one time."""
+
+    def query_range(self, request: RangeQuery, cancel: CancelSignal) -> QueryAnswer:
+        """Evaluate PromQL over a range."""
+
+    def series(self, selection: Selection) -> list[dict[str, str]]:
+        """The label sets of the selected series, at most ``selection.limit`` unless that is 0."""
+
+    def label_names(self, selection: Selection) -> list[str]:
+        """Sorted names of the labels that the selected series have."""
+
+    def label_values(self, name: str, selection: Selection) -> list[str]:
+        """Sorted values of one label among the selected series."""
+
+    def metadata(
+        self, metric: str, limit: int, limit_per_metric: int
+    ) -> Mapping[str, Sequence[MetricMetadata]]:
+        """Metadata by metric name; an empty ``metric`` means all, limits of 0 mean none."""
+
+    def format_query(self, expression: str) -> str:
+        """The expression, pretty-printed."""
+
+    def tsdb_status(self, limit: int) -> Mapping[str, Any]:
+        """Head statistics in the shape of Prometheus's status/tsdb, ``limit`` entries a list."""
+
+    def stats(self) -> Mapping[str, float]:
+        """The store's own counters and gauges by metric name, ``_total`` marking counters."""

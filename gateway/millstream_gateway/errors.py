@@ -1,0 +1,158 @@
+"""One place that turns an exception into an HTTP answer.
+
+Prometheus's routes answer in Prometheus's envelope, because its clients parse that; everything else
+is an RFC 9457 problem. What went wrong inside (5xx) is logged, never told.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from millstream.errors import Code, MillstreamError, UnavailableError
+
+log = structlog.get_logger(__name__)
+
+HTTP_STATUS: Final[dict[Code, int]] = {
+    Code.CANCELLED: 499,
+    Code.UNKNOWN: 500,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.ABORTED: 409,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.DATA_LOSS: 500,
+    Code.UNAUTHENTICATED: 401,
+}
+
+# What Prometheus's query routes say for a code: its errorType and the status that goes with it.
+_PROMETHEUS_QUERY: Final[dict[Code, tuple[str, int]]] = {
+    Code.CANCELLED: ("canceled", 499),
+    Code.DEADLINE_EXCEEDED: ("timeout", 503),
+    Code.FAILED_PRECONDITION: ("execution", 422),
+    Code.RESOURCE_EXHAUSTED: ("execution", 422),
+}
+
+_RETRY_AFTER_SECONDS: Final = "1"
+
+
+class OverloadedError(UnavailableError):
+    """A bounded queue of the gateway is full; the caller should come back in a moment."""
+
+
+class Dialect(enum.Enum):
+    """The three ways in which a route speaks of errors."""
+
+    PROBLEM = "problem"
+    PROMETHEUS_QUERY = "prometheus_query"
+    PROMETHEUS_WRITE = "prometheus_write"
+
+
+def dialect_of(path: str) -> Dialect:
+    """Which dialect the route at this path speaks; unknown paths below ``/api/v1`` included."""
+    if path.startswith(("/api/v1/write", "/api/v1/import")):
+        return Dialect.PROMETHEUS_WRITE
+    if path == "/api/v1" or path.startswith("/api/v1/"):
+        return Dialect.PROMETHEUS_QUERY
+    return Dialect.PROBLEM
+
+
+def error_response(
+    path: str,
+    error: BaseException,
+    *,
+    correlation_id: str = "",
+    extra: Mapping[str, Any] | None = None,
+) -> Response:
+    """The HTTP answer for an exception that was raised while serving ``path``."""
+    dialect = dialect_of(path)
+    status, error_type, message = _classify(error, dialect)
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if status in (429, 503):
+        headers.setdefault("Retry-After", _RETRY_AFTER_SECONDS)
+    if status >= 500 and _is_internal(error):
+        log.error("internal error", path=path, exc_info=error)
+        message = "internal error; the server's log tells more under this correlation id: " + (
+            correlation_id or "unknown"
+        )
+    if dialect is Dialect.PROBLEM:
+        return problem_response(status, message, headers=headers, extra=extra)
+    return envelope_error(status, error_type, message, headers=headers)
+
+
+def problem_response(
+    status: int,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Response:
+    """An RFC 9457 problem of the default type, whose title is the status phrase."""
+    problem = {"type": "about:blank", "title": _title(status), "status": status, "detail": detail}
+    body = orjson.dumps({**problem, **(extra or {})})
+    return Response(body, status, dict(headers or {}), media_type="application/problem+json")
+
+
+def envelope_error(
+    status: int,
+    error_type: str,
+    message: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
+) -> Response:
+    """Prometheus's envelope for a failure."""
+    envelope: dict[str, Any] = {"status": "error", "errorType": error_type, "error": message}
+    if warnings:
+        envelope["warnings"] = list(warnings)
+    body = orjson.dumps(envelope)
+    return Response(body, status, dict(headers or {}), media_type="application/json")
+
+
+def _classify(error: BaseException, dialect: Dialect) -> tuple[int, str, str]:
+    if isinstance(error, HTTPException):
+        return error.status_code, _error_type(error.status_code), _http_message(error)
+    if isinstance(error, MillstreamError):
+        if dialect is Dialect.PROMETHEUS_QUERY and error.code in _PROMETHEUS_QUERY:
+            error_type, status = _PROMETHEUS_QUERY[error.code]
+            return status, error_type, error.message
+        status = HTTP_STATUS[error.code]
+        return status, _error_type(status), error.message
+    return 500, "internal", "internal error"
+
+
+def _is_internal(error: BaseException) -> bool:
+    if isinstance(error, HTTPException):
+        return False
+    return not (isinstance(error, MillstreamError) and HTTP_STATUS[error.code] in (501, 503, 504))
+
+
+def _error_type(status: int) -> str:
+    known = {404: "not_found", 406: "not_acceptable", 499: "canceled", 503: "unavailable"}
+    return known.get(status, "bad_data" if status < 500 else "internal")
+
+
+def _http_message(error: HTTPException) -> str:
+    if error.status_code == 404 and error.detail == "Not Found":
+        return "404 page not found"
+    return error.detail
+
+
+def _title(status: int) -> str:
+    if status == 499:
+        return "Client Closed Request"
+    return HTTPStatus(status).phrase

@@ -1,0 +1,153 @@
+"""What happens round every request: its id, its log line, its metrics, its headers, its end.
+
+Plain ASGI, so that disconnects reach the routes and nothing is buffered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from millstream_gateway.errors import Dialect, dialect_of, error_response
+from millstream_gateway.services.own_metrics import OwnMetrics
+
+log = structlog.get_logger(__name__)
+
+_CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}\Z", re.ASCII)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_SECURITY_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_CORS_HEADERS: Final = {
+    "Access-Control-Allow-Headers": "Accept, Authorization, Content-Type, Origin",
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Expose-Headers": "Date",
+    "Vary": "Origin",
+}
+# After an early refusal the rest of the body is read and dropped for a moment: closing at once
+# would reset the connection, and the client might never see the answer.
+_LINGER_SECONDS: Final = 1.0
+_LINGER_BYTES: Final = 8 << 20
+
+
+class RequestContext:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp, *, metrics: OwnMetrics, cors_origin: str) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._cors_origin = cors_origin
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        correlation_id = _correlation_id(headers)
+        scope.setdefault("state", {})["correlation_id"] = correlation_id
+        cors = self._cors_headers(scope, headers)
+        outgoing = _Outgoing(
+            receive, send, {"X-Correlation-ID": correlation_id, **_SECURITY_HEADERS, **cors}
+        )
+        began = time.perf_counter()
+        with (
+            structlog.contextvars.bound_contextvars(correlation_id=correlation_id),
+            self._metrics.in_flight.track_inprogress(),
+        ):
+            try:
+                if (
+                    scope["method"] == "OPTIONS"
+                    and dialect_of(scope["path"]) is not Dialect.PROBLEM
+                ):
+                    await Response(status_code=204)(scope, receive, outgoing.send)
+                else:
+                    await self._app(scope, receive, outgoing.send)
+            except Exception as error:
+                if outgoing.status:
+                    # The answer has begun; all that is left is to break it off.
+                    log.error("failed while answering", path=scope["path"], exc_info=error)
+                    raise
+                response = error_response(scope["path"], error, correlation_id=correlation_id)
+                await response(scope, receive, outgoing.send)
+            finally:
+                self._finish(scope, outgoing.status, time.perf_counter() - began)
+
+    def _finish(self, scope: Scope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.count_request(_route_of(scope), method, status, seconds)
+        report = log.info if status >= 400 or status == 0 else log.debug
+        report(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            seconds=round(seconds, 6),
+        )
+
+    def _cors_headers(self, scope: Scope, headers: Headers) -> dict[str, str]:
+        origin = headers.get("origin")
+        if not origin or dialect_of(scope["path"]) is Dialect.PROBLEM:
+            return {}
+        if self._cors_origin not in ("*", origin):
+            return {"Vary": "Origin"}
+        return {**_CORS_HEADERS, "Access-Control-Allow-Origin": self._cors_origin}
+
+
+class _Outgoing:
+    """Adds headers to the answer, remembers its status, and lingers after a refused body."""
+
+    def __init__(self, receive: Receive, send: Send, headers: dict[str, str]) -> None:
+        self._receive = receive
+        self._send = send
+        self._headers = headers
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in self._headers.items():
+                headers.setdefault(name, value)
+        elif self.status == 413 and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+    async def _linger(self) -> None:
+        dropped = 0
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while dropped < _LINGER_BYTES:
+                    message = await self._receive()
+                    if message["type"] != "http.request" or not message.get("more_body", False):
+                        return
+                    dropped += len(message.get("body", b""))
+        except TimeoutError:
+            return
+
+
+def _correlation_id(headers: Headers) -> str:
+    given = headers.get("x-correlation-id", "")
+    return given if _CORRELATION_ID.match(given) else uuid.uuid4().hex
+
+
+def _route_of(scope: Scope) -> str:
+    """The template of the route that matched: a bounded set of values, unlike the path."""
+    for candidate in (scope.get("route"), scope.get("endpoint")):
+        path = getattr(candidate, "path", None)
+        if isinstance(path, str):
+            return path
+    return "unmatched"

@@ -1,0 +1,1 @@
+"""Routes: they parse requests and shape answers, and decide nothing."""

@@ -1,0 +1,57 @@
+"""Descriptions of parameters and bodies for OpenAPI, where the framework cannot see them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+_DESCRIPTIONS: Final[dict[str, str]] = {
+    "query": "A PromQL expression.",
+    "time": "RFC 3339 or Unix seconds; now, when absent.",
+    "start": "First time: RFC 3339 or Unix seconds.",
+    "end": "Last time, included: RFC 3339 or Unix seconds.",
+    "step": "Resolution: a duration (15s) or seconds.",
+    "timeout": "Give up after this duration.",
+    "limit": "Most results to return; 0 is no limit.",
+    "lookback_delta": "How far a sample reaches forward, for this query.",
+    "stats": "Any value: say how long the query took.",
+    "match[]": "A series selector; may be repeated.",
+    "metric": "Only this metric.",
+    "limit_per_metric": "Most entries for one metric; 0 is no limit.",
+}
+
+
+def parameters(*names: str) -> dict[str, Any]:
+    """``openapi_extra`` of a route that reads these parameters."""
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "description": _DESCRIPTIONS[name],
+                "required": False,
+                "schema": _schema(name),
+            }
+            for name in names
+        ]
+    }
+
+
+def body_operation(summary: str, content_type: str, answers: dict[str, str]) -> dict[str, Any]:
+    """An OpenAPI operation with a body that is not parsed by the framework."""
+    return {
+        "tags": ["ingest"],
+        "summary": summary,
+        "requestBody": {
+            "required": True,
+            "content": {content_type: {"schema": {"type": "string", "format": "binary"}}},
+        },
+        "responses": {status: {"description": text} for status, text in answers.items()},
+    }
+
+
+def _schema(name: str) -> dict[str, Any]:
+    if name == "match[]":
+        return {"type": "array", "items": {"type": "string"}}
+    if name.startswith("limit"):
+        return {"type": "integer", "minimum": 0}
+    return {"type": "string"}

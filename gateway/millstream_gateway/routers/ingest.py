@@ -1,0 +1,210 @@
+"""Writes. Plain ASGI: headers are checked, the raw body goes to the backend as it came.
+
+A batch of which some items are bad is stored without them. Remote write and text import answer 400
+then, because a client that gets 5xx sends the whole batch again and again; the answer names the
+first reasons. The JSON route answers 200 with an error per bad item, and 400 when none was good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from millstream_gateway.dependencies import services_of
+from millstream_gateway.errors import envelope_error, problem_response
+from millstream_gateway.routers.body import read_body
+from millstream_gateway.routers.documentation import body_operation
+from millstream_gateway.routers.envelope import success
+from millstream_gateway.schemas.push import PushOutcome
+from millstream_gateway.services.ingest import IngestService
+
+_REASONS_IN_MESSAGE: Final = 3
+
+
+class IngestEndpoint:
+    """An ASGI endpoint that reads a capped body and pushes it."""
+
+    path: str
+    limit_name: str
+    operation: dict[str, Any]
+
+    def check(self, headers: Headers) -> None:
+        """Raise 415 for a body that this route does not understand."""
+        raise NotImplementedError
+
+    async def push(self, ingest: IngestService, headers: Headers, body: bytes) -> Response:
+        """Store the body and answer."""
+        raise NotImplementedError
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        services = services_of(scope)
+        headers = Headers(scope=scope)
+        self.check(headers)
+        with services.ingest.budget.lease() as take:
+            body = await read_body(
+                receive,
+                headers,
+                bytes_max=getattr(services.settings.limits, self.limit_name),
+                limit_name=f"limits.{self.limit_name}",
+                timeout_ms=services.settings.server.body_timeout,
+                take=take,
+            )
+            response = await self.push(services.ingest, headers, body)
+        await response(scope, receive, send)
+
+
+class RemoteWrite(IngestEndpoint):
+    """Prometheus remote write 1.0."""
+
+    path = "/api/v1/write"
+    limit_name = "remote_write_bytes"
+    operation = body_operation(
+        "Prometheus remote write 1.0",
+        "application/x-protobuf",
+        {
+            "204": "Everything was stored.",
+            "400": "Something was refused; what was good is stored.",
+            "413": "The body is too large.",
+            "415": "Not a remote write 1.0 body.",
+            "503": "Overloaded; send it again.",
+        },
+    )
+
+    def check(self, headers: Headers) -> None:
+        media, parameters = _media_type(headers.get("content-type", ""))
+        message = parameters.get("proto", "prometheus.WriteRequest")
+        if media not in ("", "application/x-protobuf"):
+            raise HTTPException(
+                415, f"expected application/x-protobuf as Content-Type, got {media}"
+            )
+        if message != "prometheus.WriteRequest":
+            raise HTTPException(
+                415,
+                f"{message} is not accepted by this server; only prometheus.WriteRequest is",
+            )
+        encoding = headers.get("content-encoding", "snappy").strip().lower()
+        if encoding != "snappy":
+            raise HTTPException(
+                415,
+                f"{encoding} encoding (compression) is not accepted by this server; "
+                "only snappy is acceptable",
+            )
+        version = headers.get("x-prometheus-remote-write-version", "0.1.0")
+        if not version.startswith(("0.1.", "1.")):
+            raise HTTPException(415, f"remote write version {version} is not accepted; 0.1.0 is")
+
+    async def push(self, ingest: IngestService, headers: Headers, body: bytes) -> Response:
+        outcome = await ingest.remote_write(body)
+        if outcome.rejected:
+            return envelope_error(400, "bad_data", _reasons(outcome, "item"))
+        return Response(status_code=204)
+
+
+class TextImport(IngestEndpoint):
+    """Text exposition and OpenMetrics."""
+
+    path = "/api/v1/import/prometheus"
+    limit_name = "import_bytes"
+    operation = body_operation(
+        "Import text exposition or OpenMetrics",
+        "text/plain",
+        {
+            "200": "Every line was stored.",
+            "400": "Lines were refused, the answer names them; the good ones are stored.",
+            "413": "The body is too large.",
+            "415": "An encoding other than gzip.",
+        },
+    )
+
+    def check(self, headers: Headers) -> None:
+        _is_gzipped(headers)
+
+    async def push(self, ingest: IngestService, headers: Headers, body: bytes) -> Response:
+        media, _ = _media_type(headers.get("content-type", ""))
+        outcome = await ingest.text(
+            body,
+            gzipped=_is_gzipped(headers),
+            open_metrics=media == "application/openmetrics-text",
+        )
+        if outcome.rejected:
+            return envelope_error(400, "bad_data", _reasons(outcome, "line"))
+        return success({"samples": outcome.samples})
+
+
+class JsonMetrics(IngestEndpoint):
+    """The JSON form of API.md."""
+
+    path = "/metrics"
+    limit_name = "json_bytes"
+    operation = body_operation(
+        "Write samples as JSON",
+        "application/json",
+        {
+            "200": "Counts, and an error with its index for each item that was refused.",
+            "400": "The body is not understood, or no item was good.",
+            "413": "The body is too large.",
+            "415": "Not JSON.",
+        },
+    )
+
+    def check(self, headers: Headers) -> None:
+        _is_gzipped(headers)
+        media, _ = _media_type(headers.get("content-type", ""))
+        # A page of another site can make a browser post forms and plain text without asking, and
+        # this server may be open to everyone on the machine; JSON it has to ask for.
+        if media not in ("", "application/json") and not media.endswith("+json"):
+            raise HTTPException(415, f"expected application/json as Content-Type, got {media}")
+
+    async def push(self, ingest: IngestService, headers: Headers, body: bytes) -> Response:
+        outcome = await ingest.json(body, gzipped=_is_gzipped(headers))
+        counts = {
+            "accepted": outcome.stored,
+            "rejected": outcome.rejected,
+            "errors": list(_item_errors(outcome)),
+        }
+        if outcome.rejected and not outcome.stored:
+            return problem_response(400, _reasons(outcome, "item"), extra=counts)
+        return Response(orjson.dumps(counts), media_type="application/json")
+
+
+ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (RemoteWrite(), TextImport(), JsonMetrics())
+
+
+def routes() -> list[Route]:
+    return [Route(endpoint.path, endpoint, methods=["POST"]) for endpoint in ENDPOINTS]
+
+
+def _item_errors(outcome: PushOutcome) -> Iterable[dict[str, object]]:
+    for error in outcome.errors:
+        yield {"index": error.position, "code": error.code, "message": error.reason}
+
+
+def _reasons(outcome: PushOutcome, unit: str) -> str:
+    shown = outcome.errors[:_REASONS_IN_MESSAGE]
+    text = "; ".join(f"{unit} {error.position}: {error.reason}" for error in shown)
+    stored = f"{outcome.stored} stored, {outcome.rejected} refused"
+    more = f"; and {outcome.rejected - len(shown)} more" if outcome.rejected > len(shown) else ""
+    return f"{stored}: {text}{more}"
+
+
+def _media_type(header: str) -> tuple[str, dict[str, str]]:
+    media, *rest = header.split(";")
+    pairs = (part.partition("=") for part in rest)
+    parameters = {key.strip().lower(): value.strip().strip('"') for key, _, value in pairs}
+    return media.strip().lower(), parameters
+
+
+def _is_gzipped(headers: Headers) -> bool:
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise HTTPException(
+            415, f"{encoding} encoding is not accepted by this route; gzip and identity are"
+        )
+    return encoding == "gzip"

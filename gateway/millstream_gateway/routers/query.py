@@ -1,0 +1,62 @@
+"""PromQL over HTTP, as Prometheus 3 speaks it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from millstream.errors import InvalidArgumentError
+from millstream_gateway.dependencies import ServicesDep
+from millstream_gateway.routers.connection import while_connected
+from millstream_gateway.routers.documentation import parameters
+from millstream_gateway.routers.envelope import answer, success
+from millstream_gateway.routers.params import read_params
+
+router = APIRouter(prefix="/api/v1", tags=["query"])
+
+_METHODS = ["GET", "POST"]
+_OPTIONS = ("timeout", "limit", "lookback_delta", "stats")
+
+
+@router.api_route("/query", methods=_METHODS, openapi_extra=parameters("query", "time", *_OPTIONS))
+async def query(request: Request, services: ServicesDep) -> Response:
+    """Evaluate PromQL at one time."""
+    asked, options = (await read_params(request, services.settings)).instant()
+    try:
+        result = await while_connected(
+            request, lambda cancel: services.queries.instant(asked, options, cancel)
+        )
+    except InvalidArgumentError as error:
+        raise _bad_query(error) from None
+    return answer(result)
+
+
+@router.api_route(
+    "/query_range",
+    methods=_METHODS,
+    openapi_extra=parameters("query", "start", "end", "step", *_OPTIONS),
+)
+async def query_range(request: Request, services: ServicesDep) -> Response:
+    """Evaluate PromQL over a range of times."""
+    params = await read_params(request, services.settings)
+    asked, options = params.range(services.settings.limits.query_points)
+    try:
+        result = await while_connected(
+            request, lambda cancel: services.queries.range(asked, options, cancel)
+        )
+    except InvalidArgumentError as error:
+        raise _bad_query(error) from None
+    return answer(result)
+
+
+@router.api_route("/format_query", methods=_METHODS, openapi_extra=parameters("query"))
+async def format_query(request: Request, services: ServicesDep) -> Response:
+    """The query, pretty-printed."""
+    params = await read_params(request, services.settings)
+    try:
+        return success(await services.queries.format_query(params.get("query")))
+    except InvalidArgumentError as error:
+        raise _bad_query(error) from None
+
+
+def _bad_query(error: InvalidArgumentError) -> InvalidArgumentError:
+    return InvalidArgumentError(f'invalid parameter "query": {error.message}')

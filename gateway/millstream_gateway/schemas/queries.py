@@ -1,0 +1,62 @@
+"""Questions to a backend and its answers. Times are int64 milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLimits:
+    """What a query may use. 0 leaves the backend's own default."""
+
+    lookback_ms: int = 0
+    timeout_ms: int = 0
+    max_samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InstantQuery:
+    """PromQL at one time."""
+
+    expression: str
+    time_ms: int
+    limits: QueryLimits = QueryLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class RangeQuery:
+    """PromQL at start, start + step, … up to and including end."""
+
+    expression: str
+    start_ms: int
+    end_ms: int
+    step_ms: int
+    limits: QueryLimits = QueryLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class QueryAnswer:
+    """``data_json`` is the encoded value of the envelope's ``data`` member."""
+
+    data_json: bytes
+    warnings: tuple[str, ...] = ()
+    infos: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which series a metadata request is about: any of the selectors, within the times."""
+
+    matchers: tuple[str, ...]
+    start_ms: int
+    end_ms: int
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MetricMetadata:
+    """Type, help text and unit that writers gave for a metric."""
+
+    type: str
+    help: str
+    unit: str

@@ -1,0 +1,1 @@
+"""What the server decides: who may run now, how long, and what an outcome means."""

@@ -1,0 +1,71 @@
+"""The services of one server and their life: made closed, started, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import metadata
+from typing import Final
+
+import structlog
+
+from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.services.ingest import IngestService
+from millstream_gateway.services.own_metrics import OwnMetrics
+from millstream_gateway.services.pool import BoundedPool
+from millstream_gateway.services.queries import QueryService
+from millstream_gateway.services.sampler import Sampler
+from millstream_gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_CONTROL_THREADS: Final = 2
+_CONTROL_QUEUE: Final = 32
+
+
+def product_version() -> str:
+    """The version of the installed distribution; ``0`` when run from a bare source tree."""
+    try:
+        return metadata.version("millstream")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+class Services:
+    """What the routes call. Threads: event loop only."""
+
+    def __init__(self, settings: Settings, backend: Backend) -> None:
+        limits = settings.limits
+        self.settings = settings
+        self.backend = backend
+        self.version = product_version()
+        self.metrics = OwnMetrics(self.version)
+        self._ingest_pool = BoundedPool(
+            "ingest", threads=limits.ingest_threads, queue_max=limits.ingest_queue
+        )
+        self._query_pool = BoundedPool(
+            "query", threads=limits.concurrent_queries, queue_max=limits.query_queue
+        )
+        # Health and metrics must answer while queries fill their own pool.
+        self.control = BoundedPool("control", threads=_CONTROL_THREADS, queue_max=_CONTROL_QUEUE)
+        self.metrics.watch_pools((self._ingest_pool, self._query_pool, self.control))
+        self.metrics.watch_engine(backend.stats)
+        self.ingest = IngestService(backend, self._ingest_pool, limits, self.metrics)
+        self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
+        self._sampler = Sampler(backend, self.metrics, settings.sample)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.backend.open)
+        self._sampler.start()
+        log.info("started", version=self.version)
+
+    async def stop(self) -> None:
+        """Finish what runs, flush, let go. Requests have ended or were given up before this."""
+        self.queries.cancel_all()
+        await asyncio.to_thread(self._close)
+        log.info("stopped")
+
+    def _close(self) -> None:
+        self._sampler.stop()
+        for pool in (self._ingest_pool, self._query_pool, self.control):
+            pool.close()
+        self.backend.close()

@@ -1,0 +1,115 @@
+"""Writes: bodies in, outcomes out, under one budget of memory."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from millstream.errors import InvalidArgumentError, ResourceExhaustedError
+from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.errors import OverloadedError
+from millstream_gateway.schemas.push import PushOutcome
+from millstream_gateway.services.own_metrics import OwnMetrics
+from millstream_gateway.services.pool import BoundedPool
+from millstream_gateway.settings import LimitsSettings
+
+_GZIP_STEP_BYTES: Final = 1 << 16
+# Small bodies may exceed the ratio: a few kilobytes of zeros harm nobody.
+_GZIP_RATIO_FREE_BYTES: Final = 1 << 20
+
+
+class BodyBudget:
+    """Counts the bytes of all bodies that are being received or handled.
+
+    Threads  Event loop only.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.bytes_in_use = 0
+
+    @contextmanager
+    def lease(self) -> Iterator[Callable[[int], None]]:
+        """Yields a function that takes so many bytes more; all are given back at the end."""
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            if self.bytes_in_use + size > self.bytes_max:
+                raise OverloadedError(
+                    f"request bodies in progress fill limits.ingest_bytes_in_flight "
+                    f"({self.bytes_max} bytes); try again in a moment"
+                )
+            self.bytes_in_use += size
+            taken += size
+
+        try:
+            yield take
+        finally:
+            self.bytes_in_use -= taken
+
+
+class IngestService:
+    """Hands raw bodies to the backend from the ingest pool."""
+
+    def __init__(
+        self, backend: Backend, pool: BoundedPool, limits: LimitsSettings, metrics: OwnMetrics
+    ) -> None:
+        self._backend = backend
+        self._pool = pool
+        self._limits = limits
+        self._metrics = metrics
+        self.budget = BodyBudget(limits.ingest_bytes_in_flight)
+
+    async def remote_write(self, body: bytes) -> PushOutcome:
+        return await self._push("remote_write", lambda: self._backend.push_remote_write(body))
+
+    async def text(self, body: bytes, *, gzipped: bool, open_metrics: bool) -> PushOutcome:
+        def work() -> PushOutcome:
+            text = self._plain(body, gzipped, self._limits.import_bytes)
+            return self._backend.push_text(
+                text, open_metrics=open_metrics, default_timestamp_ms=None
+            )
+
+        return await self._push("text", work)
+
+    async def json(self, body: bytes, *, gzipped: bool) -> PushOutcome:
+        def work() -> PushOutcome:
+            text = self._plain(body, gzipped, self._limits.json_bytes)
+            return self._backend.push_json(text, default_timestamp_ms=None)
+
+        return await self._push("json", work)
+
+    async def _push(self, form: str, work: Callable[[], PushOutcome]) -> PushOutcome:
+        outcome = await self._pool.run(work)
+        self._metrics.count_push(form, outcome)
+        return outcome
+
+    def _plain(self, body: bytes, gzipped: bool, bytes_max: int) -> bytes:
+        return gunzip(body, bytes_max, self._limits.gzip_ratio) if gzipped else body
+
+
+def gunzip(body: bytes, bytes_max: int, ratio_max: int) -> bytes:
+    """Decompress gzip members one after the other, never past either cap."""
+    out = bytearray()
+    allowed = min(bytes_max, max(ratio_max * len(body), _GZIP_RATIO_FREE_BYTES))
+    rest = body
+    try:
+        while rest:
+            member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+            while not member.eof:
+                step = member.decompress(rest, _GZIP_STEP_BYTES)
+                rest = member.unconsumed_tail
+                out += step
+                if len(out) > allowed:
+                    raise ResourceExhaustedError(
+                        f"the gzip body unpacks to more than {allowed} bytes"
+                    )
+                if not step and not rest and not member.eof:
+                    raise InvalidArgumentError("the gzip body is truncated")
+            rest = member.unused_data
+    except zlib.error as error:
+        raise InvalidArgumentError(f"the body is not valid gzip: {error}") from None
+    return bytes(out)

@@ -1,0 +1,126 @@
+"""The server's metrics about itself. No label value ever comes from a request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from millstream_gateway.schemas.push import PushOutcome
+from millstream_gateway.services.pool import BoundedPool
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
+_Family = CounterMetricFamily | GaugeMetricFamily
+
+
+class OwnMetrics:
+    """Counters of one server, in a registry of its own.
+
+    Threads  Any thread may call any method.
+    """
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self.registry)
+        self._requests = Counter(
+            "millstream_http_requests",
+            "Requests answered, by route and status.",
+            ("route", "method", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "millstream_http_request_duration_seconds",
+            "Time from the request's first byte to the answer's last.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "millstream_http_requests_in_flight",
+            "Requests that are being answered.",
+            registry=self.registry,
+        )
+        self._pushed = Counter(
+            "millstream_ingest_items",
+            "Items written over HTTP, by form of the body and result.",
+            ("form", "result"),
+            registry=self.registry,
+        )
+        self._stopped = Counter(
+            "millstream_queries_stopped",
+            "Queries that ended early, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
+        build = Gauge(
+            "millstream_build_info",
+            "Always 1; the label says which version runs.",
+            ("version",),
+            registry=self.registry,
+        )
+        build.labels(version).set(1)
+
+    def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def count_push(self, form: str, outcome: PushOutcome) -> None:
+        self._pushed.labels(form, "stored").inc(outcome.stored)
+        self._pushed.labels(form, "rejected").inc(outcome.rejected)
+
+    def count_query_stopped(self, reason: str) -> None:
+        self._stopped.labels(reason).inc()
+
+    def watch_pools(self, pools: Iterable[BoundedPool]) -> None:
+        self.registry.register(_PoolCollector(tuple(pools)))
+
+    def watch_engine(self, stats: Callable[[], Mapping[str, float]]) -> None:
+        self.registry.register(_EngineCollector(stats))
+
+    def exposition(self) -> bytes:
+        """Everything as text. Blocks while the engine counts."""
+        return generate_latest(self.registry)
+
+
+class _PoolCollector(Collector):
+    def __init__(self, pools: tuple[BoundedPool, ...]) -> None:
+        self._pools = pools
+
+    def collect(self) -> Iterable[_Family]:
+        in_use = GaugeMetricFamily(
+            "millstream_pool_calls", "Calls that run or wait in a pool.", labels=("pool",)
+        )
+        capacity = GaugeMetricFamily(
+            "millstream_pool_capacity", "Calls that a pool takes at most.", labels=("pool",)
+        )
+        refused = CounterMetricFamily(
+            "millstream_pool_refused", "Calls refused because a pool was full.", labels=("pool",)
+        )
+        for pool in self._pools:
+            in_use.add_metric((pool.name,), pool.in_use)
+            capacity.add_metric((pool.name,), pool.capacity)
+            refused.add_metric((pool.name,), pool.refused)
+        return in_use, capacity, refused
+
+
+class _EngineCollector(Collector):
+    """Turns the engine's own numbers into families. Silent while the engine is closed."""
+
+    def __init__(self, stats: Callable[[], Mapping[str, float]]) -> None:
+        self._stats = stats
+        self._lock = threading.Lock()
+
+    def collect(self) -> Iterable[_Family]:
+        with self._lock:
+            numbers = self._stats()
+        for name, number in sorted(numbers.items()):
+            if name.endswith("_total"):
+                yield CounterMetricFamily(name.removesuffix("_total"), name, value=number)
+            else:
+                yield GaugeMetricFamily(name, name, value=number)

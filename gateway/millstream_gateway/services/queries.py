@@ -1,0 +1,177 @@
+"""Reads: at most so many at a time, none longer than its timeout, stopped when nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from millstream.errors import CancelledError, DeadlineExceededError
+from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.schemas.queries import (
+    InstantQuery,
+    MetricMetadata,
+    QueryAnswer,
+    QueryLimits,
+    RangeQuery,
+    Selection,
+)
+from millstream_gateway.services.own_metrics import OwnMetrics
+from millstream_gateway.services.pool import BoundedPool
+from millstream_gateway.settings import LimitsSettings
+
+T = TypeVar("T")
+
+TRUNCATED: Final = "results truncated due to limit"
+_TIMED_OUT: Final = "query timed out in expression evaluation"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryOptions:
+    """What a request asks for beside the query itself. 0 means the server's default."""
+
+    timeout_ms: int = 0
+    lookback_ms: int = 0
+    limit: int = 0
+    stats: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    answer: QueryAnswer
+    queued_seconds: float
+    ran_seconds: float
+
+
+class QueryService:
+    """Runs reads of the backend in the query pool."""
+
+    def __init__(
+        self, backend: Backend, pool: BoundedPool, limits: LimitsSettings, metrics: OwnMetrics
+    ) -> None:
+        self._backend = backend
+        self._pool = pool
+        self._limits = limits
+        self._metrics = metrics
+        self._running: set[CancelSignal] = set()
+
+    async def instant(
+        self, query: InstantQuery, options: QueryOptions, cancel: CancelSignal
+    ) -> QueryAnswer:
+        def evaluate(limits: QueryLimits) -> QueryAnswer:
+            return self._backend.query(replace(query, limits=limits), cancel)
+
+        return await self._evaluate(evaluate, options, cancel)
+
+    async def range(
+        self, query: RangeQuery, options: QueryOptions, cancel: CancelSignal
+    ) -> QueryAnswer:
+        def evaluate(limits: QueryLimits) -> QueryAnswer:
+            return self._backend.query_range(replace(query, limits=limits), cancel)
+
+        return await self._evaluate(evaluate, options, cancel)
+
+    async def series(self, selection: Selection) -> tuple[list[dict[str, str]], list[str]]:
+        return await self._listed(lambda wide: self._backend.series(wide), selection)
+
+    async def label_names(self, selection: Selection) -> tuple[list[str], list[str]]:
+        return await self._listed(lambda wide: self._backend.label_names(wide), selection)
+
+    async def label_values(self, name: str, selection: Selection) -> tuple[list[str], list[str]]:
+        return await self._listed(lambda wide: self._backend.label_values(name, wide), selection)
+
+    async def metadata(
+        self, metric: str, limit: int, limit_per_metric: int
+    ) -> Mapping[str, Sequence[MetricMetadata]]:
+        return await self._pool.run(lambda: self._backend.metadata(metric, limit, limit_per_metric))
+
+    async def format_query(self, expression: str) -> str:
+        return await self._pool.run(lambda: self._backend.format_query(expression))
+
+    async def tsdb_status(self, limit: int) -> Mapping[str, Any]:
+        return await self._pool.run(lambda: self._backend.tsdb_status(limit))
+
+    def cancel_all(self) -> None:
+        """Stop every query that runs; the server is going down."""
+        for signal in tuple(self._running):
+            signal.cancel()
+
+    async def _evaluate(
+        self,
+        evaluate: Callable[[QueryLimits], QueryAnswer],
+        options: QueryOptions,
+        cancel: CancelSignal,
+    ) -> QueryAnswer:
+        timeout_ms = min(
+            options.timeout_ms or self._limits.query_timeout, self._limits.query_timeout
+        )
+        asked = time.monotonic()
+
+        def work() -> _Timed:
+            began = time.monotonic()
+            cancel.raise_if_cancelled()
+            left_ms = timeout_ms - int((began - asked) * 1000)
+            if left_ms <= 0:
+                raise DeadlineExceededError("query timed out in query queue")
+            answer = evaluate(
+                QueryLimits(
+                    lookback_ms=options.lookback_ms or self._limits.query_lookback,
+                    timeout_ms=left_ms,
+                    max_samples=self._limits.max_query_samples,
+                )
+            )
+            if options.limit:
+                answer = _truncate(answer, options.limit)
+            return _Timed(answer, began - asked, time.monotonic() - began)
+
+        self._running.add(cancel)
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                timed = await self._pool.run(work)
+        except TimeoutError:
+            self._metrics.count_query_stopped("timeout")
+            raise DeadlineExceededError(_TIMED_OUT) from None
+        except CancelledError:
+            self._metrics.count_query_stopped("cancelled")
+            raise
+        finally:
+            # Whatever ended the wait, nobody needs the result of a call that still runs.
+            cancel.cancel()
+            self._running.discard(cancel)
+        return _with_stats(timed) if options.stats else timed.answer
+
+    async def _listed(
+        self, ask: Callable[[Selection], list[T]], selection: Selection
+    ) -> tuple[list[T], list[str]]:
+        limit = selection.limit
+        # One more than the limit tells whether there was more.
+        wide = replace(selection, limit=limit + 1 if limit else 0)
+        items = await self._pool.run(lambda: ask(wide))
+        if limit and len(items) > limit:
+            return items[:limit], [TRUNCATED]
+        return items, []
+
+
+def _truncate(answer: QueryAnswer, limit: int) -> QueryAnswer:
+    data = orjson.loads(answer.data_json)
+    if data["resultType"] not in ("vector", "matrix") or len(data["result"]) <= limit:
+        return answer
+    data["result"] = data["result"][:limit]
+    return replace(answer, data_json=orjson.dumps(data), warnings=(*answer.warnings, TRUNCATED))
+
+
+def _with_stats(timed: _Timed) -> QueryAnswer:
+    stats = {
+        "timings": {
+            "evalTotalTime": timed.ran_seconds,
+            "execQueueTime": timed.queued_seconds,
+            "execTotalTime": timed.queued_seconds + timed.ran_seconds,
+        }
+    }
+    body = timed.answer.data_json.rstrip()
+    return replace(timed.answer, data_json=body[:-1] + b',"stats":' + orjson.dumps(stats) + b"}")
