@@ -1,0 +1,71 @@
+// DecodedWrite: what every decoder of incoming metrics makes of a request, before any label is parsed.
+//
+// A series keeps its labels as the bytes that came on the wire: a series that was seen before is found by a hash of
+// these, and only a new one pays for parsing (labels_decoder.h).
+// Ownership   `bytes` owns what raw_labels points into; moving a DecodedWrite keeps the views valid, copying is off.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "millstream/base/status.h"
+#include "millstream/base/strong_int.h"
+#include "millstream/model/histogram.h"
+#include "millstream/model/metadata.h"
+
+namespace millstream::wire {
+
+// How raw_labels is written.
+enum class LabelEncoding : uint8_t {
+  kProtobuf,  // consecutive `labels` fields (field 1) of a remote-write TimeSeries
+  kText,      // name{label="value",…} of the text exposition
+  kPairs,     // per string: its length as 4 bytes little-endian, then its bytes; names and values alternate
+};
+
+inline constexpr size_t kItemErrorsMax = 100;
+
+// An item that was refused by itself. `item` counts from 0 (series, JSON items) or from 1 (lines), as the decoder says.
+struct ItemError {
+  uint32_t item;
+  Status reason;
+};
+
+// Half-open ranges into the columns of the request.
+struct DecodedSeries {
+  std::string_view raw_labels;
+  uint32_t item = 0;
+  uint32_t floats_begin = 0;
+  uint32_t floats_end = 0;
+  uint32_t histograms_begin = 0;
+  uint32_t histograms_end = 0;
+};
+
+struct DecodedWrite {
+  DecodedWrite() = default;
+  DecodedWrite(DecodedWrite&&) = default;
+  DecodedWrite& operator=(DecodedWrite&&) = default;
+
+  LabelEncoding encoding = LabelEncoding::kPairs;
+  std::vector<DecodedSeries> series;
+  std::vector<TimestampMs> timestamps;
+  std::vector<double> values;
+  std::vector<TimestampMs> histogram_timestamps;
+  std::vector<model::Histogram> histograms;
+  std::vector<model::MetricMetadata> metadata;
+
+  uint64_t rejected = 0;
+  std::vector<ItemError> errors;  // the first kItemErrorsMax of `rejected`
+
+  std::unique_ptr<std::string> bytes;
+
+  // Counts a refused item and keeps its reason while there is room.
+  void Reject(uint32_t item, Status reason) {
+    ++rejected;
+    if (errors.size() < kItemErrorsMax) errors.push_back({item, std::move(reason)});
+  }
+};
+
+}  // namespace millstream::wire

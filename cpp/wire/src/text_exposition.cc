@@ -1,0 +1,196 @@
+#include "millstream/wire/text_exposition.h"
+
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+
+#include "millstream/base/utf8.h"
+#include "millstream/model/labels.h"
+#include "text_labels.h"
+
+namespace millstream::wire {
+namespace {
+
+bool IsBlank(char c) {
+  return c == ' ' || c == '\t';
+}
+
+void SkipBlanks(std::string_view* text) {
+  while (!text->empty() && IsBlank(text->front())) text->remove_prefix(1);
+}
+
+std::string_view CutToken(std::string_view* text) {
+  SkipBlanks(text);
+  size_t length = 0;
+  while (length < text->size() && !IsBlank((*text)[length])) ++length;
+  const std::string_view token = text->substr(0, length);
+  text->remove_prefix(length);
+  return token;
+}
+
+std::optional<double> ParseFloat(std::string_view text) {
+  if (!text.empty() && text.front() == '+') {
+    text.remove_prefix(1);
+    if (!text.empty() && text.front() == '-') return std::nullopt;
+  }
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (end != text.data() + text.size() || text.empty()) return std::nullopt;
+  if (error == std::errc::result_out_of_range) {
+    // Too large is infinite and too small is zero, as strconv reads them.
+    const bool tiny = text.find("e-") != std::string_view::npos || text.find("E-") != std::string_view::npos;
+    const double magnitude = tiny ? 0.0 : std::numeric_limits<double>::infinity();
+    return text.front() == '-' ? -magnitude : magnitude;
+  }
+  if (error != std::errc()) return std::nullopt;
+  return value;
+}
+
+std::optional<TimestampMs> ParseTimestamp(std::string_view text, TextFormat format) {
+  if (format == TextFormat::kPrometheus) {
+    TimestampMs timestamp = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), timestamp);
+    if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+    return timestamp;
+  }
+  const std::optional<double> seconds = ParseFloat(text);
+  if (!seconds || !std::isfinite(*seconds) || std::abs(*seconds) > 9.2e15) return std::nullopt;
+  return static_cast<TimestampMs>(std::llround(*seconds * 1000));
+}
+
+// \\ and \n (and \" in OpenMetrics) of a HELP text.
+std::string UnescapeHelp(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\\' || i + 1 == text.size()) {
+      out += text[i];
+    } else {
+      ++i;
+      if (text[i] == 'n') {
+        out += '\n';
+      } else if (text[i] == '\\' || text[i] == '"') {
+        out += text[i];
+      } else {
+        out += '\\';
+        out += text[i];
+      }
+    }
+  }
+  return out;
+}
+
+class Decoder {
+ public:
+  Decoder(std::string text, TextFormat format, TimestampMs default_timestamp)
+      : format_(format), default_timestamp_(default_timestamp) {
+    out_.encoding = LabelEncoding::kText;
+    out_.bytes = std::make_unique<std::string>(std::move(text));
+  }
+
+  DecodedWrite Decode() {
+    std::string_view rest = *out_.bytes;
+    bool ended = false;
+    while (!rest.empty()) {
+      ++line_;
+      const size_t newline = rest.find('\n');
+      std::string_view line = rest.substr(0, newline);
+      rest.remove_prefix(newline == std::string_view::npos ? rest.size() : newline + 1);
+      if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+      SkipBlanks(&line);
+      if (line.empty()) continue;
+      if (ended) {
+        out_.Reject(line_, InvalidArgument("a line stands after # EOF"));
+        break;
+      }
+      if (line.front() == '#') {
+        ended = Comment(line.substr(1)) && format_ == TextFormat::kOpenMetrics;
+      } else if (Status status = Sample(line); !status.ok()) {
+        out_.Reject(line_, std::move(status));
+      }
+    }
+    if (format_ == TextFormat::kOpenMetrics && !ended) {
+      out_.Reject(line_ + 1, InvalidArgument("the text ends without # EOF: it may be cut off"));
+    }
+    for (auto& [metric, metadata] : metadata_) out_.metadata.push_back(std::move(metadata));
+    return std::move(out_);
+  }
+
+ private:
+  // True for EOF.
+  bool Comment(std::string_view text) {
+    const std::string_view keyword = CutToken(&text);
+    if (keyword == "EOF") return true;
+    if (keyword != "HELP" && keyword != "TYPE" && keyword != "UNIT") return false;
+    SkipBlanks(&text);
+    std::string name;
+    if (!text.empty() && text.front() == '"') {
+      const size_t close = text.find('"', 1);
+      if (close == std::string_view::npos) return false;
+      name = UnescapeHelp(text.substr(1, close - 1));
+      text.remove_prefix(close + 1);
+    } else {
+      name = CutToken(&text);
+    }
+    SkipBlanks(&text);
+    if (name.empty() || !IsValidUtf8(name) || !IsValidUtf8(text)) return false;
+    model::MetricMetadata& metadata = metadata_[name];
+    metadata.metric = name;
+    if (metadata.type.empty()) metadata.type = "unknown";
+    if (keyword == "HELP") {
+      metadata.help = UnescapeHelp(text);
+    } else if (keyword == "TYPE") {
+      metadata.type = text == "untyped" ? "unknown" : std::string(text);
+    } else {
+      metadata.unit = text;
+    }
+    return false;
+  }
+
+  Status Sample(std::string_view line) {
+    MS_ASSIGN_OR_RETURN(const size_t series_end, FindSeriesEnd(line));
+    const std::string_view raw = line.substr(0, series_end);
+    std::string_view rest = line.substr(series_end);
+    if (const size_t exemplar = rest.find('#');
+        format_ == TextFormat::kOpenMetrics && exemplar != std::string_view::npos) {
+      rest = rest.substr(0, exemplar);
+    }
+    const std::string_view value_text = CutToken(&rest);
+    if (value_text.empty()) return InvalidArgument("the value is missing");
+    const std::optional<double> value = ParseFloat(value_text);
+    if (!value) return InvalidArgument("{} is no number", model::Quote(value_text));
+    TimestampMs timestamp = default_timestamp_;
+    if (const std::string_view text = CutToken(&rest); !text.empty()) {
+      const std::optional<TimestampMs> parsed = ParseTimestamp(text, format_);
+      if (!parsed) return InvalidArgument("{} is no timestamp", model::Quote(text));
+      timestamp = *parsed;
+    }
+    SkipBlanks(&rest);
+    if (!rest.empty()) return InvalidArgument("unexpected {} after the timestamp", model::Quote(rest));
+
+    DecodedSeries series;
+    series.raw_labels = raw;
+    series.item = line_;
+    series.floats_begin = static_cast<uint32_t>(out_.timestamps.size());
+    series.floats_end = series.floats_begin + 1;
+    out_.timestamps.push_back(timestamp);
+    out_.values.push_back(*value);
+    out_.series.push_back(series);
+    return Status::Ok();
+  }
+
+  const TextFormat format_;
+  const TimestampMs default_timestamp_;
+  DecodedWrite out_;
+  std::map<std::string, model::MetricMetadata> metadata_;
+  uint32_t line_ = 0;
+};
+
+}  // namespace
+
+DecodedWrite DecodeTextExposition(std::string text, TextFormat format, TimestampMs default_timestamp) {
+  return Decoder(std::move(text), format, default_timestamp).Decode();
+}
+
+}  // namespace millstream::wire

@@ -1,0 +1,68 @@
+#include "millstream/wire/text_exposition.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "millstream/wire/labels_decoder.h"
+
+namespace millstream::wire {
+namespace {
+
+TEST(TextExposition, ReadsSamplesTimestampsAndMetadata) {
+  const DecodedWrite decoded = DecodeTextExposition(
+      "# HELP http_requests_total Requests\\nserved.\n# TYPE http_requests_total counter\n"
+      "http_requests_total{code=\"200\"} 1027 1395066363000\nup 1\n\n  load\t+Inf \nx -Inf\ny NaN\nz 1e-400\n",
+      TextFormat::kPrometheus, 42);
+  EXPECT_EQ(decoded.rejected, 0u);
+  ASSERT_EQ(decoded.series.size(), 6u);
+  EXPECT_EQ(decoded.timestamps[0], 1395066363000);
+  EXPECT_EQ(decoded.timestamps[1], 42);
+  EXPECT_EQ(decoded.values[0], 1027);
+  EXPECT_EQ(decoded.values[2], std::numeric_limits<double>::infinity());
+  EXPECT_TRUE(std::isnan(decoded.values[4]));
+  EXPECT_EQ(decoded.values[5], 0);
+  EXPECT_EQ(decoded.series[1].item, 4u);
+  ASSERT_EQ(decoded.metadata.size(), 1u);
+  EXPECT_EQ(decoded.metadata[0], (model::MetricMetadata{"http_requests_total", "counter", "Requests\nserved.", ""}));
+}
+
+TEST(TextExposition, BadLineIsNamedAndTheOthersStay) {
+  const DecodedWrite decoded =
+      DecodeTextExposition("a 1\nb x\nc{ 1\nd 1 2 3\ne 1 x\nf\n{} 1\ng 7\n", TextFormat::kPrometheus, 0);
+  EXPECT_EQ(decoded.series.size(), 3u);  // a, {} (whose labels are refused later) and g
+  EXPECT_EQ(decoded.rejected, 5u);
+  ASSERT_EQ(decoded.errors.size(), 5u);
+  EXPECT_EQ(decoded.errors[0].item, 2u);
+  EXPECT_EQ(decoded.errors[0].reason.message(), "\"x\" is no number");
+  EXPECT_EQ(decoded.errors[1].reason.message(), "the braces are not closed");
+  EXPECT_EQ(decoded.errors[4].item, 6u);
+  EXPECT_FALSE(DecodeLabels(LabelEncoding::kText, decoded.series[1].raw_labels).ok());
+}
+
+TEST(TextExposition, OpenMetricsHasSecondsExemplarsAndAnEnd) {
+  const DecodedWrite decoded =
+      DecodeTextExposition("# TYPE a counter\n# UNIT a seconds\na_total 5 1395066363.25 # {trace=\"x\"} 0.5\n# EOF\n",
+                           TextFormat::kOpenMetrics, 0);
+  EXPECT_EQ(decoded.rejected, 0u);
+  ASSERT_EQ(decoded.timestamps.size(), 1u);
+  EXPECT_EQ(decoded.timestamps[0], 1395066363250);
+  EXPECT_EQ(decoded.metadata[0].unit, "seconds");
+}
+
+TEST(TextExposition, OpenMetricsWithoutEndIsToldButKept) {
+  const DecodedWrite decoded = DecodeTextExposition("a 1\n", TextFormat::kOpenMetrics, 0);
+  EXPECT_EQ(decoded.series.size(), 1u);
+  ASSERT_EQ(decoded.errors.size(), 1u);
+  EXPECT_NE(decoded.errors[0].reason.message().find("# EOF"), std::string_view::npos);
+}
+
+TEST(TextExposition, CarriageReturnsAndHashesInValuesDoNoHarm) {
+  const DecodedWrite decoded = DecodeTextExposition("a{x=\"#\"} 1\r\nb 2\r\n", TextFormat::kPrometheus, 0);
+  EXPECT_EQ(decoded.rejected, 0u);
+  EXPECT_EQ(decoded.values, (std::vector<double>{1, 2}));
+}
+
+}  // namespace
+}  // namespace millstream::wire
