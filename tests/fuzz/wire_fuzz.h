@@ -1,0 +1,29 @@
+// What must hold of every decoded request, whatever bytes it came from.
+#pragma once
+
+#include "millstream/base/check.h"
+#include "millstream/wire/labels_decoder.h"
+
+namespace millstream::wire {
+
+inline void CheckDecoded(const DecodedWrite& decoded) {
+  MS_CHECK(decoded.timestamps.size() == decoded.values.size());
+  MS_CHECK(decoded.histogram_timestamps.size() == decoded.histograms.size());
+  MS_CHECK(decoded.errors.size() <= kItemErrorsMax && decoded.errors.size() <= decoded.rejected);
+  uint32_t floats = 0;
+  uint32_t histograms = 0;
+  for (const DecodedSeries& series : decoded.series) {
+    MS_CHECK(series.floats_begin == floats && series.histograms_begin == histograms);
+    floats = series.floats_end;
+    histograms = series.histograms_end;
+    const Result<model::Labels> labels = DecodeLabels(decoded.encoding, series.raw_labels);
+    if (labels.ok()) {
+      MS_CHECK(labels->Has(model::kMetricName));
+      MS_CHECK(model::Labels::FromEncoded(std::string(labels->encoded())).ok());
+    }
+  }
+  MS_CHECK(floats == decoded.timestamps.size() && histograms == decoded.histograms.size());
+  for (const model::Histogram& histogram : decoded.histograms) (void)histogram.Validate().ok();
+}
+
+}  // namespace millstream::wire
