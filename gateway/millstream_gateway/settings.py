@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-
 from millstream.errors import InvalidArgumentError
 from millstream.times import format_duration, parse_duration_ms
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENV_PREFIX: Final = "MILLSTREAM_"
 _CONFIG_BYTES_MAX: Final = 1 << 20
@@ -48,7 +47,7 @@ _SECOND_MS: Final = 1_000
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _is_loopback(host: str) -> bool:
@@ -76,10 +75,10 @@ class ServerSettings(_Section):
     port: int = Field(default=8080, ge=0, le=65535)
     connections_max: int = Field(default=1024, ge=1, le=100_000)
     backlog: int = Field(default=512, ge=1, le=65_535)
-    keep_alive: DurationMs = Field(default="75s", ge=_SECOND_MS, le=3_600_000)
-    header_timeout: DurationMs = Field(default="10s", ge=100, le=600_000)
-    body_timeout: DurationMs = Field(default="60s", ge=100, le=3_600_000)
-    shutdown_grace: DurationMs = Field(default="30s", ge=0, le=3_600_000)
+    keep_alive: DurationMs = Field(default=75 * _SECOND_MS, ge=_SECOND_MS, le=3_600_000)
+    header_timeout: DurationMs = Field(default=10 * _SECOND_MS, ge=100, le=600_000)
+    body_timeout: DurationMs = Field(default=60 * _SECOND_MS, ge=100, le=3_600_000)
+    shutdown_grace: DurationMs = Field(default=30 * _SECOND_MS, ge=0, le=3_600_000)
     cors_origin: str = Field(default="*", max_length=200)
 
 
@@ -97,8 +96,8 @@ class LimitsSettings(_Section):
     ingest_queue: int = Field(default=256, ge=0, le=100_000)
     concurrent_queries: int = Field(default=20, ge=1, le=1024)
     query_queue: int = Field(default=64, ge=0, le=100_000)
-    query_timeout: DurationMs = Field(default="2m", ge=1, le=3_600_000)
-    query_lookback: DurationMs = Field(default="5m", ge=1, le=_DAY_MS)
+    query_timeout: DurationMs = Field(default=120 * _SECOND_MS, ge=1, le=3_600_000)
+    query_lookback: DurationMs = Field(default=300 * _SECOND_MS, ge=1, le=_DAY_MS)
     query_points: int = Field(default=11_000, ge=1, le=1_000_000)
     max_query_samples: int = Field(default=50_000_000, ge=1, le=10**12)
 
@@ -109,9 +108,9 @@ class StorageSettings(_Section):
     path: str = Field(default="data", min_length=1, max_length=4096)
     partitions: int = Field(default=0, ge=0, le=4096)
     durability: Literal["process", "fsync"] = "process"
-    retention: DurationMs = Field(default="15d", ge=0, le=36_500 * _DAY_MS)
+    retention: DurationMs = Field(default=15 * _DAY_MS, ge=0, le=36_500 * _DAY_MS)
     memory_limit_bytes: int = Field(default=0, ge=0, le=1 << 50)
-    out_of_order_window: DurationMs = Field(default="1d", ge=0, le=36_500 * _DAY_MS)
+    out_of_order_window: DurationMs = Field(default=_DAY_MS, ge=0, le=36_500 * _DAY_MS)
     pin_threads: bool = False
     enabled_features: tuple[str, ...] = ()
 
@@ -127,7 +126,7 @@ class SampleSettings(_Section):
     """Sampling of this machine and of the server itself into the engine."""
 
     host: bool = False
-    interval: DurationMs = Field(default="5s", ge=100, le=3_600_000)
+    interval: DurationMs = Field(default=5 * _SECOND_MS, ge=100, le=3_600_000)
 
 
 class Settings(BaseSettings):
@@ -138,7 +137,6 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
-        validate_default=True,
     )
 
     server: ServerSettings = ServerSettings()

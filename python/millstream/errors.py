@@ -181,7 +181,7 @@ class UnauthenticatedError(MillstreamError):
     _class_code = Code.UNAUTHENTICATED
 
 
-_CLASSES: Final[dict[Code, type[MillstreamError]]] = {
+_CLASSES: Final[dict[Code | None, type[MillstreamError]]] = {
     cls._class_code: cls
     for cls in (
         CancelledError,
@@ -201,7 +201,6 @@ _CLASSES: Final[dict[Code, type[MillstreamError]]] = {
         DataLossError,
         UnauthenticatedError,
     )
-    if cls._class_code is not None
 }
 
 

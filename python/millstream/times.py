@@ -79,7 +79,7 @@ def _rfc3339_ms(text: str, match: re.Match[str]) -> int:
 
 
 def _round_half_away(value: float) -> int:
-    return int(math.floor(abs(value) + 0.5)) * (1 if value >= 0 else -1)
+    return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
 
 
 def parse_duration_ns(text: str) -> int:

@@ -10,16 +10,17 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import orjson
-
 from millstream.errors import (
     InvalidArgumentError,
     MillstreamError,
     OutOfRangeError,
     UnavailableError,
 )
+
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.fake_wire import (
     Labels,
@@ -69,7 +70,7 @@ class FakeBackend:
 
     def push_remote_write(self, body: bytes) -> PushOutcome:
         samples = list(decode_write_request(unsnappy(body)))
-        return self._push([(index, lambda s=sample: s) for index, sample in enumerate(samples)])
+        return self._push((index, partial(_same, sample)) for index, sample in enumerate(samples))
 
     def push_text(
         self, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
@@ -81,7 +82,7 @@ class FakeBackend:
             kind, text = (match[3], old.help) if match[1] == "TYPE" else (old.type, match[3])
             self._metadata[match[2]] = MetricMetadata(kind, text, "")
         return self._push(
-            (number, lambda line=line: parse_exposition_line(line, now))
+            (number, partial(parse_exposition_line, line, now))
             for number, line in enumerate(lines, start=1)
         )
 
@@ -94,7 +95,7 @@ class FakeBackend:
         if not isinstance(document, dict) or not isinstance(document.get("metrics"), list):
             raise InvalidArgumentError('the body must be {"metrics": […]}')
         return self._push(
-            (index, lambda item=item: _json_sample(item, now))
+            (index, partial(_json_sample, item, now))
             for index, item in enumerate(document["metrics"])
         )
 
@@ -209,6 +210,10 @@ class FakeBackend:
             if any(selection.start_ms <= t <= selection.end_ms for t in samples)
         }
         return [unique[key] for key in sorted(unique)]
+
+
+def _same(sample: Sample) -> Sample:
+    return sample
 
 
 def _json_sample(item: object, now_ms: int) -> Sample:

@@ -178,6 +178,7 @@ ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (RemoteWrite(), TextImport(), Jso
 
 
 def routes() -> list[Route]:
+    """One route for each endpoint."""
     return [Route(endpoint.path, endpoint, methods=["POST"]) for endpoint in ENDPOINTS]
 
 

@@ -50,6 +50,7 @@ class Assets(StaticFiles):
 
 
 def assets() -> Assets:
+    """The application below ``/assets``; its folder may be missing."""
     return Assets(directory=STATIC_FOLDER / "assets", check_dir=False)
 
 

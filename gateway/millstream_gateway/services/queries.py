@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import orjson
-
 from millstream.errors import CancelledError, DeadlineExceededError
+
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.schemas.queries import (
@@ -77,10 +77,10 @@ class QueryService:
         return await self._evaluate(evaluate, options, cancel)
 
     async def series(self, selection: Selection) -> tuple[list[dict[str, str]], list[str]]:
-        return await self._listed(lambda wide: self._backend.series(wide), selection)
+        return await self._listed(self._backend.series, selection)
 
     async def label_names(self, selection: Selection) -> tuple[list[str], list[str]]:
-        return await self._listed(lambda wide: self._backend.label_names(wide), selection)
+        return await self._listed(self._backend.label_names, selection)
 
     async def label_values(self, name: str, selection: Selection) -> tuple[list[str], list[str]]:
         return await self._listed(lambda wide: self._backend.label_values(name, wide), selection)

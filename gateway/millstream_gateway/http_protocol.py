@@ -1,0 +1,70 @@
+"""uvicorn's HTTP/1.1 protocol with the two bounds that it lacks: size and time of headers.
+
+Without them one slow or endless request head holds a connection, and its memory, for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+def bounded_protocol(*, header_bytes_max: int, header_timeout_ms: int) -> type[HttpToolsProtocol]:
+    """A protocol class for `uvicorn.Config(http=…)`."""
+
+    class BoundedProtocol(HttpToolsProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._header_bytes = 0
+            self._header_deadline: asyncio.TimerHandle | None = None
+            self._in_headers = True
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._arm()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._disarm()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self._in_headers:
+                # Counted before the parser sees it: a header that never ends calls nothing back.
+                self._header_bytes += len(data)
+            super().data_received(data)
+            if self._in_headers and self._header_bytes > header_bytes_max:
+                self._refuse(b"431 Request Header Fields Too Large")
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._in_headers = True
+            if self._header_deadline is None:
+                self._arm()
+
+        def on_headers_complete(self) -> None:
+            self._disarm()
+            self._in_headers = False
+            self._header_bytes = 0
+            super().on_headers_complete()
+
+        def _arm(self) -> None:
+            self._header_deadline = self.loop.call_later(
+                header_timeout_ms / 1000, self._refuse, b"408 Request Timeout"
+            )
+
+        def _disarm(self) -> None:
+            if self._header_deadline is not None:
+                self._header_deadline.cancel()
+                self._header_deadline = None
+
+        def _refuse(self, status: bytes) -> None:
+            self._disarm()
+            if not self.transport.is_closing():
+                self.transport.write(
+                    b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                )
+                self.transport.close()
+
+    return BoundedProtocol
