@@ -35,7 +35,11 @@ def configure_logs(settings: LogSettings) -> None:
         ]
     else:
         # repr() of every value keeps line breaks out of the line.
-        renderers = [structlog.dev.ConsoleRenderer(colors=False)]
+        renderers = [
+            structlog.dev.ConsoleRenderer(
+                colors=False, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -15,12 +15,12 @@ from millstream_gateway.routers.params import read_params
 
 router = APIRouter(prefix="/api/v1", tags=["discovery"])
 
-_METHODS = ["GET", "POST"]
 _SELECTION = ("match[]", "start", "end", "limit")
 _ESCAPED: Final = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
 
 
-@router.api_route("/series", methods=_METHODS, openapi_extra=parameters(*_SELECTION))
+@router.get("/series", openapi_extra=parameters(*_SELECTION))
+@router.post("/series", openapi_extra=parameters(*_SELECTION))
 async def series(request: Request, services: ServicesDep) -> Response:
     """The label sets of all series that match any selector."""
     params = await read_params(request, services.settings)
@@ -28,7 +28,8 @@ async def series(request: Request, services: ServicesDep) -> Response:
     return success(found, warnings)
 
 
-@router.api_route("/labels", methods=_METHODS, openapi_extra=parameters(*_SELECTION))
+@router.get("/labels", openapi_extra=parameters(*_SELECTION))
+@router.post("/labels", openapi_extra=parameters(*_SELECTION))
 async def labels(request: Request, services: ServicesDep) -> Response:
     """Label names."""
     params = await read_params(request, services.settings)

@@ -11,19 +11,22 @@ from millstream_gateway.services.own_metrics import CONTENT_TYPE
 router = APIRouter(tags=["health"])
 
 
-@router.api_route("/health", methods=["GET", "HEAD"])
+@router.get("/health")
+@router.head("/health", include_in_schema=False)
 async def health(services: ServicesDep) -> Response:
     """The process answers."""
     return JSONResponse({"status": "ok", "version": services.version})
 
 
-@router.api_route("/-/healthy", methods=["GET", "HEAD"])
+@router.get("/-/healthy")
+@router.head("/-/healthy", include_in_schema=False)
 async def healthy() -> Response:
     """The process answers, in Prometheus's words."""
     return PlainTextResponse("Millstream is Healthy.\n")
 
 
-@router.api_route("/-/ready", methods=["GET", "HEAD"])
+@router.get("/-/ready")
+@router.head("/-/ready", include_in_schema=False)
 async def ready(services: ServicesDep) -> Response:
     """Requests can be served now; 503 with the reason when they cannot."""
     await services.control.run(services.backend.check_ready)

@@ -43,6 +43,9 @@ router = APIRouter(include_in_schema=False)
 class Assets(StaticFiles):
     """Built files whose names carry their content's hash, so they may be cached for ever."""
 
+    async def check_config(self) -> None:
+        """A folder that was not built is an unknown path, not a fault of the server."""
+
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers.update(_ASSET_HEADERS)
@@ -54,7 +57,8 @@ def assets() -> Assets:
     return Assets(directory=STATIC_FOLDER / "assets", check_dir=False)
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
+@router.head("/", include_in_schema=False)
 async def index() -> Response:
     """The page; a note on how to build it when it is not there."""
     page = STATIC_FOLDER / "index.html"

@@ -13,11 +13,11 @@ from millstream_gateway.routers.params import read_params
 
 router = APIRouter(prefix="/api/v1", tags=["query"])
 
-_METHODS = ["GET", "POST"]
 _OPTIONS = ("timeout", "limit", "lookback_delta", "stats")
 
 
-@router.api_route("/query", methods=_METHODS, openapi_extra=parameters("query", "time", *_OPTIONS))
+@router.get("/query", openapi_extra=parameters("query", "time", *_OPTIONS))
+@router.post("/query", openapi_extra=parameters("query", "time", *_OPTIONS))
 async def query(request: Request, services: ServicesDep) -> Response:
     """Evaluate PromQL at one time."""
     asked, options = (await read_params(request, services.settings)).instant()
@@ -30,9 +30,12 @@ async def query(request: Request, services: ServicesDep) -> Response:
     return answer(result)
 
 
-@router.api_route(
+@router.get(
     "/query_range",
-    methods=_METHODS,
+    openapi_extra=parameters("query", "start", "end", "step", *_OPTIONS),
+)
+@router.post(
+    "/query_range",
     openapi_extra=parameters("query", "start", "end", "step", *_OPTIONS),
 )
 async def query_range(request: Request, services: ServicesDep) -> Response:
@@ -48,7 +51,8 @@ async def query_range(request: Request, services: ServicesDep) -> Response:
     return answer(result)
 
 
-@router.api_route("/format_query", methods=_METHODS, openapi_extra=parameters("query"))
+@router.get("/format_query", openapi_extra=parameters("query"))
+@router.post("/format_query", openapi_extra=parameters("query"))
 async def format_query(request: Request, services: ServicesDep) -> Response:
     """The query, pretty-printed."""
     params = await read_params(request, services.settings)

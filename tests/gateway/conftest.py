@@ -1,0 +1,94 @@
+"""The same route tests run against every backend: the fixture `backend` names them."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from millstream_gateway import server as server_module
+from millstream_gateway.app import create_app
+from millstream_gateway.backends.embedded import EmbeddedBackend
+from millstream_gateway.backends.fake import FakeBackend
+from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.http_protocol import bounded_protocol
+from millstream_gateway.settings import Settings, StorageSettings
+
+HAS_ENGINE = importlib.util.find_spec("millstream._core") is not None
+needs_engine = pytest.mark.skipif(not HAS_ENGINE, reason="the compiled engine is not built")
+
+# Metadata requests have no default time range bound, so any fixed time does.
+T0 = 1_732_000_000_000
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(storage=StorageSettings(path=str(tmp_path / "data"), retention="100y"))
+
+
+@pytest.fixture(params=["fake", pytest.param("embedded", marks=needs_engine)])
+def backend(request: pytest.FixtureRequest, settings: Settings) -> Backend:
+    return FakeBackend() if request.param == "fake" else EmbeddedBackend(settings.storage)
+
+
+@pytest.fixture
+def client(settings: Settings, backend: Backend) -> Iterator[TestClient]:
+    with TestClient(create_app(settings, backend)) as made:
+        yield made
+
+
+@pytest.fixture
+def engine_client(settings: Settings) -> Iterator[TestClient]:
+    """For what only a real engine answers."""
+    if not HAS_ENGINE:
+        pytest.skip("the compiled engine is not built")
+    with TestClient(create_app(settings, EmbeddedBackend(settings.storage))) as made:
+        yield made
+
+
+@contextmanager
+def running(settings: Settings, backend: Backend) -> Iterator[int]:
+    """A real server on a free port of this machine; yields the port."""
+    listener = server_module._listen(settings)
+    ready = threading.Event()
+    config = uvicorn.Config(
+        create_app(settings, backend),
+        http=bounded_protocol(
+            header_bytes_max=settings.limits.header_bytes,
+            header_timeout_ms=settings.server.header_timeout,
+        ),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        timeout_graceful_shutdown=5,
+    )
+    server = server_module._Server(config, ready.set)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        assert ready.wait(30)
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def serve_live() -> Iterator[Callable[[Settings, Backend], int]]:
+    with ExitStack() as stack:
+        yield lambda settings, backend: stack.enter_context(running(settings, backend))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Poll until the condition holds; fail when it does not in good time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never held"
+        time.sleep(0.01)

@@ -1,0 +1,127 @@
+"""Every error has a class, a status and the envelope of its route."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+from millstream import errors
+from millstream_gateway.app import create_app
+from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.fake import FakeBackend
+from millstream_gateway.errors import HTTP_STATUS
+from millstream_gateway.schemas.queries import InstantQuery, QueryAnswer
+
+
+class FailingBackend(FakeBackend):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
+        raise self.error
+
+    def push_json(self, body: bytes, *, default_timestamp_ms: int | None) -> object:  # type: ignore[override]
+        raise self.error
+
+    def push_remote_write(self, body: bytes) -> object:  # type: ignore[override]
+        raise self.error
+
+
+@pytest.mark.parametrize("code", list(errors.Code))
+def test_every_code_has_a_class_and_a_status(code: errors.Code) -> None:
+    made = errors.error_class(code)("why")
+    assert made.code is code
+    assert type(made) is not errors.MillstreamError
+    assert 400 <= HTTP_STATUS[code] <= 599
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "error_type"),
+    [
+        (errors.InvalidArgumentError("x"), 400, "bad_data"),
+        (errors.FailedPreconditionError("x"), 422, "execution"),
+        (errors.ResourceExhaustedError("x"), 422, "execution"),
+        (errors.CancelledError("x"), 499, "canceled"),
+        (errors.DeadlineExceededError("x"), 503, "timeout"),
+        (errors.UnavailableError("x"), 503, "unavailable"),
+        (errors.NotFoundError("x"), 404, "not_found"),
+        (errors.InternalError("secret"), 500, "internal"),
+        (RuntimeError("secret"), 500, "internal"),
+    ],
+)
+def test_query_errors_speak_prometheus(error: Exception, status: int, error_type: str) -> None:
+    with TestClient(create_app(backend=FailingBackend(error))) as client:
+        answer = client.get("/api/v1/query", params={"query": "x"})
+    assert answer.status_code == status
+    assert answer.json()["status"] == "error"
+    assert answer.json()["errorType"] == error_type
+    assert "secret" not in answer.text
+    assert answer.headers["x-correlation-id"]
+
+
+@pytest.mark.parametrize("code", list(errors.Code))
+def test_other_errors_are_problems(code: errors.Code) -> None:
+    error = errors.error_class(code)("why")
+    with TestClient(create_app(backend=FailingBackend(error))) as client:
+        answer = client.post("/metrics", json={"metrics": []})
+    assert answer.status_code == HTTP_STATUS[code]
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == HTTP_STATUS[code]
+    hidden = HTTP_STATUS[code] == 500
+    assert (answer.headers["x-correlation-id"] in answer.json()["detail"]) == hidden
+    assert ("why" in answer.json()["detail"]) != hidden
+    if answer.status_code in (429, 503):
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_write_overload_can_be_tried_again() -> None:
+    for error, status in (
+        (errors.UnavailableError("full"), 503),
+        (errors.ResourceExhaustedError("limit"), 429),
+    ):
+        with TestClient(create_app(backend=FailingBackend(error))) as client:
+            answer = client.post("/api/v1/write", content=b"x")
+        assert answer.status_code == status
+        assert answer.headers["retry-after"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/nothing", "/api/v1/rules/test/test", "/api/v1"])
+def test_unknown_routes_below_the_api_answer_the_envelope(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.json()["errorType"] == "not_found"
+    assert "page not found" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/v1/events", "/assets/none.js", "/favicon.ico"])
+def test_other_unknown_routes_are_problems(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("DELETE", "/api/v1/query", "GET, POST"),
+        ("GET", "/api/v1/write", "POST"),
+        ("PUT", "/api/v1/import/prometheus", "POST"),
+        ("POST", "/api/v1/label/host/values", "GET"),
+    ],
+)
+def test_wrong_methods_on_the_api_answer_the_envelope(
+    client: TestClient, method: str, path: str, allow: str
+) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == 405
+    assert answer.json()["status"] == "error"
+    assert answer.headers["allow"] == allow
+
+
+def test_a_wrong_method_elsewhere_is_a_problem_that_names_all_right_ones(
+    client: TestClient,
+) -> None:
+    answer = client.delete("/metrics")
+    assert answer.status_code == 405
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["allow"] == "GET, POST"

@@ -1,0 +1,123 @@
+"""Health, own metrics, headers, the page, and the description of the API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from millstream_gateway.app import create_app
+from millstream_gateway.backends.fake import FakeBackend
+from millstream_gateway.routers import page
+from millstream_gateway.settings import ServerSettings, Settings
+from prometheus_client.parser import text_string_to_metric_families
+
+
+def test_health_and_readiness(client: TestClient) -> None:
+    assert client.get("/health").json()["status"] == "ok"
+    assert client.get("/-/healthy").status_code == 200
+    assert client.get("/-/ready").status_code == 200
+    assert client.head("/-/ready").status_code == 200
+
+
+def test_not_ready_is_503_with_the_reason() -> None:
+    backend = FakeBackend()
+    with TestClient(create_app(backend=backend)) as client:
+        backend.close()
+        answer = client.get("/-/ready")
+    assert answer.status_code == 503
+    assert "not open" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/v1/metrics"])
+def test_own_metrics_are_exposition(client: TestClient, path: str) -> None:
+    client.get("/api/v1/labels")
+    client.get("/no/such/route/at/all")
+    answer = client.get(path)
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    requests = families["millstream_http_requests"].samples
+    seen = {(s.labels["route"], s.labels["status"]) for s in requests if s.name.endswith("_total")}
+    assert ("/api/v1/labels", "200") in seen
+    assert ("unmatched", "404") in seen
+
+
+def test_own_metrics_are_never_labelled_by_input(client: TestClient) -> None:
+    evil = "evilvalue"
+    client.get(f"/{evil}", headers={"X-Correlation-ID": evil, "X-Scope-OrgID": evil})
+    client.request(evil.upper(), "/health")
+    client.get(f"/api/v1/label/{evil}/values")
+    client.get("/api/v1/query", params={"query": evil})
+    assert evil not in client.get("/metrics").text.lower()
+
+
+def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
+    for path in ("/health", "/nothing", "/api/v1/query", "/", "/docs"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-frame-options"] == "DENY"
+
+
+def test_the_api_answers_cors_as_prometheus(client: TestClient) -> None:
+    preflight = client.options("/api/v1/query", headers={"Origin": "http://grafana.local"})
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert preflight.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
+    answer = client.get("/api/v1/labels", headers={"Origin": "http://grafana.local"})
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-origin" not in client.get("/api/v1/labels").headers
+
+
+def test_other_routes_answer_no_cors(client: TestClient) -> None:
+    answer = client.get("/metrics", headers={"Origin": "http://evil.local"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_cors_can_be_narrowed_to_one_origin() -> None:
+    settings = Settings(server=ServerSettings(cors_origin="http://good.local"))
+    with TestClient(create_app(settings, FakeBackend())) as client:
+        good = client.get("/api/v1/labels", headers={"Origin": "http://good.local"})
+        bad = client.get("/api/v1/labels", headers={"Origin": "http://evil.local"})
+    assert good.headers["access-control-allow-origin"] == "http://good.local"
+    assert "access-control-allow-origin" not in bad.headers
+
+
+def test_a_page_that_was_not_built_says_so(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "STATIC_FOLDER", tmp_path)
+    answer = client.get("/")
+    assert answer.status_code == 503
+    assert "make build" in answer.text
+
+
+def test_a_built_page_is_served_with_its_assets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "index.html").write_text("<!doctype html>page")
+    (tmp_path / "assets" / "app-1a2b.js").write_text("1")
+    (tmp_path / "secret.txt").write_text("no")
+    monkeypatch.setattr(page, "STATIC_FOLDER", tmp_path)
+    with TestClient(create_app(backend=FakeBackend())) as client:
+        answer = client.get("/")
+        assert answer.text.endswith("page")
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        script = client.get("/assets/app-1a2b.js")
+        assert script.text == "1"
+        assert script.headers["content-type"].startswith("text/javascript")
+        assert "immutable" in script.headers["cache-control"]
+        assert script.headers["x-content-type-options"] == "nosniff"
+        assert client.get("/secret.txt").status_code == 404
+        assert client.get("/assets/../secret.txt").status_code == 404
+        assert client.get("/assets/%2e%2e/secret.txt").status_code == 404
+
+
+def test_openapi_lists_plain_asgi_routes_too(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"post", "get"} <= paths["/metrics"].keys()
+    assert "post" in paths["/api/v1/write"]
+    names = [parameter["name"] for parameter in paths["/api/v1/query_range"]["get"]["parameters"]]
+    assert {"query", "start", "end", "step"} <= set(names)
+    assert "/api/v1/import/prometheus" in client.get("/docs").text
