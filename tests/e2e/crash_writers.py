@@ -14,7 +14,14 @@ from dataclasses import dataclass
 
 from tests.services.http import Client
 from tests.services.process import POLL_SECONDS
-from tests.services.remote_write import Sample, Series, compress, encode_request, post, sorted_labels
+from tests.services.remote_write import (
+    Sample,
+    Series,
+    compress,
+    encode_request,
+    post,
+    sorted_labels,
+)
 
 SERIES_PER_WRITER = 8
 SAMPLES_PER_REQUEST = 10
@@ -25,7 +32,11 @@ _MASK = (1 << 64) - 1
 
 def deterministic_bits(writer: int, series: int, timestamp_ms: int) -> int:
     """A finite double's bits, as good as random (splitmix64's finaliser)."""
-    state = (writer * 0x9E3779B97F4A7C15 + series * 0xD1B54A32D192ED03 + timestamp_ms * 0x8CB92BA72F3D8DD7) & _MASK
+    state = (
+        writer * 0x9E3779B97F4A7C15
+        + series * 0xD1B54A32D192ED03
+        + timestamp_ms * 0x8CB92BA72F3D8DD7
+    ) & _MASK
     state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _MASK
     state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _MASK
     state ^= state >> 31
@@ -54,7 +65,10 @@ class Plan:
     def request(self, sequence: int) -> bytes:
         return compress(
             encode_request(
-                Series(sorted_labels(METRIC, **self.labels(series)), list(self.samples(series, sequence)))
+                Series(
+                    sorted_labels(METRIC, **self.labels(series)),
+                    list(self.samples(series, sequence)),
+                )
                 for series in range(SERIES_PER_WRITER)
             )
         )

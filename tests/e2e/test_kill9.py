@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -58,7 +57,7 @@ def _kill_while_it_recovers(root: Path, durability: str) -> None:
 
     def has_opened_data() -> bool:
         try:
-            links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{server.pid}/fd")]
+            links = [str(entry.readlink()) for entry in Path(f"/proc/{server.pid}/fd").iterdir()]
         except OSError:
             # A descriptor closed while it was looked at, or the process has gone, which the check below tells.
             links = []
@@ -86,27 +85,41 @@ def _check_writer(client: Client, writer: Writer, *, under_way: bool, count: Cou
     selector = f'{METRIC}{{writer="{writer.plan.writer}"}}[{WINDOW}]'
     stored = promql.must_ask(client, promql.Instant(selector, now_ms))
     counted = promql.must_ask(client, promql.Instant(f"count_over_time({selector})", now_ms))
-    known = {tuple(sorted({"__name__": METRIC, **writer.plan.labels(s)}.items())) for s in range(SERIES_PER_WRITER)}
+    known = {
+        tuple(sorted({"__name__": METRIC, **writer.plan.labels(s)}.items()))
+        for s in range(SERIES_PER_WRITER)
+    }
     assert set(stored.series) <= known, f"series that nobody wrote: {set(stored.series) - known}"
     for series in range(SERIES_PER_WRITER):
         labels = writer.plan.labels(series)
         points = stored.series.get(tuple(sorted({"__name__": METRIC, **labels}.items())), {})
-        got = {stamp: value_bits(value) for stamp, value in points.items() if isinstance(value, float)}
+        got = {
+            stamp: value_bits(value) for stamp, value in points.items() if isinstance(value, float)
+        }
         wanted = _expected(writer, acknowledged, series)
         lost = sorted(set(wanted) - set(got))
-        assert not lost, f"{labels}: {len(lost)} acknowledged samples are lost, the first at {lost[0]}"
+        assert not lost, (
+            f"{labels}: {len(lost)} acknowledged samples are lost, the first at {lost[0]}"
+        )
         changed = [stamp for stamp, bits in wanted.items() if got[stamp] != bits]
         assert not changed, f"{labels}: {len(changed)} values changed, the first at {changed[0]}"
         extra = {stamp: bits for stamp, bits in got.items() if stamp not in wanted}
         allowed = (
-            {sample.timestamp_ms: sample.bits for sample in writer.plan.samples(series, acknowledged)}
+            {
+                sample.timestamp_ms: sample.bits
+                for sample in writer.plan.samples(series, acknowledged)
+            }
             if under_way
             else {}
         )
         invented = {stamp: bits for stamp, bits in extra.items() if allowed.get(stamp) != bits}
-        assert not invented, f"{labels}: samples that nobody wrote: {dict(list(invented.items())[:5])}"
+        assert not invented, (
+            f"{labels}: samples that nobody wrote: {dict(list(invented.items())[:5])}"
+        )
         total = counted.series.get(tuple(sorted(labels.items())), {}).get(now_ms, 0.0)
-        assert total == len(got), f"{labels}: count_over_time says {total}, the samples are {len(got)}"
+        assert total == len(got), (
+            f"{labels}: count_over_time says {total}, the samples are {len(got)}"
+        )
         count.checked += len(wanted)
         count.unacknowledged_present += len(extra)
 

@@ -57,7 +57,11 @@ def _scrapes(client: Client, job: str) -> list[tuple[int, float]]:
     """Times and values of `up` of a job so far."""
     answer = promql.must_ask(client, promql.Instant(f'up{{job="{job}"}}[10m]', _now_ms(client)))
     points = list(answer.series.values())
-    return [(stamp, value) for stamp, value in points[0].items() if isinstance(value, float)] if points else []
+    return (
+        [(stamp, value) for stamp, value in points[0].items() if isinstance(value, float)]
+        if points
+        else []
+    )
 
 
 def _now_ms(client: Client) -> int:
@@ -96,7 +100,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with ExitStack() as services:
         exporter = services.enter_context(NodeExporter(root / "node_exporter"))
         control = services.enter_context(
-            Prometheus(root / "control", PrometheusConfig(scrape_itself=False), receive_remote_write=True)
+            Prometheus(
+                root / "control", PrometheusConfig(scrape_itself=False), receive_remote_write=True
+            )
         )
         millstream = services.enter_context(Millstream(root / "data", root / "millstream"))
         subjects = {"control": control.url, "millstream": millstream.url}
@@ -115,7 +121,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         wait_until(
             f"{SCRAPES_AFTER_THE_STOP} failed scrapes of node_exporter",
             COLLECT_DEADLINE_SECONDS,
-            lambda: sum(value == 0 for _, value in _scrapes(client, "node")) >= SCRAPES_AFTER_THE_STOP,
+            lambda: (
+                sum(value == 0 for _, value in _scrapes(client, "node")) >= SCRAPES_AFTER_THE_STOP
+            ),
         )
         node, itself = _scrapes(client, "node"), _scrapes(client, "prometheus")
         first_ms = min(node[0][0], itself[0][0])
@@ -135,11 +143,16 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 def _report(found: list[promql.Comparison]) -> str:
     differing = [one for one in found if one.differences]
-    lines = [f"{len(differing)} of {len(found)} queries differ; at most {SHOWN_DIFFERENCES_MAX} differences shown"]
+    lines = [
+        f"{len(differing)} of {len(found)} queries differ; at most {SHOWN_DIFFERENCES_MAX} differences shown"
+    ]
     # One of every query before a second of any, so that each differing query is seen.
     firsts = [one.differences[0] for one in differing]
     seconds = [difference for one in differing for difference in one.differences[1:3]]
-    lines += [str(difference) for difference in (firsts + seconds)[: max(SHOWN_DIFFERENCES_MAX, len(firsts))]]
+    lines += [
+        str(difference)
+        for difference in (firsts + seconds)[: max(SHOWN_DIFFERENCES_MAX, len(firsts))]
+    ]
     return "\n".join(lines)
 
 
@@ -148,7 +161,9 @@ def _compare_all(
 ) -> list[promql.Comparison]:
     with Client(scene.reference) as reference, Client(scene.subjects[subject]) as other:
         return [
-            promql.compare(query, promql.ask(reference, query), promql.ask(other, query), ordered=ordered)
+            promql.compare(
+                query, promql.ask(reference, query), promql.ask(other, query), ordered=ordered
+            )
             for query in queries
         ]
 
@@ -163,13 +178,19 @@ def _check(found: list[promql.Comparison]) -> None:
     points: dict[str, int] = {}
     for one in found:
         points[one.query.expr] = points.get(one.query.expr, 0) + one.points
-    silent = [expr for expr, count in points.items() if count == 0 and expr not in promql_queries.EXPECTED_EMPTY]
+    silent = [
+        expr
+        for expr, count in points.items()
+        if count == 0 and expr not in promql_queries.EXPECTED_EMPTY
+    ]
     assert not silent, f"these queries had nothing to compare: {silent}"
 
 
 @pytest.mark.parametrize("family", promql_queries.FAMILIES)
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_instant_and_range_queries_give_prometheus_answers(scene: Scene, subject: str, family: str) -> None:
+def test_instant_and_range_queries_give_prometheus_answers(
+    scene: Scene, subject: str, family: str
+) -> None:
     queries: list[promql.Query] = []
     for expr in _expressions(promql_queries.FAMILIES[family], scene):
         queries += [promql.Instant(expr, time_ms) for time_ms in scene.instant_times()]
@@ -181,13 +202,23 @@ def test_instant_and_range_queries_give_prometheus_answers(scene: Scene, subject
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_range_vectors_and_strings_give_prometheus_answers(scene: Scene, subject: str) -> None:
     exprs = _expressions(promql_queries.INSTANT_ONLY_FAMILY, scene)
-    _check(_compare_all(scene, subject, [promql.Instant(expr, at) for expr in exprs for at in scene.instant_times()]))
+    _check(
+        _compare_all(
+            scene,
+            subject,
+            [promql.Instant(expr, at) for expr in exprs for at in scene.instant_times()],
+        )
+    )
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_sorted_queries_give_prometheus_order(scene: Scene, subject: str) -> None:
     exprs = _expressions(promql_queries.ORDERED_FAMILY, scene)
-    _check(_compare_all(scene, subject, [promql.Instant(expr, scene.middle_ms) for expr in exprs], ordered=True))
+    _check(
+        _compare_all(
+            scene, subject, [promql.Instant(expr, scene.middle_ms) for expr in exprs], ordered=True
+        )
+    )
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -238,9 +269,13 @@ def test_refused_queries_get_prometheus_words(scene: Scene, subject: str) -> Non
             wanted, got = promql.ask(reference, query), promql.ask(other, query)
             assert isinstance(wanted, promql.QueryError), f"Prometheus answers {expr!r}"
             if wanted != got:
-                shown = got if isinstance(got, promql.QueryError) else f"{got.sample_count()} points"
+                shown = (
+                    got if isinstance(got, promql.QueryError) else f"{got.sample_count()} points"
+                )
                 differences.append(f"{expr!r}\n    expected {wanted}\n    actual   {shown}")
-    assert not differences, f"{len(differences)} of {len(promql_queries.ERRORS)}:\n" + "\n".join(differences)
+    assert not differences, f"{len(differences)} of {len(promql_queries.ERRORS)}:\n" + "\n".join(
+        differences
+    )
 
 
 def test_the_list_of_queries_is_as_wide_as_promised() -> None:

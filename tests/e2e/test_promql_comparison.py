@@ -18,7 +18,9 @@ def vector(*series: tuple[dict[str, str], str]) -> promql.Answer:
 
 def histogram(count: str) -> promql.Answer:
     shown = {"count": count, "sum": "3", "buckets": [[0, "1", "2", count]]}
-    return promql.parse_data({"resultType": "vector", "result": [{"metric": {"a": "b"}, "histogram": [1.0, shown]}]})
+    return promql.parse_data(
+        {"resultType": "vector", "result": [{"metric": {"a": "b"}, "histogram": [1.0, shown]}]}
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,10 @@ def test_unlike_answers_differ(
         (vector(({"a": "b"}, "1")), vector(({"a": "b"}, "1.0000000001"))),
         (vector(({"a": "b"}, "NaN")), vector(({"a": "b"}, "NaN"))),
         (vector(({"a": "b"}, "-Inf")), vector(({"a": "b"}, "-Inf"))),
-        (vector(({"a": "b"}, "1"), ({"a": "c"}, "2")), vector(({"a": "c"}, "2"), ({"a": "b"}, "1"))),
+        (
+            vector(({"a": "b"}, "1"), ({"a": "c"}, "2")),
+            vector(({"a": "c"}, "2"), ({"a": "b"}, "1")),
+        ),
         (histogram("1"), histogram("1")),
     ],
 )
@@ -66,7 +71,9 @@ def test_order_counts_only_where_it_is_promised() -> None:
 
 
 def test_difference_names_query_labels_time_and_both_values() -> None:
-    (difference,) = promql.compare(QUERY, vector(({"a": "b"}, "1")), vector(({"a": "b"}, "2"))).differences
+    (difference,) = promql.compare(
+        QUERY, vector(({"a": "b"}, "1")), vector(({"a": "b"}, "2"))
+    ).differences
     text = str(difference)
     for part in ("'m'", "{'a': 'b'}", "1.000", "1.0", "2.0"):
         assert part in text

@@ -62,9 +62,7 @@ ALL_PROGRAMS = (PROMETHEUS, NODE_EXPORTER)
 
 def cache_root() -> Path:
     """The folder that holds every fetched or built program."""
-    base = os.environ.get("MILLSTREAM_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
-    if os.environ.get("MILLSTREAM_CACHE_DIR"):
-        return Path(os.environ["MILLSTREAM_CACHE_DIR"])
+    base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "millstream"
 
 
@@ -79,12 +77,22 @@ def _locked(path: Path) -> Iterator[None]:
 def _run(command: list[str], *, cwd: Path, env: dict[str, str]) -> str:
     try:
         done = subprocess.run(
-            command, cwd=cwd, env=env, capture_output=True, text=True, timeout=BUILD_DEADLINE_SECONDS, check=False
+            command,
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_DEADLINE_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ArtifactError(f"{' '.join(command)}: not done after {BUILD_DEADLINE_SECONDS} s") from error
+        raise ArtifactError(
+            f"{' '.join(command)}: not done after {BUILD_DEADLINE_SECONDS} s"
+        ) from error
     if done.returncode != 0:
-        raise ArtifactError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-6000:]}")
+        raise ArtifactError(
+            f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-6000:]}"
+        )
     return done.stdout
 
 
@@ -101,7 +109,13 @@ def _go_candidates() -> list[Path]:
 def _build_env(**extra: str) -> dict[str, str]:
     # GOFLAGS of the caller (-mod=vendor, say) would change what is built; GOTOOLCHAIN=local keeps a newer Go from
     # fetching yet another compiler behind the pin.
-    return {**os.environ, "GOFLAGS": "-buildvcs=false", "GOTOOLCHAIN": "local", "GOWORK": "off", **extra}
+    return {
+        **os.environ,
+        "GOFLAGS": "-buildvcs=false",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        **extra,
+    }
 
 
 def ensure_go() -> Path:
@@ -116,7 +130,9 @@ def ensure_go() -> Path:
     if go.is_file():
         return go
     if not candidates:
-        raise ArtifactError("no Go found: apt-get install golang-go (any version; it fetches the one that is needed)")
+        raise ArtifactError(
+            "no Go found: apt-get install golang-go (any version; it fetches the one that is needed)"
+        )
     arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
     if arch is None:
         raise ArtifactError(f"no pinned Go toolchain for {platform.machine()}")
@@ -128,12 +144,19 @@ def ensure_go() -> Path:
             modules = Path(scratch) / "modules"
             env = _build_env(GOMODCACHE=str(modules), GOFLAGS="-modcacherw")
             answer = json.loads(
-                _run([str(candidates[0]), "mod", "download", "-json", toolchain], cwd=Path(scratch), env=env)
+                _run(
+                    [str(candidates[0]), "mod", "download", "-json", toolchain],
+                    cwd=Path(scratch),
+                    env=env,
+                )
             )
             unpacked = Path(answer["Dir"])
             # A module's files are never executable; these have to be.
             tools = unpacked / "pkg" / "tool"
-            for path in [*(unpacked / "bin").iterdir(), *(item for item in tools.rglob("*") if item.is_file())]:
+            for path in [
+                *(unpacked / "bin").iterdir(),
+                *(item for item in tools.rglob("*") if item.is_file()),
+            ]:
                 path.chmod(0o755)
             unpacked.rename(home)
     return go
@@ -141,23 +164,45 @@ def ensure_go() -> Path:
 
 def ensure(program: GoProgram) -> Path:
     """Returns the program's path, building it first when this version is not in the cache."""
-    target = cache_root() / "bin" / f"{program.name}-{program.version}-go{GO_VERSION}-{platform.machine()}"
+    target = (
+        cache_root()
+        / "bin"
+        / f"{program.name}-{program.version}-go{GO_VERSION}-{platform.machine()}"
+    )
     if target.is_file():
         return target
     with _locked(target.with_name(target.name + ".lock")):
         if target.is_file():
             return target
         go = ensure_go()
-        print(f"building {program.name} {program.version} with {go} (once)", file=sys.stderr, flush=True)
+        print(
+            f"building {program.name} {program.version} with {go} (once)",
+            file=sys.stderr,
+            flush=True,
+        )
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             where = Path(scratch)
             env = _build_env(CGO_ENABLED="0")
             # `go install PACKAGE@VERSION` refuses modules with replace directives; requiring the package from an
             # empty module does not, and the requirements of that one module decide every other version.
             _run([str(go), "mod", "init", "millstream.invalid/tools"], cwd=where, env=env)
-            _run([str(go), "get", "-tool", f"{program.package}@{program.version}"], cwd=where, env=env)
+            _run(
+                [str(go), "get", "-tool", f"{program.package}@{program.version}"],
+                cwd=where,
+                env=env,
+            )
             built = where / "out"
-            command = [str(go), "build", "-p", "2", "-trimpath", "-ldflags", "-s -w", "-o", str(built)]
+            command = [
+                str(go),
+                "build",
+                "-p",
+                "2",
+                "-trimpath",
+                "-ldflags",
+                "-s -w",
+                "-o",
+                str(built),
+            ]
             if program.tags:
                 command += ["-tags", program.tags]
             _run([*command, program.package], cwd=where, env=env)

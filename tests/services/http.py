@@ -38,7 +38,9 @@ class Client:
         if parts.scheme != "http" or parts.hostname is None or parts.port is None:
             raise ValueError(f"not an http URL with host and port: {base_url!r}")
         self.base_url = base_url.rstrip("/")
-        self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_seconds)
+        self._connection = http.client.HTTPConnection(
+            parts.hostname, parts.port, timeout=timeout_seconds
+        )
 
     def request(
         self,
@@ -59,7 +61,9 @@ class Client:
             # The connection's state is unknown; the next request opens a new one.
             self._connection.close()
             raise
-        return Response(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
+        return Response(
+            answer.status, {name.lower(): value for name, value in answer.getheaders()}, content
+        )
 
     def get(self, path: str, params: Parameters | None = None) -> Response:
         return self.request("GET", path, params=params)

@@ -34,7 +34,9 @@ class Millstream(Process):
         wrapper: Sequence[str] = (),
         wait: bool = True,
     ) -> None:
-        super().__init__("millstream", [*wrapper, *serve_command(data, *arguments)], log_dir, env=env)
+        super().__init__(
+            "millstream", [*wrapper, *serve_command(data, *arguments)], log_dir, env=env
+        )
         self.url = ""
         if wait:
             self.wait_serving()

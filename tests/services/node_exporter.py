@@ -21,9 +21,13 @@ class NodeExporter(Process):
             [artifacts.ensure(artifacts.NODE_EXPORTER), "--web.listen-address=127.0.0.1:0"],
             log_dir,
         )
-        self.address = self.wait_ready("names its port", READY_DEADLINE_SECONDS, self._reported_address)
+        self.address = self.wait_ready(
+            "names its port", READY_DEADLINE_SECONDS, self._reported_address
+        )
         self.url = f"http://{self.address}"
-        self.wait_ready("serves /metrics", READY_DEADLINE_SECONDS, lambda: answers_ok(self.url, "/metrics"))
+        self.wait_ready(
+            "serves /metrics", READY_DEADLINE_SECONDS, lambda: answers_ok(self.url, "/metrics")
+        )
 
     def _reported_address(self) -> str | None:
         match = re.search(r"address=(127\.0\.0\.1:\d+)", self.stderr())

@@ -128,7 +128,9 @@ class Process:
         except subprocess.TimeoutExpired:
             tail = self.log_tail()
             self.kill()
-            raise ServiceError(f"{self.name} still ran after {deadline_seconds:g} s\n{tail}") from None
+            raise ServiceError(
+                f"{self.name} still ran after {deadline_seconds:g} s\n{tail}"
+            ) from None
 
     def terminate(self) -> None:
         """Sends SIGTERM and returns at once."""

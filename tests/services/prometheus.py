@@ -53,7 +53,11 @@ class PrometheusConfig:
                 {
                     "url": url,
                     "send_native_histograms": True,
-                    "queue_config": {"batch_send_deadline": "500ms", "min_backoff": "30ms", "max_backoff": "500ms"},
+                    "queue_config": {
+                        "batch_send_deadline": "500ms",
+                        "min_backoff": "30ms",
+                        "max_backoff": "500ms",
+                    },
                 }
                 for url in self.remote_write_urls
             ],
@@ -64,7 +68,9 @@ class PrometheusConfig:
 class Prometheus(Process):
     """Prometheus of the pinned version; ready when constructed."""
 
-    def __init__(self, folder: Path, config: PrometheusConfig, *, receive_remote_write: bool = False) -> None:
+    def __init__(
+        self, folder: Path, config: PrometheusConfig, *, receive_remote_write: bool = False
+    ) -> None:
         last: ServiceError | None = None
         for _ in range(START_ATTEMPTS):
             try:
@@ -94,4 +100,6 @@ class Prometheus(Process):
         if receive_remote_write:
             command.append("--web.enable-remote-write-receiver")
         super().__init__("prometheus", command, folder)
-        self.wait_ready("answers /-/ready", READY_DEADLINE_SECONDS, lambda: answers_ok(self.url, "/-/ready"))
+        self.wait_ready(
+            "answers /-/ready", READY_DEADLINE_SECONDS, lambda: answers_ok(self.url, "/-/ready")
+        )

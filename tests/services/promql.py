@@ -27,7 +27,11 @@ class Histogram:
     buckets: tuple[tuple[int, float, float, float], ...]
 
     def numbers(self) -> tuple[float, ...]:
-        flat = [part for rule, lower, upper, count in self.buckets for part in (float(rule), lower, upper, count)]
+        flat = [
+            part
+            for rule, lower, upper, count in self.buckets
+            for part in (float(rule), lower, upper, count)
+        ]
         return (self.count, self.sum, *flat)
 
 
@@ -113,7 +117,11 @@ def ask_raw(client: Client, query: Query) -> tuple[int, dict[str, Any]]:
     except ValueError:
         envelope = None
     if not isinstance(envelope, dict) or "status" not in envelope:
-        return response.status, {"status": "error", "errorType": "no envelope", "error": response.text[:300]}
+        return response.status, {
+            "status": "error",
+            "errorType": "no envelope",
+            "error": response.text[:300],
+        }
     return response.status, envelope
 
 
@@ -150,7 +158,8 @@ def _timestamp_ms(raw: Any) -> int:
 
 def _histogram(raw: Mapping[str, Any]) -> Histogram:
     buckets = tuple(
-        (int(rule), float(lower), float(upper), float(count)) for rule, lower, upper, count in raw.get("buckets") or ()
+        (int(rule), float(lower), float(upper), float(count))
+        for rule, lower, upper, count in raw.get("buckets") or ()
     )
     return Histogram(float(raw["count"]), float(raw["sum"]), buckets)
 
@@ -230,7 +239,9 @@ class Comparison:
     points: int = 0
 
 
-def _differences(query: Query, expected: Answer, actual: Answer, ordered: bool) -> Iterator[Difference]:
+def _differences(
+    query: Query, expected: Answer, actual: Answer, ordered: bool
+) -> Iterator[Difference]:
     text = query.describe()
     if expected.kind != actual.kind:
         yield Difference(text, "result type", expected.kind, actual.kind)
@@ -249,7 +260,9 @@ def _differences(query: Query, expected: Answer, actual: Answer, ordered: bool) 
         # Series with equal values may stand in either order, so what has to agree is the sequence of values.
         wanted_order = [next(iter(expected.series[labels].values())) for labels in expected.order]
         got_order = [next(iter(actual.series[labels].values())) for labels in actual.order]
-        if len(wanted_order) == len(got_order) and not all(map(same_value, wanted_order, got_order)):
+        if len(wanted_order) == len(got_order) and not all(
+            map(same_value, wanted_order, got_order)
+        ):
             yield Difference(text, "order of values", str(wanted_order[:20]), str(got_order[:20]))
 
 
@@ -257,7 +270,9 @@ def _shape(points: Mapping[int, Value] | None) -> str:
     if points is None:
         return "no such series"
     first = next(iter(points.items()), None)
-    return f"{len(points)} points" + (f", first {_show(first[1])} at {seconds(first[0])}" if first else "")
+    return f"{len(points)} points" + (
+        f", first {_show(first[1])} at {seconds(first[0])}" if first else ""
+    )
 
 
 def _show(value: Value | None) -> str:
@@ -275,7 +290,8 @@ def compare(
     result = Comparison(query)
     if isinstance(expected, QueryError) or isinstance(actual, QueryError):
         shown = [
-            repr(side) if isinstance(side, QueryError) else f"{len(side.series)} series" for side in (expected, actual)
+            repr(side) if isinstance(side, QueryError) else f"{len(side.series)} series"
+            for side in (expected, actual)
         ]
         result.differences.append(Difference(query.describe(), "whole answer", shown[0], shown[1]))
         return result
