@@ -1,0 +1,38 @@
+// Where in the query the server's complaint points to.
+
+export interface PositionedError {
+  /** Character offset into the query, within [0, length]. */
+  readonly offset: number;
+  readonly line: number;
+  readonly column: number;
+  readonly message: string;
+}
+
+// `1:16: parse error: …`, also behind a lead such as `invalid parameter "query": `.
+const POSITION = /(?:^|[^\d:])(\d+):(\d+): (parse error: .*)$/s;
+
+/** Lines and columns count from 1; Prometheus counts columns in bytes, the editor in UTF-16 units. */
+export function positionOfError(query: string, errorText: string): PositionedError | null {
+  const match = POSITION.exec(errorText);
+  if (match === null) return null;
+  const line = Number(match[1]);
+  const byteColumn = Number(match[2]);
+  const lines = query.split('\n');
+  const text = lines[line - 1];
+  if (text === undefined || byteColumn < 1) return null;
+  const column = charactersOfBytes(text, byteColumn - 1);
+  const before = lines.slice(0, line - 1).reduce((sum, previous) => sum + previous.length + 1, 0);
+  return { offset: before + column, line, column: column + 1, message: match[3] ?? errorText };
+}
+
+function charactersOfBytes(text: string, bytes: number): number {
+  let characters = 0;
+  let left = bytes;
+  for (const character of text) {
+    const width = new TextEncoder().encode(character).length;
+    if (left < width) break;
+    left -= width;
+    characters += character.length;
+  }
+  return characters;
+}

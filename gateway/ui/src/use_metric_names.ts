@@ -1,0 +1,30 @@
+// The names of all metrics, loaded once and again on demand.
+
+import { useCallback, useEffect, useState } from 'preact/hooks';
+import type { Catalog } from './api/catalog';
+
+export interface MetricNames {
+  readonly names: readonly string[] | null;
+  readonly problem: string | null;
+  readonly reload: () => void;
+}
+
+export function useMetricNames(catalog: Catalog): MetricNames {
+  const [names, setNames] = useState<readonly string[] | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  const load = useCallback(() => {
+    catalog.metricNames().then(
+      (answer) => {
+        setNames(answer);
+        setProblem(null);
+      },
+      (error: unknown) => setProblem(error instanceof Error ? error.message : String(error)),
+    );
+  }, [catalog]);
+  useEffect(load, [load]);
+  const reload = useCallback(() => {
+    catalog.forget();
+    load();
+  }, [catalog, load]);
+  return { names, problem, reload };
+}
