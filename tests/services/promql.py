@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.services.http import Client
+from tests.services.http import Client, Response
 
 Labels = tuple[tuple[str, str], ...]
 RELATIVE_TOLERANCE = 1e-9
@@ -98,20 +98,23 @@ def seconds(milliseconds: int) -> str:
     return f"{sign}{whole}.{rest:03d}"
 
 
+def send(client: Client, query: Query) -> Response:
+    """Sends the query and returns the answer as it came."""
+    if isinstance(query, Instant):
+        form = {"query": query.expr, "time": seconds(query.time_ms)}
+        return client.post_form("/api/v1/query", form)
+    form = {
+        "query": query.expr,
+        "start": seconds(query.start_ms),
+        "end": seconds(query.end_ms),
+        "step": seconds(query.step_ms),
+    }
+    return client.post_form("/api/v1/query_range", form)
+
+
 def ask_raw(client: Client, query: Query) -> tuple[int, dict[str, Any]]:
     """The HTTP status and the envelope."""
-    form: dict[str, str]
-    if isinstance(query, Instant):
-        path, form = "/api/v1/query", {"query": query.expr, "time": seconds(query.time_ms)}
-    else:
-        path = "/api/v1/query_range"
-        form = {
-            "query": query.expr,
-            "start": seconds(query.start_ms),
-            "end": seconds(query.end_ms),
-            "step": seconds(query.step_ms),
-        }
-    response = client.post_form(path, form)
+    response = send(client, query)
     try:
         envelope = json.loads(response.body)
     except ValueError:
