@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from millstream.errors import Code, MillstreamError, UnavailableError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+
+from millstream.errors import Code, MillstreamError, UnavailableError
 
 log = structlog.get_logger(__name__)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
+
 from millstream_gateway import server as server_module
 from millstream_gateway.app import create_app
 from millstream_gateway.backends.embedded import EmbeddedBackend

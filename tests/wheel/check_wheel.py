@@ -18,8 +18,10 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-import millstream
 import numpy as np
+
+import millstream
+from millstream import _core
 
 START = 1_700_000_000_000
 STEP_MS = 15_000
@@ -38,7 +40,7 @@ def check_base() -> None:
     """Open, write, close, open again, query; from Python and from the command line."""
     check("site-packages" in str(millstream.__file__), f"imported from {millstream.__file__}")
     version = importlib.metadata.version("millstream")
-    check(millstream.__version__ == version, f"{millstream.__version__} is not {version}")
+    check(_core.version() == version, f"the core is {_core.version()}, not {version}")
     package = importlib.resources.files("millstream")
     for name in ("py.typed", "_core.pyi"):
         check(package.joinpath(name).is_file(), f"no {name}")

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import structlog
-from millstream.errors import MillstreamError
 
+from millstream.errors import MillstreamError
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.services.host_metrics import HostSample, sample_host
 from millstream_gateway.services.own_metrics import OwnMetrics
