@@ -54,7 +54,7 @@ def engine_client(settings: Settings) -> Iterator[TestClient]:
 
 
 @contextmanager
-def running(settings: Settings, backend: Backend) -> Iterator[int]:
+def running(settings: Settings, backend: Backend, grace_seconds: int = 5) -> Iterator[int]:
     """A real server on a free port of this machine; yields the port."""
     listener = server_module._listen(settings)
     ready = threading.Event()
@@ -67,7 +67,7 @@ def running(settings: Settings, backend: Backend) -> Iterator[int]:
         ws="none",
         lifespan="on",
         log_config=None,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=grace_seconds,
     )
     server = server_module._Server(config, ready.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -75,7 +75,8 @@ class Sampler:
         for sample in self._sample():
             if sample.name not in described:
                 described.add(sample.name)
-                yield f"# HELP {sample.name} {sample.help}\n# TYPE {sample.name} {sample.type}\n"
+                yield f"# HELP {sample.name} {_escape_help(sample.help)}\n"
+                yield f"# TYPE {sample.name} {sample.type}\n"
             yield _line(sample.name, {**host, **sample.labels}, sample.value, time_ms)
         for family in self._metrics.registry.collect():
             suffix = "_total" if family.type == "counter" else ""
