@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
-
 from millstream_gateway import server as server_module
 from millstream_gateway.app import create_app
 from millstream_gateway.backends.embedded import EmbeddedBackend
@@ -54,7 +53,7 @@ def engine_client(settings: Settings) -> Iterator[TestClient]:
 
 
 @contextmanager
-def running(settings: Settings, backend: Backend, grace_seconds: int = 5) -> Iterator[int]:
+def running(settings: Settings, backend: Backend) -> Iterator[int]:
     """A real server on a free port of this machine; yields the port."""
     listener = server_module._listen(settings)
     ready = threading.Event()
@@ -67,7 +66,7 @@ def running(settings: Settings, backend: Backend, grace_seconds: int = 5) -> Ite
         ws="none",
         lifespan="on",
         log_config=None,
-        timeout_graceful_shutdown=grace_seconds,
+        timeout_graceful_shutdown=5,
     )
     server = server_module._Server(config, ready.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -85,6 +85,8 @@ struct PartitionStats {
   uint64_t samples_rejected = 0;
 };
 
+class PartitionImpl;
+
 class Partition final : public storage::Queryable {
  public:
   // Lives in memory only, with no log: for scripts and tests.
@@ -132,10 +134,9 @@ class Partition final : public storage::Queryable {
   PartitionStats Stats() const;
 
  private:
-  class Impl;
-  explicit Partition(std::unique_ptr<Impl> impl);
+  explicit Partition(std::unique_ptr<PartitionImpl> impl);
 
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<PartitionImpl> impl_;
 };
 
 }  // namespace millstream::tsdb

@@ -1,0 +1,48 @@
+#include "millstream/tsdb/partition.h"
+
+#include <utility>
+
+#include "partition_impl.h"
+#include "querier.h"
+
+namespace millstream::tsdb {
+
+Partition::Partition(std::unique_ptr<PartitionImpl> impl) : impl_(std::move(impl)) {}
+Partition::~Partition() = default;
+
+std::unique_ptr<Partition> Partition::MakeInMemory(PartitionOptions options) {
+  return std::unique_ptr<Partition>(
+      new Partition(std::make_unique<PartitionImpl>(options, nullptr, nullptr, std::string(), nullptr)));
+}
+
+Result<std::optional<Offset>> Partition::Write(storage::WriteBatch& batch, storage::WriteOutcome* outcome) {
+  return impl_->Write(batch, outcome);
+}
+
+Status Partition::ApplyRecord(std::string_view record, Offset offset) {
+  return impl_->ApplyRecord(record, offset);
+}
+
+std::optional<Offset> Partition::applied_offset() const {
+  return impl_->applied_offset();
+}
+
+Result<std::unique_ptr<storage::Querier>> Partition::MakeQuerier(TenantId tenant) const {
+  return std::make_unique<PartitionQuerier>(*impl_, tenant);
+}
+
+std::vector<model::MetricMetadata> Partition::Metadata(TenantId tenant, std::string_view metric, size_t limit) const {
+  const TenantHead* head = impl_->FindTenant(tenant);
+  return head == nullptr ? std::vector<model::MetricMetadata>() : head->Metadata(metric, limit);
+}
+
+TenantStatus Partition::StatusOf(TenantId tenant, size_t limit) const {
+  const TenantHead* head = impl_->FindTenant(tenant);
+  return head == nullptr ? TenantStatus() : head->Status(limit);
+}
+
+PartitionStats Partition::Stats() const {
+  return impl_->Stats();
+}
+
+}  // namespace millstream::tsdb

@@ -1,0 +1,41 @@
+// Record: what one Write puts into the log: new series, accepted samples, changed metadata.
+//
+// docs/formats/head.md draws the layout. Decoding checks every length before it allocates.
+// Threads     Pure functions.
+// Errors      kDataLoss for bytes that EncodeRecord does not write.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "millstream/base/result.h"
+#include "millstream/model/labels.h"
+#include "millstream/model/metadata.h"
+#include "series.h"
+
+namespace millstream::tsdb {
+
+struct RecordSeries {
+  SeriesRef ref;
+  model::Labels labels;
+};
+
+struct RecordSample {
+  uint32_t series = 0;  // index into Record::refs
+  TimedSample sample;
+};
+
+struct Record {
+  TenantId tenant{0};
+  std::vector<RecordSeries> new_series;
+  std::vector<SeriesRef> refs;  // of the series that samples name, new ones too
+  std::vector<RecordSample> samples;
+  std::vector<model::MetricMetadata> metadata;
+};
+
+std::string EncodeRecord(const Record& record);
+Result<Record> DecodeRecord(std::string_view bytes);
+
+}  // namespace millstream::tsdb
