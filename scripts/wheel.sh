@@ -11,7 +11,7 @@ mkdir -p "$scratch/tmp" dist
 "$venv/bin/python" scripts/page.py gateway/millstream_gateway/static
 # Below the root, so that ccache knows the sources again although `build` unpacks them into a folder of a random name.
 TMPDIR=$scratch/tmp env -u CC -u CXX "$venv/bin/python" -m build --no-isolation --outdir "$scratch/built" \
-  --config-setting=build-dir=build/wheel . </dev/null
+  --config-setting=build-dir=build/wheel --config-setting=cmake.define.MILLSTREAM_WARNINGS_ARE_ERRORS=ON . </dev/null
 "$venv/bin/auditwheel" repair --wheel-dir dist "$scratch"/built/*.whl
 cp "$scratch"/built/*.tar.gz dist/
 rm -rf "$scratch/tmp"

@@ -6,9 +6,12 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 add_library(millstream_options INTERFACE)
 target_compile_features(millstream_options INTERFACE cxx_std_20)
 target_compile_options(millstream_options INTERFACE
-  -Wall -Wextra -Wpedantic -Werror -Wnon-virtual-dtor -Wshadow -Wconversion -Wno-sign-conversion
+  -Wall -Wextra -Wpedantic -Wnon-virtual-dtor -Wconversion -Wno-sign-conversion
+  $<$<BOOL:${MILLSTREAM_WARNINGS_ARE_ERRORS}>:-Werror>
   -fno-omit-frame-pointer
-  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
+  # GCC 12 sees shadowing between a macro's local and that of a lambda in its argument, and overlaps in std::string
+  # that cannot be.
+  $<IF:$<CXX_COMPILER_ID:Clang>,-Wthread-safety;-Wshadow,-Wno-restrict>)
 
 if(MILLSTREAM_SANITIZER STREQUAL "address")
   set(_sanitize -fsanitize=address,undefined -fno-sanitize-recover=all)

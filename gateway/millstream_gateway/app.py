@@ -8,10 +8,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from millstream.errors import InvalidArgumentError, MillstreamError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
+from millstream.errors import InvalidArgumentError, MillstreamError
 from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.errors import error_response

@@ -7,15 +7,16 @@ is an RFC 9457 problem. What went wrong inside (5xx) is logged, never told.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
 import structlog
-from millstream.errors import Code, MillstreamError, UnavailableError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+
+from millstream.errors import Code, MillstreamError, UnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -112,12 +113,12 @@ def envelope_error(
     message: str,
     *,
     headers: Mapping[str, str] | None = None,
-    warnings: Sequence[str] = (),
+    data: object = None,
 ) -> Response:
     """Prometheus's envelope for a failure."""
     envelope: dict[str, Any] = {"status": "error", "errorType": error_type, "error": message}
-    if warnings:
-        envelope["warnings"] = list(warnings)
+    if data is not None:
+        envelope["data"] = data
     body = orjson.dumps(envelope)
     return Response(body, status, dict(headers or {}), media_type="application/json")
 

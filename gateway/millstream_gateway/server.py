@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import structlog
 import uvicorn
-from millstream.errors import FailedPreconditionError
 
+from millstream.errors import FailedPreconditionError
 from millstream_gateway.app import create_app
 from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.protocol import Backend

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from millstream.errors import InvalidArgumentError
-from millstream.times import format_duration, parse_duration_ms
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from millstream.errors import InvalidArgumentError
+from millstream.times import format_duration, parse_duration_ms
 
 ENV_PREFIX: Final = "MILLSTREAM_"
 _CONFIG_BYTES_MAX: Final = 1 << 20

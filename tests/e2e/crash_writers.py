@@ -10,10 +10,11 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.services.http import Client
-from tests.services.process import POLL_SECONDS
+from tests.services.process import POLL_SECONDS, wait_until
 from tests.services.remote_write import (
     Sample,
     Series,
@@ -26,6 +27,7 @@ from tests.services.remote_write import (
 SERIES_PER_WRITER = 8
 SAMPLES_PER_REQUEST = 10
 SAMPLE_SPACING_MS = 5_000
+PROGRESS_DEADLINE_SECONDS = 120.0
 METRIC = "crash_test"
 _MASK = (1 << 64) - 1
 
@@ -161,3 +163,29 @@ class Writer(threading.Thread):
                 return False
             self.put_off.append(f"{response.status} {response.text[:200]}")
             self._abort.wait(POLL_SECONDS)
+
+
+def wait_for_requests(writers: list[Writer], more: int) -> None:
+    """Returns when all writers together have so many more requests acknowledged."""
+    goal = sum(writer.acknowledged for writer in writers) + more
+
+    def reached() -> bool:
+        refused = [writer.refused for writer in writers if writer.refused]
+        assert not refused, f"the server refused good data: {refused}"
+        return sum(writer.acknowledged for writer in writers) >= goal
+
+    wait_until(f"{more} more requests acknowledged", PROGRESS_DEADLINE_SECONDS, reached)
+
+
+@contextmanager
+def writing(writers: list[Writer]) -> Iterator[None]:
+    """Runs the writers round a block; whatever ends it, they end too."""
+    for writer in writers:
+        writer.start()
+    try:
+        yield
+    finally:
+        for writer in writers:
+            writer.abort()
+        for writer in writers:
+            writer.join()

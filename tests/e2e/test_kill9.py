@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +11,18 @@ import pytest
 
 from tests.e2e.crash_writers import (
     METRIC,
+    PROGRESS_DEADLINE_SECONDS,
     SAMPLES_PER_REQUEST,
     SERIES_PER_WRITER,
     Endpoint,
     Plan,
     Writer,
+    wait_for_requests,
+    writing,
 )
 from tests.services import promql
 from tests.services.http import Client
 from tests.services.millstream import Millstream
-from tests.services.process import wait_until
 from tests.services.remote_write import value_bits
 
 pytestmark = pytest.mark.e2e
@@ -31,7 +31,6 @@ KILLS = 10
 WRITERS = 4
 # How many more acknowledged requests a kill waits for, over all writers: at least, at most.
 REQUESTS_BEFORE_A_KILL = (40, 150)
-PROGRESS_DEADLINE_SECONDS = 120.0
 RESTART_DEADLINE_SECONDS = 30.0
 DATA_AGE_MS = 23 * 3600 * 1000
 WINDOW = "2d"
@@ -132,30 +131,6 @@ def _check(url: str, writers: list[Writer], *, under_way: bool) -> Count:
     return count
 
 
-def _wait_for_requests(writers: list[Writer], more: int) -> None:
-    goal = sum(writer.acknowledged for writer in writers) + more
-
-    def reached() -> bool:
-        refused = [writer.refused for writer in writers if writer.refused]
-        assert not refused, f"the server refused good data: {refused}"
-        return sum(writer.acknowledged for writer in writers) >= goal
-
-    wait_until(f"{more} more requests acknowledged", PROGRESS_DEADLINE_SECONDS, reached)
-
-
-@contextmanager
-def _writing(writers: list[Writer]) -> Iterator[None]:
-    for writer in writers:
-        writer.start()
-    try:
-        yield
-    finally:
-        for writer in writers:
-            writer.abort()
-        for writer in writers:
-            writer.join()
-
-
 @pytest.mark.parametrize("durability", ["process", "fsync"])
 def test_nothing_acknowledged_is_lost_or_doubled_when_the_server_is_killed(
     tmp_path: Path, durability: str, capsys: pytest.CaptureFixture[str]
@@ -169,10 +144,10 @@ def test_nothing_acknowledged_is_lost_or_doubled_when_the_server_is_killed(
     report: list[str] = [f"durability={durability} seed={seed}"]
     server = _start(tmp_path, durability)
     try:
-        with _writing(writers):
+        with writing(writers):
             for kill in range(1, KILLS + 1):
                 endpoint.publish(server.url)
-                _wait_for_requests(writers, chance.randint(*REQUESTS_BEFORE_A_KILL))
+                wait_for_requests(writers, chance.randint(*REQUESTS_BEFORE_A_KILL))
                 server.kill()
                 endpoint.publish(None)
                 if kill % 2 == 0:
@@ -188,7 +163,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_when_the_server_is_killed(
                     f"{count.unacknowledged_present} more of unanswered requests"
                 )
             endpoint.publish(server.url)
-            _wait_for_requests(writers, WRITERS)
+            wait_for_requests(writers, WRITERS)
             for writer in writers:
                 writer.finish()
             for writer in writers:

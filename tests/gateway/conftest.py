@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
+
 from millstream_gateway import server as server_module
 from millstream_gateway.app import create_app
 from millstream_gateway.backends.embedded import EmbeddedBackend
@@ -53,7 +54,7 @@ def engine_client(settings: Settings) -> Iterator[TestClient]:
 
 
 @contextmanager
-def running(settings: Settings, backend: Backend) -> Iterator[int]:
+def running(settings: Settings, backend: Backend, grace_seconds: int = 5) -> Iterator[int]:
     """A real server on a free port of this machine; yields the port."""
     listener = server_module._listen(settings)
     ready = threading.Event()
@@ -66,7 +67,7 @@ def running(settings: Settings, backend: Backend) -> Iterator[int]:
         ws="none",
         lifespan="on",
         log_config=None,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=grace_seconds,
     )
     server = server_module._Server(config, ready.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

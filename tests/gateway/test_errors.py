@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fastapi.testclient import TestClient
+
 from millstream import errors
 from millstream_gateway.app import create_app
 from millstream_gateway.backends.cancel import CancelSignal

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
 from millstream_gateway.app import create_app
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.routers import page
 from millstream_gateway.settings import ServerSettings, Settings
-from prometheus_client.parser import text_string_to_metric_families
 
 
 def test_health_and_readiness(client: TestClient) -> None:

@@ -2,20 +2,21 @@
 
 namespace millstream::storage {
 
-void QueryControl::Cancel(StatusCode reason) {
-  int expected = 0;
-  cancelled_.compare_exchange_strong(expected, static_cast<int>(reason), std::memory_order_relaxed);
+void QueryControl::SetTimeout(const env::Clock& clock, std::chrono::nanoseconds timeout) {
+  clock_ = &clock;
+  deadline_ = clock.MonotonicNow() + timeout;
 }
 
+void QueryControl::Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
+
 Status QueryControl::Check() const {
-  switch (static_cast<StatusCode>(cancelled_.load(std::memory_order_relaxed))) {
-    case StatusCode::kOk:
-      return Status::Ok();
-    case StatusCode::kDeadlineExceeded:
-      return DeadlineExceeded("query timed out in expression evaluation");
-    default:
-      return Cancelled("query was canceled in expression evaluation");
+  if (cancelled_.load(std::memory_order_relaxed)) {
+    return Cancelled("query was canceled in expression evaluation");
   }
+  if (clock_ != nullptr && clock_->MonotonicNow() >= deadline_) {
+    return DeadlineExceeded("query timed out in expression evaluation");
+  }
+  return Status::Ok();
 }
 
 Status QueryControl::AddSamples(int64_t samples) {

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from millstream.errors import UnavailableError
-
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.schemas.push import ItemError, PushOutcome
 from millstream_gateway.schemas.queries import (

@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import orjson
+
 from millstream.errors import (
     InvalidArgumentError,
     MillstreamError,
     OutOfRangeError,
     UnavailableError,
 )
-
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.fake_wire import (
     Labels,

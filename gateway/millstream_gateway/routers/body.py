@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from millstream.errors import CancelledError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Receive
+
+from millstream.errors import CancelledError
 
 
 def refuse_too_large(bytes_max: int, limit_name: str) -> HTTPException:

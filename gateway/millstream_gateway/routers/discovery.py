@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
-from millstream.errors import InvalidArgumentError
 
+from millstream.errors import InvalidArgumentError
 from millstream_gateway.dependencies import ServicesDep
 from millstream_gateway.routers.documentation import parameters
 from millstream_gateway.routers.envelope import success

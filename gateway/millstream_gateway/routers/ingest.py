@@ -134,7 +134,12 @@ class TextImport(IngestEndpoint):
             open_metrics=media == "application/openmetrics-text",
         )
         if outcome.rejected:
-            return envelope_error(400, "bad_data", _reasons(outcome, "line"))
+            data = {
+                "samples": outcome.samples,
+                "rejected": outcome.rejected,
+                "errors": list(_item_errors(outcome, "line")),
+            }
+            return envelope_error(400, "bad_data", _reasons(outcome, "line"), data=data)
         return success({"samples": outcome.samples})
 
 
@@ -167,7 +172,7 @@ class JsonMetrics(IngestEndpoint):
         counts = {
             "accepted": outcome.stored,
             "rejected": outcome.rejected,
-            "errors": list(_item_errors(outcome)),
+            "errors": list(_item_errors(outcome, "index")),
         }
         if outcome.rejected and not outcome.stored:
             return problem_response(400, _reasons(outcome, "item"), extra=counts)
@@ -182,9 +187,9 @@ def routes() -> list[Route]:
     return [Route(endpoint.path, endpoint, methods=["POST"]) for endpoint in ENDPOINTS]
 
 
-def _item_errors(outcome: PushOutcome) -> Iterable[dict[str, object]]:
+def _item_errors(outcome: PushOutcome, unit: str) -> Iterable[dict[str, object]]:
     for error in outcome.errors:
-        yield {"index": error.position, "code": error.code, "message": error.reason}
+        yield {unit: error.position, "code": error.code, "message": error.reason}
 
 
 def _reasons(outcome: PushOutcome, unit: str) -> str:

@@ -7,6 +7,8 @@ import time
 from typing import Final
 from urllib.parse import parse_qsl
 
+from starlette.requests import Request
+
 from millstream.errors import InvalidArgumentError
 from millstream.times import (
     MAX_TIME_MS,
@@ -15,8 +17,6 @@ from millstream.times import (
     parse_duration_ns,
     parse_time_ms,
 )
-from starlette.requests import Request
-
 from millstream_gateway.routers.body import read_body
 from millstream_gateway.schemas.queries import InstantQuery, RangeQuery, Selection
 from millstream_gateway.services.queries import QueryOptions

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from millstream.errors import InvalidArgumentError
 
+from millstream.errors import InvalidArgumentError
 from millstream_gateway.dependencies import ServicesDep
 from millstream_gateway.routers.connection import while_connected
 from millstream_gateway.routers.documentation import parameters

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
-from millstream.errors import InvalidArgumentError
 
+from millstream.errors import InvalidArgumentError
 from millstream_gateway.dependencies import ServicesDep
 from millstream_gateway.routers.documentation import parameters
 from millstream_gateway.routers.envelope import success

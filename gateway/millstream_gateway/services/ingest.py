@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Final
 
 from millstream.errors import InvalidArgumentError, ResourceExhaustedError
-
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.errors import OverloadedError
 from millstream_gateway.schemas.push import PushOutcome

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import orjson
-from millstream.errors import CancelledError, DeadlineExceededError
 
+from millstream.errors import CancelledError, DeadlineExceededError
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.schemas.queries import (

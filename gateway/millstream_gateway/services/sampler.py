@@ -5,14 +5,15 @@ The samples take the way of any other text: they are rendered as exposition and 
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import structlog
-from millstream.errors import MillstreamError
 
+from millstream.errors import MillstreamError
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.services.host_metrics import HostSample, sample_host
 from millstream_gateway.services.own_metrics import OwnMetrics
@@ -20,8 +21,8 @@ from millstream_gateway.settings import SampleSettings
 
 log = structlog.get_logger(__name__)
 
-_HOST_LABELS: Final = {"job": "host"}
-_SERVER_LABELS: Final = {"job": "millstream"}
+_HOST_JOB: Final = "host"
+_SERVER_JOB: Final = "millstream"
 
 
 class Sampler:
@@ -41,6 +42,7 @@ class Sampler:
         self._metrics = metrics
         self._settings = settings
         self._sample = sample
+        self._instance = socket.gethostname()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -68,18 +70,21 @@ class Sampler:
 
     def _lines(self, time_ms: int) -> Iterator[str]:
         described: set[str] = set()
+        host = {"job": _HOST_JOB, "instance": self._instance}
+        server = {"job": _SERVER_JOB, "instance": self._instance}
         for sample in self._sample():
             if sample.name not in described:
                 described.add(sample.name)
-                yield f"# HELP {sample.name} {sample.help}\n# TYPE {sample.name} {sample.type}\n"
-            yield _line(sample.name, {**_HOST_LABELS, **sample.labels}, sample.value, time_ms)
+                yield f"# HELP {sample.name} {_escape_help(sample.help)}\n"
+                yield f"# TYPE {sample.name} {sample.type}\n"
+            yield _line(sample.name, {**host, **sample.labels}, sample.value, time_ms)
         for family in self._metrics.registry.collect():
             suffix = "_total" if family.type == "counter" else ""
             yield f"# HELP {family.name}{suffix} {_escape_help(family.documentation)}\n"
             yield f"# TYPE {family.name}{suffix} {family.type}\n"
             for item in family.samples:
                 if not item.name.endswith("_created"):
-                    labels = {**_SERVER_LABELS, **item.labels}
+                    labels = {**server, **item.labels}
                     yield _line(item.name, labels, item.value, time_ms)
 
     def _loop(self) -> None:

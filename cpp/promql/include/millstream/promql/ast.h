@@ -1,8 +1,7 @@
 // The syntax tree of a PromQL expression, as the parser makes it and the planner reads it.
 //
 // Invariants  Every node has its type and the bytes of the query that it came from. After a successful parse the tree
-// is
-//             type-checked: children have the types that their parent needs, calls the right number of arguments.
+//             is type-checked: children have the types that their parent needs, calls the right number of arguments.
 // Ownership   A node owns its children. Trees are at most kExpressionDepthMax deep, so recursion over them is safe.
 #pragma once
 
@@ -51,12 +50,12 @@ struct Expr {
   const ExprKind kind;
   ValueType type;
   PositionRange position;
+  int height = 1;  // nodes on the longest way down, this one included
 };
 
 using ExprPtr = std::unique_ptr<Expr>;
 
-// An arithmetic expression of durations, such as [5m + step()]. Leaves are numbers of seconds or the query's own
-// figures.
+// An arithmetic expression of durations, such as [5m + step()]. Leaves are numbers of seconds or the query's figures.
 struct DurationExpr {
   enum class Op : uint8_t {
     kNumber,
@@ -79,6 +78,7 @@ struct DurationExpr {
   std::unique_ptr<DurationExpr> left;
   std::unique_ptr<DurationExpr> right;
   PositionRange position;
+  int height = 1;
 };
 
 // A duration that is known when parsed (expr is null), or has to be resolved with the query's step and range.

@@ -15,8 +15,7 @@ namespace millstream::promql {
 struct FunctionSignature {
   std::string_view name;
   std::vector<ValueType> args;
-  // 0: exactly args. n > 0: the last n args may be left out. -1: the last argument may occur any number of times, none
-  // included.
+  // 0: exactly args. n > 0: the last argument may occur 0 to n times. -1: any number of times, none included.
   int variadic = 0;
   ValueType result = ValueType::kVector;
   bool experimental = false;

@@ -12,6 +12,7 @@
 
 #include "millstream/base/result.h"
 #include "millstream/promql/ast.h"
+#include "millstream/promql/literals.h"
 
 namespace millstream::promql {
 
@@ -32,19 +33,15 @@ struct ParseError {
 // On failure *error, unless null, receives the position for the editor.
 Result<ExprPtr> ParseExpr(std::string_view query, const ParserOptions& options = {}, ParseError* error = nullptr);
 
-// A lone selector such as up{job="a"}, as in match[].
+// A lone selector such as up{job="a"}, as in match[]. At least one matcher must not match the empty string.
 Result<std::vector<model::Matcher>> ParseMetricSelector(std::string_view text);
-
-// A duration as Prometheus writes it (1h30m, 5m, 100ms), in ms.
-Result<int64_t> ParseDuration(std::string_view text);
-std::string FormatDuration(int64_t ms);
 
 // The expression as text that parses to the same tree, in Prometheus's canonical spelling.
 std::string Print(const Expr& expr);
 // The same over several indented lines where it is long: /api/v1/format_query.
 std::string PrettyPrint(const Expr& expr);
 
-// Line and column (both from 1, columns in characters as Prometheus counts them) of a byte of the query: "1:5".
+// Line and column (both from 1, columns in bytes as Prometheus counts them) of a byte of the query: "1:5".
 std::string LineColumn(std::string_view query, int32_t byte);
 
 }  // namespace millstream::promql

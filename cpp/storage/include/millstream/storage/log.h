@@ -3,9 +3,9 @@
 // A record is bytes with an offset; offsets count up by one. What a view applied is rebuilt by reading again from its
 // checkpoint, so the log may drop what every checkpoint covers.
 //
-// Threads     Append from one thread at a time, the partition's writer. All else from any thread, also meanwhile; a
-//             LogReader belongs to one thread at a time.
-// Errors      kResourceExhausted: the disk is full. Nothing of the refused append stays, and the log takes records
+// Threads     Append from one thread at a time, the partition's writer; TruncateBefore from one thread at a time. All
+//             else from any thread, also meanwhile; a LogReader belongs to one thread at a time.
+// Errors      kResourceExhausted: the disk is full, or an append exceeds a limit below. Nothing of the refused append stays, and the log takes records
 //             again by itself once there is space. kUnavailable: a sync has failed; what was acknowledged stays so,
 //             nothing is acknowledged or appended any more until the log is opened anew. kDataLoss: bytes on the disk
 //             are not what was written; the message names file and byte.
@@ -25,6 +25,7 @@
 namespace millstream::storage {
 
 inline constexpr uint64_t kLogRecordBytesMax = uint64_t{64} << 20;
+inline constexpr uint64_t kLogAppendBytesMax = uint64_t{128} << 20;
 inline constexpr uint64_t kLogRecordsPerAppendMax = 1 << 20;
 // How many calls may wait for durability at once, in one partition.
 inline constexpr uint64_t kLogWaitersMax = 1 << 16;

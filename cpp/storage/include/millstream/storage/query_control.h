@@ -6,9 +6,11 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 
 #include "millstream/base/status.h"
+#include "millstream/env/clock.h"
 
 namespace millstream::storage {
 
@@ -21,8 +23,11 @@ class QueryControl {
  public:
   explicit QueryControl(QueryLimits limits = {}) : limits_(limits) {}
 
-  // The first call wins; `reason` is kCancelled or kDeadlineExceeded.
-  void Cancel(StatusCode reason);
+  // From `timeout` from now on Check returns kDeadlineExceeded. Before the query begins, once; `clock` outlives this.
+  void SetTimeout(const env::Clock& clock, std::chrono::nanoseconds timeout);
+
+  // From now on Check returns kCancelled.
+  void Cancel();
   // Call it at least once per series and per 64 Ki samples of work.
   Status Check() const;
 
@@ -37,7 +42,9 @@ class QueryControl {
  private:
   // All are independent counters or a flag that carries no other data: relaxed order suffices throughout.
   const QueryLimits limits_;
-  std::atomic<int> cancelled_{0};
+  const env::Clock* clock_ = nullptr;
+  std::chrono::nanoseconds deadline_{0};
+  std::atomic<bool> cancelled_{false};
   std::atomic<int64_t> samples_{0};
   std::atomic<int64_t> samples_peak_{0};
   std::atomic<int64_t> samples_total_{0};

@@ -1,0 +1,169 @@
+// LocalLog: a partition's log in a folder of this machine.
+//
+// Records go into segment files, one batch per append; a segment that has grown to its size is synced and followed by
+// the next. A thread of its own syncs for all who wait at once (group commit). Opening tells what a crash left
+// unfinished (cut off, reported) from corruption (kDataLoss; nothing is changed).
+//
+// Threads     As storage::Log. Without a sync thread, whoever waits syncs, and all calls come from one thread.
+// Invariants  (1) Acknowledged records are never cut off. (2) A sector that a sync has covered is not written again.
+//             (3) A segment exists durably before a record goes into it, and all before it is on the disk by then.
+// Ownership   Borrows the env. Readers borrow the log: they go first.
+// Cost        An append is one write; payloads below kInlinePayloadBytes are copied once.
+// Source      The files' layout: docs/formats/log.md.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "millstream/base/mutex.h"
+#include "millstream/base/result.h"
+#include "millstream/env/env.h"
+#include "millstream/log/segment.h"
+#include "millstream/storage/log.h"
+
+namespace millstream::log {
+
+struct LocalLogOptions {
+  storage::Durability durability = storage::Durability::kProcess;
+  // A segment is closed before it would grow beyond; one append may exceed it alone.
+  uint64_t segment_bytes = uint64_t{64} << 20;
+  // With kProcess, what a power cut can take at most is this much, and what the kernel writes by itself meanwhile.
+  uint64_t background_sync_bytes = uint64_t{16} << 20;
+  bool sync_thread = true;
+  std::string thread_name = "ms-log-sync";
+};
+
+inline constexpr uint64_t kSegmentBytesMin = 4 << 10;
+inline constexpr uint64_t kSegmentBytesMax = uint64_t{1} << 30;
+
+// What opening the log found, for the operator.
+struct RecoveryReport {
+  uint64_t segments = 0;
+  // A torn tail that was cut off.
+  bool tail_was_cut = false;
+  std::string file;
+  uint64_t position = 0;
+  uint64_t bytes_cut = 0;
+  std::string reason;
+};
+
+struct LogStats {
+  uint64_t appended_records = 0;
+  uint64_t appended_bytes = 0;  // of payloads
+  uint64_t written_bytes = 0;   // of files
+  uint64_t syncs = 0;
+  uint64_t segments = 0;
+};
+
+// Payloads below this are copied into the write's buffer, larger ones are written from where they are.
+inline constexpr uint64_t kInlinePayloadBytes = 16 << 10;
+
+struct Recovered;
+
+class LocalLog final : public storage::Log {
+ public:
+  // Opens the log in `folder`, which must exist and belong to this process alone (FileSystem::LockFolder on the data
+  // folder sees to that).
+  static Result<std::unique_ptr<LocalLog>> Open(const env::Env& env, const std::string& folder,
+                                                const LocalLogOptions& options);
+  // Closes; what Close would answer is lost.
+  ~LocalLog() override;
+
+  Result<Offset> Append(std::span<const std::string_view> payloads) override EXCLUDES(mutex_);
+  Status WaitDurable(Offset offset) override EXCLUDES(mutex_);
+  void WhenDurable(Offset offset, DurableCallback done) override EXCLUDES(mutex_);
+  Status Sync() override EXCLUDES(mutex_);
+  Status TruncateBefore(Offset offset) override EXCLUDES(mutex_);
+  Result<std::unique_ptr<storage::LogReader>> Read(Offset offset) const override EXCLUDES(mutex_);
+  Offset start() const override EXCLUDES(mutex_);
+  Offset end() const override EXCLUDES(mutex_);
+  Offset durable_end() const override EXCLUDES(mutex_);
+
+  // Syncs all, marks the end as clean and stops the thread. Afterwards Append is refused. Idempotent. Called by the
+  // thread that appends.
+  Status Close() EXCLUDES(mutex_);
+
+  const RecoveryReport& recovery() const { return recovery_; }
+  LogStats stats() const EXCLUDES(mutex_);
+
+ private:
+  class Reader;
+
+  // What a reader needs to know of a segment at this moment.
+  struct SegmentView {
+    std::string path;
+    uint64_t salt = 0;
+    uint64_t limit_bytes = 0;    // may be read
+    std::optional<Offset> next;  // first offset of the segment behind; none for the last
+    Status failure;              // why nothing behind the limit can be read
+  };
+
+  LocalLog(const env::Env& env, std::string folder, const LocalLogOptions& options, uint64_t boot, Recovered recovered);
+
+  Status StartThread();
+  // Of the appending thread.
+  Result<Offset> WriteBatch(std::span<const std::string_view> payloads, uint64_t body_bytes) EXCLUDES(mutex_);
+  BatchHeader MakeHeader(BatchKind kind, Offset first, Offset synced) const;
+  void BuildFrame(std::span<const std::string_view> payloads, uint64_t body_bytes, uint64_t padding, bool with_mark,
+                  BatchHeader header, uint64_t salt);
+  Status ExplainNoRoom(Status status) const;
+  Status Roll() EXCLUDES(mutex_);
+  Status CutUnfinished() EXCLUDES(mutex_);
+  Status WriteCleanMark() EXCLUDES(mutex_);
+  uint64_t Padding() const REQUIRES(mutex_);
+
+  // Of whoever syncs: the thread, or without one every caller.
+  void SyncLoop() EXCLUDES(mutex_);
+  void SyncOnce() EXCLUDES(mutex_);
+  void Seal() REQUIRES(mutex_);
+  Status SyncUpTo(Offset target) EXCLUDES(mutex_);
+  void Fail(Status status) REQUIRES(mutex_);
+  std::vector<DurableCallback> TakeWaiters(Offset below) REQUIRES(mutex_);
+
+  Result<SegmentView> View(Offset first) const EXCLUDES(mutex_);
+
+  const env::Env env_;
+  const std::string folder_;
+  const LocalLogOptions options_;
+  const uint64_t boot_;
+  RecoveryReport recovery_;
+
+  // Of the appending thread alone.
+  std::string frame_;
+  std::vector<std::string_view> parts_;
+  bool unfinished_ = false;   // bytes of a refused append may stand behind the end
+  bool roll_due_ = false;     // stays set while rolling fails: a half-made segment bears the present end as its name
+  bool mark_due_ = false;     // nothing in the active segment says yet that it is this boot that writes
+  bool clean_ = false;        // the last batch is a mark, and all is on the disk
+  uint64_t asked_bytes_ = 0;  // written_bytes when the last background sync was asked for
+
+  mutable Mutex mutex_;
+  CondVar work_;      // for the sync thread: sync_wanted_ or stopping_ changed
+  CondVar progress_;  // for all others: synced_, failure_, appending_ or seal_wanted_ changed
+  std::vector<Segment> segments_ GUARDED_BY(mutex_);
+  std::shared_ptr<env::WritableFile> active_ GUARDED_BY(mutex_);
+  uint64_t active_bytes_ GUARDED_BY(mutex_) = 0;  // whole batches in the active segment
+  uint64_t sealed_bytes_ GUARDED_BY(mutex_) = 0;  // how far a sync, finished or not, covers it
+  uint64_t synced_bytes_ GUARDED_BY(mutex_) = 0;  // how far a finished sync covers it
+  Offset end_ GUARDED_BY(mutex_);
+  Offset sealed_ GUARDED_BY(mutex_);       // the end when sealed_bytes_ was set
+  Offset synced_ GUARDED_BY(mutex_);       // all below is on the disk
+  Offset sync_wanted_ GUARDED_BY(mutex_);  // somebody waits for all below
+  bool appending_ GUARDED_BY(mutex_) = false;
+  bool seal_wanted_ GUARDED_BY(mutex_) = false;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  bool closed_ GUARDED_BY(mutex_) = false;
+  Status failure_ GUARDED_BY(mutex_);
+  std::multimap<Offset, DurableCallback> waiters_ GUARDED_BY(mutex_);
+  LogStats stats_ GUARDED_BY(mutex_);
+
+  // Last, so that it has ended before anything that it uses goes.
+  std::unique_ptr<env::Thread> thread_;
+};
+
+}  // namespace millstream::log

@@ -1,0 +1,628 @@
+#include "millstream/log/local_log.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "millstream/base/check.h"
+#include "millstream/base/hash.h"
+#include "millstream/codec/crc32c.h"
+#include "recovery.h"
+
+namespace millstream::log {
+
+using storage::Durability;
+using storage::LogRecord;
+
+namespace {
+
+Status CheckOptions(const LocalLogOptions& options) {
+  if (options.segment_bytes < kSegmentBytesMin || options.segment_bytes > kSegmentBytesMax) {
+    return InvalidArgument("segment_bytes is {}; it must be from {} to {}", options.segment_bytes, kSegmentBytesMin,
+                           kSegmentBytesMax);
+  }
+  if (options.background_sync_bytes == 0) return InvalidArgument("background_sync_bytes must be positive");
+  return Status::Ok();
+}
+
+// Nothing is known of boots where the system does not name them: then all count as the same.
+uint64_t BootNumber(env::FileSystem& files) {
+  const std::string id = files.BootId();
+  return id.empty() ? 0 : Hash64(id);
+}
+
+// The size of an append's body, or what limit it exceeds.
+Result<uint64_t> BodyBytes(std::span<const std::string_view> payloads) {
+  if (payloads.empty()) return InvalidArgument("an append needs at least one record");
+  if (payloads.size() > storage::kLogRecordsPerAppendMax) {
+    return ResourceExhausted("{} records in one append; at most {} are taken", payloads.size(),
+                             storage::kLogRecordsPerAppendMax);
+  }
+  uint64_t bytes = 0;
+  for (const std::string_view payload : payloads) {
+    if (payload.size() > storage::kLogRecordBytesMax) {
+      return ResourceExhausted("a record of {} bytes; at most {} are taken", payload.size(),
+                               storage::kLogRecordBytesMax);
+    }
+    bytes += kRecordLengthBytes + payload.size();
+  }
+  if (bytes > storage::kLogAppendBytesMax) {
+    return ResourceExhausted("an append of {} bytes; at most {} are taken", bytes, storage::kLogAppendBytesMax);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LocalLog>> LocalLog::Open(const env::Env& env, const std::string& folder,
+                                                 const LocalLogOptions& options) {
+  MS_RETURN_IF_ERROR(CheckOptions(options));
+  const uint64_t boot = BootNumber(*env.files);
+  MS_ASSIGN_OR_RETURN(Recovered recovered, Recover(*env.files, *env.random, folder, boot));
+  std::unique_ptr<LocalLog> log(new LocalLog(env, folder, options, boot, std::move(recovered)));
+  MS_RETURN_IF_ERROR(log->StartThread());
+  return log;
+}
+
+LocalLog::LocalLog(const env::Env& env, std::string folder, const LocalLogOptions& options, uint64_t boot,
+                   Recovered recovered)
+    : env_(env),
+      folder_(std::move(folder)),
+      options_(options),
+      boot_(boot),
+      recovery_(std::move(recovered.report)),
+      mark_due_(recovered.last_boot != boot),
+      clean_(recovered.clean),
+      segments_(std::move(recovered.segments)),
+      active_(std::move(recovered.active)),
+      active_bytes_(segments_.back().bytes),
+      sealed_bytes_(active_bytes_),
+      synced_bytes_(active_bytes_),
+      end_(recovered.end),
+      sealed_(recovered.end),
+      synced_(recovered.end),
+      sync_wanted_(recovered.end) {}
+
+Status LocalLog::StartThread() {
+  if (!options_.sync_thread) return Status::Ok();
+  MS_ASSIGN_OR_RETURN(thread_, env_.executor->Start({.name = options_.thread_name, .cpu = {}}, [this] { SyncLoop(); }));
+  return Status::Ok();
+}
+
+LocalLog::~LocalLog() {
+  (void)Close();
+}
+
+// --- appending ---
+
+uint64_t LocalLog::Padding() const {
+  const uint64_t used = sealed_bytes_ % kSectorBytes;
+  return active_bytes_ == sealed_bytes_ && used != 0 ? kSectorBytes - used : 0;
+}
+
+BatchHeader LocalLog::MakeHeader(BatchKind kind, Offset first, Offset synced) const {
+  BatchHeader header;
+  header.kind = kind;
+  header.first = first;
+  header.synced = synced;
+  header.boot = boot_;
+  return header;
+}
+
+Result<Offset> LocalLog::Append(std::span<const std::string_view> payloads) {
+  MS_ASSIGN_OR_RETURN(const uint64_t body_bytes, BodyBytes(payloads));
+  {
+    const MutexLock lock(mutex_);
+    if (closed_) return FailedPrecondition("log {} is closed", folder_);
+    if (!failure_.ok()) return failure_;
+    // At most the padding, a mark and the batch.
+    const uint64_t frame_bytes = kSectorBytes + 2 * kBatchHeaderBytes + body_bytes;
+    roll_due_ |= active_bytes_ + frame_bytes > options_.segment_bytes && end_ > segments_.back().first;
+  }
+  if (roll_due_) MS_RETURN_IF_ERROR(ExplainNoRoom(Roll()));
+  auto first = WriteBatch(payloads, body_bytes);
+  if (!first.ok()) return ExplainNoRoom(std::move(first).status());
+  return first;
+}
+
+Status LocalLog::ExplainNoRoom(Status status) const {
+  if (status.code() != StatusCode::kResourceExhausted) return status;
+  return status.WithContext(fmt::format("log {}: nothing was written; it goes on once there is room", folder_));
+}
+
+Result<Offset> LocalLog::WriteBatch(std::span<const std::string_view> payloads, uint64_t body_bytes) {
+  BatchHeader header;
+  std::shared_ptr<env::WritableFile> file;
+  uint64_t padding = 0;
+  uint64_t position = 0;
+  uint64_t salt = 0;
+  {
+    const MutexLock lock(mutex_);
+    if (!failure_.ok()) return failure_;
+    appending_ = true;
+    header = MakeHeader(BatchKind::kRecords, end_, synced_);
+    header.body_bytes = static_cast<uint32_t>(body_bytes);
+    header.count = static_cast<uint32_t>(payloads.size());
+    file = active_;
+    padding = Padding();
+    position = active_bytes_;
+    salt = segments_.back().salt;
+  }
+  Status status = unfinished_ ? CutUnfinished() : Status::Ok();
+  if (status.ok()) {
+    BuildFrame(payloads, body_bytes, padding, mark_due_, header, salt);
+    status = file->Append(parts_);
+    if (!status.ok()) {
+      unfinished_ = true;
+      // What was written in part goes at once, if it can; else before the next append.
+      (void)CutUnfinished();
+    }
+  }
+  const MutexLock lock(mutex_);
+  appending_ = false;
+  if (status.ok()) {
+    segments_.back().NoteBatch(header.first, position + padding);
+    active_bytes_ = file->size();
+    end_ += header.count;
+    mark_due_ = false;
+    clean_ = false;
+    stats_.appended_records += header.count;
+    stats_.appended_bytes += body_bytes - header.count * kRecordLengthBytes;
+    stats_.written_bytes += active_bytes_ - position;
+    if (options_.sync_thread && options_.durability == Durability::kProcess &&
+        stats_.written_bytes - asked_bytes_ >= options_.background_sync_bytes) {
+      asked_bytes_ = stats_.written_bytes;
+      sync_wanted_ = end_;
+      work_.NotifyOne();
+    }
+  }
+  if (seal_wanted_) Seal();
+  progress_.NotifyAll();
+  if (!status.ok()) return status;
+  return header.first;
+}
+
+void LocalLog::BuildFrame(std::span<const std::string_view> payloads, uint64_t body_bytes, uint64_t padding,
+                          bool with_mark, BatchHeader header, uint64_t salt) {
+  uint64_t outside_bytes = 0;
+  for (const std::string_view payload : payloads) {
+    if (payload.size() >= kInlinePayloadBytes) outside_bytes += payload.size();
+  }
+  frame_.clear();
+  parts_.clear();
+  // Exactly what will be in it: parts_ points into it, so it must not move.
+  const uint64_t frame_bytes = padding + (with_mark ? 2 : 1) * kBatchHeaderBytes + body_bytes - outside_bytes;
+  frame_.reserve(frame_bytes);
+  frame_.append(padding, '\0');
+  if (with_mark) {
+    const auto mark = EncodeBatchHeader(MakeHeader(BatchKind::kMark, header.first, header.synced), salt);
+    frame_.append(mark.data(), mark.size());
+  }
+  const size_t header_at = frame_.size();
+  frame_.append(kBatchHeaderBytes, '\0');
+  uint32_t crc = 0;
+  size_t part_begin = 0;
+  size_t crc_begin = frame_.size();
+  for (const std::string_view payload : payloads) {
+    AppendRecordLength(&frame_, static_cast<uint32_t>(payload.size()));
+    if (payload.size() < kInlinePayloadBytes) {
+      frame_ += payload;
+      continue;
+    }
+    const std::string_view written(frame_);
+    crc = codec::Crc32cExtend(codec::Crc32cExtend(crc, written.substr(crc_begin)), payload);
+    parts_.push_back(written.substr(part_begin));
+    parts_.push_back(payload);
+    part_begin = frame_.size();
+    crc_begin = frame_.size();
+  }
+  MS_CHECK(frame_.size() == frame_bytes);
+  crc = codec::Crc32cExtend(crc, std::string_view(frame_).substr(crc_begin));
+  if (part_begin < frame_.size()) parts_.push_back(std::string_view(frame_).substr(part_begin));
+  header.body_crc = crc;
+  const auto bytes = EncodeBatchHeader(header, salt);
+  std::copy(bytes.begin(), bytes.end(), frame_.begin() + static_cast<std::ptrdiff_t>(header_at));
+}
+
+Status LocalLog::CutUnfinished() {
+  std::shared_ptr<env::WritableFile> file;
+  uint64_t bytes = 0;
+  {
+    const MutexLock lock(mutex_);
+    file = active_;
+    bytes = active_bytes_;
+  }
+  MS_RETURN_IF_ERROR(file->Truncate(bytes));
+  unfinished_ = false;
+  return Status::Ok();
+}
+
+Status LocalLog::Roll() {
+  if (unfinished_) MS_RETURN_IF_ERROR(CutUnfinished());
+  const Offset first = end();
+  // A segment that has a successor is complete on the disk: a torn tail can only be in the last one.
+  MS_RETURN_IF_ERROR(SyncUpTo(first));
+  bool sync_failed = false;
+  auto made = MakeSegment(*env_.files, *env_.random, folder_, first, boot_, &sync_failed);
+  const MutexLock lock(mutex_);
+  if (!made.ok()) {
+    if (!sync_failed) return std::move(made).status();
+    Fail(made.status());
+    return failure_;
+  }
+  segments_.back().bytes = active_bytes_;
+  segments_.push_back(std::move(made->segment));
+  active_ = std::move(made->file);
+  active_bytes_ = kSegmentHeaderBytes;
+  sealed_bytes_ = kSegmentHeaderBytes;
+  synced_bytes_ = kSegmentHeaderBytes;
+  stats_.written_bytes += kSegmentHeaderBytes;
+  // The new header names the boot.
+  mark_due_ = false;
+  roll_due_ = false;
+  return Status::Ok();
+}
+
+// --- syncing ---
+
+void LocalLog::Seal() {
+  seal_wanted_ = false;
+  sealed_bytes_ = active_bytes_;
+  sealed_ = end_;
+}
+
+void LocalLog::Fail(Status status) {
+  if (!failure_.ok()) return;
+  failure_ = Unavailable("log {}: a sync failed, nothing is acknowledged any more: {}", folder_, status.ToString());
+}
+
+std::vector<storage::Log::DurableCallback> LocalLog::TakeWaiters(Offset below) {
+  std::vector<DurableCallback> taken;
+  const auto end = waiters_.lower_bound(below);
+  for (auto waiter = waiters_.begin(); waiter != end; ++waiter) taken.push_back(std::move(waiter->second));
+  waiters_.erase(waiters_.begin(), end);
+  return taken;
+}
+
+void LocalLog::SyncOnce() {
+  std::shared_ptr<env::WritableFile> file;
+  uint64_t bytes = 0;
+  Offset target;
+  {
+    const MutexLock lock(mutex_);
+    // What is sealed ends with a whole batch, and the next one begins a new sector. The appending thread seals when it
+    // is in the middle of one, so that it can never keep this thread waiting for more than that one.
+    seal_wanted_ = true;
+    if (!appending_) Seal();
+    while (seal_wanted_) progress_.Wait(mutex_);
+    file = active_;
+    bytes = sealed_bytes_;
+    target = sealed_;
+  }
+  const Status status = file->SyncData();
+  std::vector<DurableCallback> done;
+  Status answer;
+  bool cut = false;
+  {
+    const MutexLock lock(mutex_);
+    ++stats_.syncs;
+    if (status.ok()) {
+      synced_ = target;
+      synced_bytes_ = bytes;
+      done = TakeWaiters(synced_);
+    } else {
+      Fail(status);
+      answer = failure_;
+      done = TakeWaiters(end_);
+      // Nobody was told that these bytes are durable, and perhaps they are only in memory: they must not be found again
+      // when the log is opened anew, as if they were safe.
+      cut = options_.durability == Durability::kFsync;
+      while (cut && appending_) progress_.Wait(mutex_);
+      bytes = synced_bytes_;
+    }
+    progress_.NotifyAll();
+  }
+  if (cut) (void)file->Truncate(bytes);
+  for (const DurableCallback& callback : done) callback(answer);
+}
+
+void LocalLog::SyncLoop() {
+  while (true) {
+    {
+      const MutexLock lock(mutex_);
+      while (!stopping_ && (sync_wanted_ <= synced_ || !failure_.ok())) work_.Wait(mutex_);
+      if (stopping_) return;
+    }
+    SyncOnce();
+  }
+}
+
+Status LocalLog::SyncUpTo(Offset target) {
+  if (!options_.sync_thread) {
+    {
+      const MutexLock lock(mutex_);
+      if (synced_ >= target) return Status::Ok();
+      if (!failure_.ok()) return failure_;
+    }
+    SyncOnce();
+    const MutexLock lock(mutex_);
+    return failure_;
+  }
+  const MutexLock lock(mutex_);
+  while (synced_ < target) {
+    if (!failure_.ok()) return failure_;
+    if (stopping_) return FailedPrecondition("log {} is closed", folder_);
+    if (sync_wanted_ < target) {
+      sync_wanted_ = target;
+      work_.NotifyOne();
+    }
+    progress_.Wait(mutex_);
+  }
+  return Status::Ok();
+}
+
+Status LocalLog::Sync() {
+  return SyncUpTo(end());
+}
+
+void LocalLog::WhenDurable(Offset offset, DurableCallback done) {
+  Status answer;
+  bool sync_here = false;
+  {
+    const MutexLock lock(mutex_);
+    if (offset >= end_) {
+      answer =
+          OutOfRange("log {}: offset {} has not been appended; the end is {}", folder_, offset.value(), end_.value());
+    } else if (offset < synced_) {
+      answer = Status::Ok();
+    } else if (!failure_.ok()) {
+      answer = failure_;
+    } else if (options_.durability == Durability::kProcess) {
+      answer = Status::Ok();
+    } else if (!options_.sync_thread) {
+      sync_here = true;
+    } else {
+      if (waiters_.size() < storage::kLogWaitersMax && !stopping_) {
+        waiters_.emplace(offset, std::move(done));
+        if (sync_wanted_ <= offset) {
+          sync_wanted_ = offset + 1;
+          work_.NotifyOne();
+        }
+        return;
+      }
+      answer = stopping_ ? FailedPrecondition("log {} is closed", folder_)
+                         : ResourceExhausted("log {}: {} calls wait for durability already", folder_,
+                                             storage::kLogWaitersMax);
+    }
+  }
+  if (sync_here) answer = SyncUpTo(offset + 1);
+  done(answer);
+}
+
+Status LocalLog::WaitDurable(Offset offset) {
+  struct Wait {
+    Mutex mutex;
+    CondVar changed;
+    bool is_done GUARDED_BY(mutex) = false;
+    Status status GUARDED_BY(mutex);
+  };
+  Wait wait;
+  WhenDurable(offset, [&wait](const Status& status) {
+    const MutexLock lock(wait.mutex);
+    wait.is_done = true;
+    wait.status = status;
+    // Under the lock: once it is free, `wait` may be gone.
+    wait.changed.NotifyOne();
+  });
+  const MutexLock lock(wait.mutex);
+  while (!wait.is_done) wait.changed.Wait(wait.mutex);
+  return wait.status;
+}
+
+Status LocalLog::Close() {
+  {
+    const MutexLock lock(mutex_);
+    if (closed_) return Status::Ok();
+    closed_ = true;
+  }
+  Status status = Sync();
+  {
+    const MutexLock lock(mutex_);
+    stopping_ = true;
+    work_.NotifyAll();
+    progress_.NotifyAll();
+  }
+  thread_ = nullptr;
+  if (status.ok() && !clean_) status = WriteCleanMark();
+  return status;
+}
+
+Status LocalLog::WriteCleanMark() {
+  if (unfinished_) MS_RETURN_IF_ERROR(CutUnfinished());
+  std::shared_ptr<env::WritableFile> file;
+  std::string bytes;
+  {
+    const MutexLock lock(mutex_);
+    bytes.assign(Padding(), '\0');
+    const auto mark = EncodeBatchHeader(MakeHeader(BatchKind::kMark, end_, end_), segments_.back().salt);
+    bytes.append(mark.data(), mark.size());
+    file = active_;
+  }
+  if (Status status = file->Append(bytes); !status.ok()) {
+    unfinished_ = true;
+    (void)CutUnfinished();
+    return status;
+  }
+  MS_RETURN_IF_ERROR(file->SyncData());
+  clean_ = true;
+  return Status::Ok();
+}
+
+// --- the rest of the contract ---
+
+Status LocalLog::TruncateBefore(Offset offset) {
+  while (true) {
+    std::string path;
+    {
+      const MutexLock lock(mutex_);
+      if (segments_.size() < 2 || segments_[1].first > offset) return Status::Ok();
+      path = segments_.front().path;
+    }
+    // The oldest first, and each durably before the next: a crash leaves no hole.
+    const Status removed = env_.files->Remove(path);
+    if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
+    const Status synced = env_.files->SyncFolder(folder_);
+    const MutexLock lock(mutex_);
+    segments_.erase(segments_.begin());
+    if (!synced.ok()) {
+      Fail(synced);
+      return failure_;
+    }
+  }
+}
+
+Offset LocalLog::start() const {
+  const MutexLock lock(mutex_);
+  return segments_.front().first;
+}
+
+Offset LocalLog::end() const {
+  const MutexLock lock(mutex_);
+  return end_;
+}
+
+Offset LocalLog::durable_end() const {
+  const MutexLock lock(mutex_);
+  return options_.durability == Durability::kFsync ? synced_ : end_;
+}
+
+LogStats LocalLog::stats() const {
+  const MutexLock lock(mutex_);
+  LogStats stats = stats_;
+  stats.segments = segments_.size();
+  return stats;
+}
+
+Result<LocalLog::SegmentView> LocalLog::View(Offset first) const {
+  const MutexLock lock(mutex_);
+  const auto found = std::lower_bound(segments_.begin(), segments_.end(), first,
+                                      [](const Segment& segment, Offset offset) { return segment.first < offset; });
+  if (found == segments_.end() || found->first != first) {
+    return OutOfRange("log {}: the records from {} on have been removed; the first is {}", folder_, first.value(),
+                      segments_.front().first.value());
+  }
+  SegmentView view;
+  view.path = found->path;
+  view.salt = found->salt;
+  view.limit_bytes = found->bytes;
+  if (found + 1 != segments_.end()) {
+    view.next = (found + 1)->first;
+  } else if (!failure_.ok() && options_.durability == Durability::kFsync) {
+    view.limit_bytes = synced_bytes_;
+    view.failure = failure_;
+  } else {
+    view.limit_bytes = active_bytes_;
+  }
+  return view;
+}
+
+class LocalLog::Reader final : public storage::LogReader {
+ public:
+  Reader(const LocalLog* log, Offset from, Offset segment, uint64_t position, Offset expected)
+      : log_(log), from_(from), segment_(segment), position_(position), next_(expected) {}
+
+  Result<std::optional<LogRecord>> Next() override {
+    if (!error_.ok()) return error_;
+    auto record = FindNext();
+    if (!record.ok()) error_ = record.status();
+    return record;
+  }
+
+ private:
+  Result<std::optional<LogRecord>> FindNext() {
+    while (true) {
+      while (left_ > 0) {
+        const std::string_view payload = TakeRecord(&body_);
+        const Offset offset = next_;
+        ++next_;
+        --left_;
+        if (offset >= from_) return std::optional(LogRecord{offset, payload});
+      }
+      auto found = log_->View(segment_);
+      if (!found.ok()) {
+        // Removed after all of it had been read: the next one takes its place.
+        if (segment_ == next_ || next_ < log_->start()) return std::move(found).status();
+        GoTo(next_);
+        continue;
+      }
+      const SegmentView& view = *found;
+      if (file_ == nullptr) {
+        auto file = log_->env_.files->OpenForRead(view.path);
+        if (!file.ok() && file.status().code() == StatusCode::kNotFound) {
+          return OutOfRange("{} has been removed", view.path);
+        }
+        if (!file.ok()) return std::move(file).status();
+        file_ = std::move(*file);
+        scanner_.emplace(file_.get(), view.salt, position_, next_);
+      }
+      auto item = scanner_->Next(view.limit_bytes);
+      if (!item.ok()) return std::move(item).status().WithContext(view.path);
+      switch (item->what) {
+        case SegmentScanner::What::kBatch:
+          body_ = item->body;
+          left_ = item->header.count;
+          break;
+        case SegmentScanner::What::kEnd:
+          if (!view.failure.ok()) return view.failure;
+          if (!view.next.has_value()) return std::optional<LogRecord>();
+          if (*view.next != scanner_->expected()) {
+            return DataLoss("{} is corrupt at byte {}: it ends before record {}, and the next segment begins with {}",
+                            view.path, view.limit_bytes, scanner_->expected().value(), view.next->value());
+          }
+          GoTo(*view.next);
+          break;
+        case SegmentScanner::What::kShort:
+        case SegmentScanner::What::kBad:
+          return DataLoss("{} is corrupt at byte {} (record {}): {}", view.path, item->position,
+                          scanner_->expected().value(), item->reason);
+      }
+    }
+  }
+
+  // To the beginning of the segment whose first record is `first`.
+  void GoTo(Offset first) {
+    segment_ = first;
+    position_ = kSegmentHeaderBytes;
+    scanner_.reset();
+    file_ = nullptr;
+  }
+
+  const LocalLog* log_;
+  const Offset from_;
+  Offset segment_;     // by its first offset
+  uint64_t position_;  // where to start in it
+  Offset next_;        // the record that comes next
+  std::unique_ptr<env::ReadableFile> file_;
+  std::optional<SegmentScanner> scanner_;
+  std::string_view body_;  // of the current batch, what is left of it
+  uint32_t left_ = 0;      // how many records that is
+  Status error_;
+};
+
+Result<std::unique_ptr<storage::LogReader>> LocalLog::Read(Offset offset) const {
+  const MutexLock lock(mutex_);
+  if (offset < segments_.front().first || offset > end_) {
+    return OutOfRange("log {}: there is no record {}; there are those from {} to before {}", folder_, offset.value(),
+                      segments_.front().first.value(), end_.value());
+  }
+  const auto segment =
+      std::prev(std::upper_bound(segments_.begin(), segments_.end(), offset,
+                                 [](Offset wanted, const Segment& candidate) { return wanted < candidate.first; }));
+  IndexEntry from{segment->first, kSegmentHeaderBytes};
+  const auto entry =
+      std::upper_bound(segment->index.begin(), segment->index.end(), offset,
+                       [](Offset wanted, const IndexEntry& candidate) { return wanted < candidate.offset; });
+  if (entry != segment->index.begin()) from = *std::prev(entry);
+  return std::make_unique<Reader>(this, offset, segment->first, from.position, from.offset);
+}
+
+}  // namespace millstream::log

@@ -1,0 +1,288 @@
+"""The database inside this process."""
+
+from __future__ import annotations
+
+import os
+import time as clock
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from millstream._columns import Moment, Span, moment_ms, numbers, span_ms, times_ms
+from millstream._frames import frame_rows
+from millstream._result import QueryResult
+from millstream.errors import Code, InvalidArgumentError, error_class
+from millstream.times import MAX_TIME_MS, MIN_TIME_MS
+
+if TYPE_CHECKING:
+    from millstream._core import Engine, PushResult
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """What came of a write.
+
+    ``errors`` holds the first refused items as (index or line, code name, reason); ``rejected``
+    counts all of them. ``offset_token`` names the place in the log.
+    """
+
+    samples: int
+    rejected: int
+    errors: tuple[tuple[int, str, str], ...]
+    offset_token: str
+
+
+class Database:
+    """An open database. Made by `millstream.open`; closed by `close` or by leaving ``with``.
+
+    Threads: any thread may call any method; the interpreter's lock is released during the work.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def write(
+        self,
+        name: str,
+        labels: Mapping[str, str] | None = None,
+        *,
+        timestamps: Sequence[Any] | NDArray[Any],
+        values: Sequence[float] | NDArray[Any],
+        strict: bool = True,
+    ) -> WriteResult:
+        """Write samples of one series.
+
+        ``timestamps`` are int64 milliseconds since the epoch or datetime64, ``values`` numbers of
+        the same length. Samples that cannot be stored (too old, or another value at a time that
+        has one) are refused one by one, the others are kept; then ``strict`` raises the error of
+        the first, otherwise the result counts them.
+
+        >>> import millstream
+        >>> with millstream.open(":memory:") as db:
+        ...     db.write("up", {"job": "x"}, timestamps=[0, 1000], values=[1, 0]).samples
+        2
+        """
+        times, column = times_ms(timestamps), numbers(values)
+        return _result(self._engine.write(name, dict(labels or {}), times, column), strict)
+
+    def write_frame(
+        self,
+        frame: Any,
+        *,
+        metric: str = "metric",
+        time: str = "time",
+        value: str = "value",
+        labels: Sequence[str] = (),
+        strict: bool = True,
+    ) -> WriteResult:
+        """Write a pandas, polars or Arrow table with a row for each sample.
+
+        ``time``, ``value`` and ``labels`` name columns. ``metric`` names the column of metric
+        names; when the frame has no such column it is the metric name for all rows. A missing label
+        (null) is left out of its series; rows whose value is null are skipped; NaN is a value.
+
+        >>> import pandas as pd, millstream
+        >>> frame = pd.DataFrame(
+        ...     {"time": [0, 1000], "value": [1.0, 2.0], "metric": "cpu", "host": ["a", "b"]}
+        ... )
+        >>> with millstream.open(":memory:") as db:
+        ...     db.write_frame(frame, labels=["host"]).samples
+        2
+        """
+        rows = frame_rows(frame, metric=metric, time=time, value=value, labels=labels)
+        if not len(rows.which):
+            return WriteResult(0, 0, (), "")
+        refs = self._engine.series_refs(rows.series)
+        return _result(self._engine.append(refs[rows.which], rows.timestamps, rows.values), strict)
+
+    def series_refs(self, labels: Sequence[Mapping[str, str]]) -> NDArray[np.uint64]:
+        """References for series, for `append`; series that are new are made.
+
+        Each label set needs ``__name__``. References hold while this database is open.
+        """
+        return self._engine.series_refs([dict(one) for one in labels])
+
+    def append(
+        self,
+        refs: NDArray[np.uint64],
+        timestamps: NDArray[np.int64],
+        values: NDArray[np.float64],
+        *,
+        strict: bool = True,
+    ) -> WriteResult:
+        """Write a batch of columns: ``refs[i]`` gets ``values[i]`` at ``timestamps[i]``.
+
+        The fastest way in: nothing is copied when the arrays have these types and are contiguous.
+
+        >>> import numpy as np, millstream
+        >>> with millstream.open(":memory:") as db:
+        ...     refs = db.series_refs([{"__name__": "up", "job": job} for job in "ab"])
+        ...     db.append(refs, np.array([0, 0]), np.array([1.0, 0.0])).samples
+        2
+        """
+        columns = np.ascontiguousarray(refs, np.uint64), times_ms(timestamps), numbers(values)
+        return _result(self._engine.append(*columns), strict)
+
+    def query(
+        self,
+        expression: str,
+        time: Moment | None = None,
+        *,
+        lookback: Span = 0,
+        timeout: Span = 0,
+        max_samples: int = 0,
+    ) -> QueryResult:
+        """Evaluate PromQL at one time; now, when none is given. 0 means the engine's default.
+
+        Raises `InvalidArgumentError` with the position for what does not parse.
+        """
+        now = _now_ms()
+        answer = self._engine.query(
+            expression,
+            now if time is None else moment_ms(time, now),
+            lookback_ms=span_ms(lookback),
+            timeout_ms=span_ms(timeout),
+            max_samples=max_samples,
+        )
+        return QueryResult.from_json(answer.data_json(), answer.warnings, answer.infos)
+
+    def query_range(
+        self,
+        expression: str,
+        start: Moment,
+        end: Moment | None = None,
+        step: Span = "15s",
+        *,
+        lookback: Span = 0,
+        timeout: Span = 0,
+        max_samples: int = 0,
+    ) -> QueryResult:
+        """Evaluate PromQL at ``start``, ``start + step``, … up to and including ``end``.
+
+        >>> import millstream
+        >>> with millstream.open(":memory:") as db:
+        ...     written = db.write("up", timestamps=[0, 15000], values=[1, 0])
+        ...     db.query_range("up", start=0, end=15000, step="15s").series[0].values.tolist()
+        [1.0, 0.0]
+        """
+        now = _now_ms()
+        answer = self._engine.query_range(
+            expression,
+            moment_ms(start, now),
+            now if end is None else moment_ms(end, now),
+            span_ms(step),
+            lookback_ms=span_ms(lookback),
+            timeout_ms=span_ms(timeout),
+            max_samples=max_samples,
+        )
+        return QueryResult.from_json(answer.data_json(), answer.warnings, answer.infos)
+
+    def series(
+        self,
+        *matchers: str,
+        start: Moment = MIN_TIME_MS,
+        end: Moment = MAX_TIME_MS,
+        limit: int = 0,
+    ) -> list[dict[str, str]]:
+        """Label sets of the series that match any of the selectors, such as ``up{job="x"}``."""
+        if not matchers:
+            raise InvalidArgumentError("at least one selector is needed")
+        now = _now_ms()
+        return self._engine.series(matchers, moment_ms(start, now), moment_ms(end, now), limit)
+
+    def label_names(
+        self,
+        *matchers: str,
+        start: Moment = MIN_TIME_MS,
+        end: Moment = MAX_TIME_MS,
+        limit: int = 0,
+    ) -> list[str]:
+        """Names of the labels of all series, or of those that match any of the selectors."""
+        now = _now_ms()
+        return self._engine.label_names(matchers, moment_ms(start, now), moment_ms(end, now), limit)
+
+    def label_values(
+        self,
+        name: str,
+        *matchers: str,
+        start: Moment = MIN_TIME_MS,
+        end: Moment = MAX_TIME_MS,
+        limit: int = 0,
+    ) -> list[str]:
+        """Values of one label over all series, or over those that match any of the selectors."""
+        now = _now_ms()
+        return self._engine.label_values(
+            name, matchers, moment_ms(start, now), moment_ms(end, now), limit
+        )
+
+    def close(self) -> None:
+        """Flush and let go of the folder. Closing again changes nothing."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open(  # noqa: A001
+    path: str | os.PathLike[str],
+    *,
+    partitions: int | None = None,
+    durability: Literal["process", "fsync"] = "process",
+    retention: Span = 0,
+    memory_limit_bytes: int = 0,
+    out_of_order_window: Span = "1d",
+    enabled_features: Sequence[str] = (),
+) -> Database:
+    """Open the database in a folder, making it when it does not exist.
+
+    ``":memory:"`` needs no folder and forgets everything. ``durability="process"``: what was
+    acknowledged survives the death of the process; ``"fsync"``: also that of the machine.
+    ``retention`` 0 keeps samples for ever, ``memory_limit_bytes`` 0 lets the engine choose.
+
+    Raises `FailedPreconditionError` when another process has the folder open, `DataLossError` when
+    a file in it is corrupt.
+
+    >>> import millstream
+    >>> with millstream.open(":memory:") as db:
+    ...     db.query("1 + 1").series[0].values.tolist()
+    [2.0]
+    """
+    from millstream._core import Engine
+
+    return Database(
+        Engine.open(
+            os.fspath(path),
+            partitions=partitions or 0,
+            durability=durability,
+            retention_ms=span_ms(retention),
+            memory_limit_bytes=memory_limit_bytes,
+            out_of_order_window_ms=span_ms(out_of_order_window),
+            enabled_features=list(enabled_features),
+        )
+    )
+
+
+def _result(pushed: PushResult, strict: bool) -> WriteResult:
+    if pushed.rejected and strict:
+        index, code, reason = pushed.errors[0]
+        raise error_class(Code[code])(
+            f"{pushed.samples} samples were stored and {pushed.rejected} refused; "
+            f"the first of these, item {index}: {reason}"
+        )
+    return WriteResult(pushed.samples, pushed.rejected, tuple(pushed.errors), pushed.offset_token)
+
+
+def _now_ms() -> int:
+    return clock.time_ns() // 1_000_000

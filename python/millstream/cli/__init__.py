@@ -1,0 +1,45 @@
+"""The command ``millstream``. Exit codes: 0 ok, 1 the work failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from millstream.cli.exporting import export_command
+from millstream.cli.importing import import_command
+from millstream.cli.querying import query_command
+from millstream.cli.serving import serve_command
+from millstream.cli.testing import test_app
+from millstream.errors import MillstreamError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="millstream",
+    help="Metrics, events and state on one log: serve them, ask them, load them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("serve")(serve_command)
+app.command("query")(query_command)
+app.command("import")(import_command)
+app.command("export")(export_command)
+app.add_typer(test_app, name="test")
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    try:
+        app(prog_name="millstream")
+    except MillstreamError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader went away, for example `| head`. Keep the interpreter from flushing into the
+        # closed pipe once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,37 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millstream.errors import InvalidArgumentError
+from millstream.times import parse_duration_ms, parse_when_ms
+
+ServerOption = Annotated[
+    str | None, typer.Option(help="URL of a server, such as http://127.0.0.1:8080.")
+]
+DataOption = Annotated[
+    Path | None, typer.Option(help="Data folder to open here, when no server has it open.")
+]
+
+
+def when(text: str, now_ms: int) -> int:
+    """A time from the command line; wrong usage when it is none."""
+    try:
+        return parse_when_ms(text, now_ms)
+    except InvalidArgumentError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def duration(text: str) -> int:
+    """A positive duration from the command line; wrong usage when it is none."""
+    try:
+        milliseconds = parse_duration_ms(text)
+    except InvalidArgumentError as error:
+        raise typer.BadParameter(str(error)) from None
+    if milliseconds <= 0:
+        raise typer.BadParameter(f'"{text}" is not a positive duration')
+    return milliseconds

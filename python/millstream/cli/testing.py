@@ -1,0 +1,53 @@
+"""``millstream test promql``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+test_app = typer.Typer(help="Run test scripts.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@test_app.callback()
+def _group() -> None:
+    """Run test scripts against the engine."""
+
+
+@test_app.command("promql")
+def promql_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Prometheus test scripts.")],
+    enable_feature: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Switch on a feature flag; may be repeated."),
+    ] = None,
+) -> None:
+    """Run Prometheus test scripts through the engine's real storage.
+
+    Prints each failure, then "N passed, N failed", counting evals.
+
+    Example: millstream test promql tests/golden/promql/*.test
+    """
+    from millstream._core import run_promql_test
+
+    passed = failed = 0
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            sys.stderr.write(f"error: cannot read {file}: {error}\n")
+            raise typer.Exit(2) from None
+        result = run_promql_test(str(file), text, enable_feature or [])
+        passed += result.passed
+        failed += result.failed
+        for failure in result.failures:
+            sys.stdout.write(
+                f"{file}:{failure.line}: {failure.expression}\n"
+                f"  expected: {failure.expected}\n"
+                f"  got:      {failure.got}\n"
+            )
+    sys.stdout.write(f"{passed} passed, {failed} failed\n")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,64 @@
+"""The examples of the documents do what the documents say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """The code blocks in a language, each with a name for the test's report."""
+    found = []
+    for document in DOCUMENTS:
+        for index, (kind, text) in enumerate(BLOCK.findall(document.read_text())):
+            if kind == language:
+                found.append((f"{document.relative_to(ROOT)}:{index}", text))
+    return found
+
+
+@pytest.mark.needs_engine
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in blocks("python")])
+def test_python_example_runs(text: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_has_a_python_and_a_shell_example() -> None:
+    names = [name for language in ("python", "sh") for name, _ in blocks(language)]
+    assert len([name for name in names if name.startswith("README.md")]) >= 3
+
+
+@pytest.mark.needs_engine
+def test_curl_example_of_the_readme_gives_its_sample_back(tmp_path: Path) -> None:
+    (example,) = [text for _, text in blocks("sh") if "curl" in text]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "millstream", "serve", "--port", "0", "--data", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        url = ""
+        for line in server.stdout:
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                url = found.group()
+                break
+        script = example.replace("http://127.0.0.1:8080", url)
+        done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False)
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert '"21.5"' in done.stdout
+    assert '"room":"kitchen"' in done.stdout

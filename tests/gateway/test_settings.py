@@ -1,0 +1,95 @@
+"""Settings: sources and their order, bounds, unknown keys, and the way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from millstream.errors import InvalidArgumentError
+from millstream_gateway.settings import Settings, dump_settings, load_settings
+
+
+def test_flags_come_before_the_environment_before_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("server: {port: 1, backlog: 10}\nlimits: {query_timeout: 10s}\n")
+    environ = {"MILLSTREAM_SERVER__PORT": "2", "MILLSTREAM_LIMITS__QUERY_POINTS": "5"}
+    settings = load_settings(config, {"server": {"port": 3}}, environ)
+    assert settings.server.port == 3
+    assert settings.server.backlog == 10
+    assert settings.limits.query_timeout == 10_000
+    assert settings.limits.query_points == 5
+    assert load_settings(config, None, environ).server.port == 2
+    assert load_settings(config, None, {}).server.port == 1
+
+
+def test_a_constructor_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLSTREAM_SERVER__PORT", "1234")
+    assert Settings().server.port == 8080
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("limits: {query_timeouts: 1s}", "limits.query_timeouts: unknown setting"),
+        ("limit: {}", "limit: unknown setting"),
+        ("server: {port: 70000}", "server.port"),
+        ("server: {port: abc}", "server.port"),
+        ("server: {host: 0.0.0.0}", "not a loopback address"),
+        ("server: {host: example.org}", "not a loopback address"),
+        ("storage: {retention: soon}", 'storage.retention: cannot parse "soon"'),
+        ("storage: {durability: maybe}", "storage.durability"),
+        ("limits: {concurrent_queries: 0}", "limits.concurrent_queries"),
+        ("- a list", "mapping"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(tmp_path: Path, text: str, word: str) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    with pytest.raises(InvalidArgumentError) as caught:
+        load_settings(config, None, {})
+    assert word in str(caught.value)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="No such file"):
+        load_settings(tmp_path / "none.yaml", None, {})
+
+
+@pytest.mark.parametrize(
+    "name", ["MILLSTREAM_PORT", "MILLSTREAM_LIMITS__NONE", "MILLSTREAM_NONE__PORT"]
+)
+def test_unknown_names_in_the_environment_are_errors(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="unknown setting"):
+        load_settings(None, None, {name: "1"})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "[::1]", "localhost"])
+def test_loopback_addresses_are_accepted(host: str) -> None:
+    assert load_settings(None, {"server": {"host": host}}, {}).server.host == host
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Settings().server = None  # type: ignore[assignment,misc]
+
+
+def test_what_is_printed_can_be_read_back(tmp_path: Path) -> None:
+    settings = load_settings(
+        None, {"storage": {"retention": "400d"}, "limits": {"query_timeout": "1m30s"}}, {}
+    )
+    config = tmp_path / "c.yaml"
+    config.write_text(dump_settings(settings))
+    assert load_settings(config, None, {}) == settings
+    assert yaml.safe_load(config.read_text())["limits"]["query_timeout"] == "1m30s"
+
+
+def test_every_key_is_documented_with_its_default() -> None:
+    text = Path(__file__).parents[2].joinpath("docs", "operations.md").read_text()
+    for section, values in yaml.safe_load(dump_settings(Settings())).items():
+        for key, value in values.items():
+            shown = "off" if value is False else "none" if value == [] else value
+            assert f"| `{section}.{key}` | {shown} |" in text, f"{section}.{key}: {value}"

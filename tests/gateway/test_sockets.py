@@ -1,0 +1,222 @@
+"""A real server on a real socket: bodies that are too large or too slow, and clients that leave."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.fake import FakeBackend
+from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.schemas.push import PushOutcome
+from millstream_gateway.schemas.queries import InstantQuery, QueryAnswer
+from millstream_gateway.settings import LimitsSettings, ServerSettings, Settings
+from tests.gateway.conftest import running, wait_until
+
+Serve = Callable[[Settings, Backend], int]
+DEADLINE_SECONDS = 20
+
+
+class StuckBackend(FakeBackend):
+    """Queries wait until they are cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = threading.Semaphore(0)
+        self.ended: list[str] = []
+
+    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
+        stopped = threading.Event()
+        cancel.on_cancel(stopped.set)
+        self.began.release()
+        assert stopped.wait(DEADLINE_SECONDS)
+        self.ended.append(request.expression)
+        cancel.raise_if_cancelled()
+        raise AssertionError("unreachable")
+
+
+class CountingBackend(FakeBackend):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pushes = 0
+
+    def push_remote_write(self, body: bytes) -> PushOutcome:
+        self.pushes += 1
+        return PushOutcome(samples=1)
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
+def small(**limits: int) -> Settings:
+    return Settings(limits=LimitsSettings(**limits))
+
+
+def test_a_declared_length_over_the_cap_is_refused_before_the_body(serve_live: Serve) -> None:
+    backend = CountingBackend()
+    port = serve_live(small(remote_write_bytes=4096), backend)
+    with connect(port) as connection:
+        connection.sendall(
+            b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n"
+        )
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"limits.remote_write_bytes (4096 bytes)" in answer
+    assert backend.pushes == 0
+
+
+def test_expect_100_is_answered_by_the_refusal_alone(serve_live: Serve) -> None:
+    port = serve_live(small(import_bytes=4096), FakeBackend())
+    with connect(port) as connection:
+        connection.sendall(
+            b"POST /api/v1/import/prometheus HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            b"Content-Length: 5000\r\n\r\n"
+        )
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_chunked_body_is_refused_as_soon_as_it_is_over_the_cap(serve_live: Serve) -> None:
+    backend = CountingBackend()
+    port = serve_live(small(remote_write_bytes=100_000), backend)
+    chunk = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
+    sent = 0
+    with connect(port) as connection:
+        connection.sendall(
+            b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        # A body without end: the server must answer and hang up by itself.
+        connection.setblocking(False)
+        answer = b""
+        while not answer.startswith(b"HTTP/1.1 413 "):
+            with contextlib.suppress(BlockingIOError):
+                sent += connection.send(chunk[sent % len(chunk) :])
+            with contextlib.suppress(BlockingIOError):
+                answer += connection.recv(65536)
+    assert sent < 100_000_000
+    assert backend.pushes == 0
+
+
+@pytest.mark.parametrize("path", ["/api/v1/query", "/api/v1/series"])
+def test_forms_have_a_cap_too(serve_live: Serve, path: str) -> None:
+    port = serve_live(small(form_bytes=1024), FakeBackend())
+    with connect(port) as connection:
+        connection.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\n\r\n".encode()
+        )
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_that_stops_arriving_is_408(serve_live: Serve) -> None:
+    backend = CountingBackend()
+    port = serve_live(Settings(server=ServerSettings(body_timeout="100ms")), backend)
+    with connect(port) as connection:
+        connection.sendall(
+            b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nab"
+        )
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert backend.pushes == 0
+
+
+def test_a_head_that_never_ends_is_408(serve_live: Serve) -> None:
+    port = serve_live(Settings(server=ServerSettings(header_timeout="100ms")), FakeBackend())
+    with connect(port) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_silent_connection_is_closed(serve_live: Serve) -> None:
+    port = serve_live(Settings(server=ServerSettings(header_timeout="100ms")), FakeBackend())
+    with connect(port) as connection:
+        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_second_request_has_its_own_time_for_its_head(serve_live: Serve) -> None:
+    port = serve_live(Settings(server=ServerSettings(header_timeout="100ms")), FakeBackend())
+    with connect(port) as connection:
+        connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"GET /health HTT")
+        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_head_that_is_too_large_is_431(serve_live: Serve) -> None:
+    port = serve_live(small(header_bytes=2048), FakeBackend())
+    with connect(port) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 4096)
+        assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_client_that_leaves_cancels_its_query(serve_live: Serve) -> None:
+    backend = StuckBackend()
+    port = serve_live(Settings(), backend)
+    with connect(port) as connection:
+        connection.sendall(b"GET /api/v1/query?query=stuck HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert backend.began.acquire(timeout=DEADLINE_SECONDS)
+        assert backend.ended == []
+    wait_until(lambda: backend.ended == ["stuck"])
+
+
+def test_a_query_over_its_timeout_is_cancelled_and_answered(serve_live: Serve) -> None:
+    backend = StuckBackend()
+    port = serve_live(Settings(), backend)
+    with connect(port) as connection:
+        connection.sendall(
+            b"GET /api/v1/query?query=stuck&timeout=50ms HTTP/1.1\r\nHost: x\r\n"
+            b"Connection: close\r\n\r\n"
+        )
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b'"errorType":"timeout"' in answer
+    assert b"query timed out in expression evaluation" in answer
+    wait_until(lambda: backend.ended == ["stuck"])
+
+
+def test_a_query_beyond_the_pool_is_refused_and_may_come_back(serve_live: Serve) -> None:
+    backend = StuckBackend()
+    port = serve_live(small(concurrent_queries=1, query_queue=0), backend)
+    with connect(port) as first, connect(port) as second:
+        first.sendall(b"GET /api/v1/query?query=one HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert backend.began.acquire(timeout=DEADLINE_SECONDS)
+        second.sendall(b"GET /api/v1/query?query=two HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = second.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in answer
+        assert b'"errorType":"unavailable"' in answer
+        # Health has threads of its own.
+        with connect(port) as third:
+            third.sendall(b"GET /-/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert read_all(third).startswith(b"HTTP/1.1 200 ")
+    wait_until(lambda: backend.ended == ["one"])
+
+
+def test_bodies_beyond_the_budget_are_refused(serve_live: Serve) -> None:
+    port = serve_live(small(ingest_bytes_in_flight=1024), FakeBackend())
+    with connect(port) as connection:
+        connection.sendall(
+            b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000
+        )
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"limits.ingest_bytes_in_flight" in answer
+
+
+def test_a_stopping_server_cancels_what_outlives_the_grace() -> None:
+    backend = StuckBackend()
+    with running(Settings(), backend, grace_seconds=1) as port, connect(port) as connection:
+        connection.sendall(b"GET /api/v1/query?query=stuck HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert backend.began.acquire(timeout=DEADLINE_SECONDS)
+    assert backend.ended == ["stuck"]
