@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Dialog,
+    Locator,
+    Page,
+    Request,
+    sync_playwright,
+)
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -68,11 +76,15 @@ class Watch:
         page.on("pageerror", lambda error: self.faults.append(f"uncaught: {error}"))
         page.on("request", self._request)
         page.on("requestfailed", lambda request: self.failed_requests.append(request.url))
-        page.on("dialog", lambda dialog: (self.faults.append("dialog"), dialog.dismiss()))
+        page.on("dialog", self._dialog)
 
     def _console(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"} and not text.startswith(HTTP_ERROR_NOTE):
             self.faults.append(f"console {kind}: {text}")
+
+    def _dialog(self, dialog: Dialog) -> None:
+        self.faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def _request(self, request: Request) -> None:
         parts = urllib.parse.urlsplit(request.url)

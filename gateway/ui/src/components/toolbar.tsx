@@ -40,6 +40,9 @@ export function Toolbar(props: ToolbarProps) {
       <label class="field" title="Live refresh">
         <Icon name="refresh" />
         <span class="sr-only">Live refresh</span>
+        <span class="wide-only" aria-hidden="true">
+          Live
+        </span>
         <select value={String(props.refresh)} onChange={(event) => props.onRefresh(Number(event.currentTarget.value))}>
           {REFRESH_SECONDS.map((seconds) => (
             <option value={String(seconds)} key={seconds}>

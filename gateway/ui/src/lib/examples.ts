@@ -17,16 +17,17 @@ interface Recipe {
 
 // In order of interest: what a newcomer recognises comes first.
 const RECIPES: readonly Recipe[] = [
-  { pattern: /^(node|system|host|machine)_cpu_seconds_total$/, title: () => 'CPU by mode', query: (metric) => `sum by (mode) (rate(${metric}[1m]))` },
-  { pattern: /cpu.*(percent|ratio|usage|utili[sz]ation)|^cpu_usage/, title: () => 'CPU in use', query: (metric) => metric },
-  { pattern: /mem(ory)?_(used|MemAvailable|available)(_bytes)?$/i, title: () => 'Memory', query: (metric) => metric },
-  { pattern: /network_(receive|transmit|received|sent)_bytes_total$/, title: () => 'Network traffic', query: (metric) => `rate(${metric}[1m])` },
-  { pattern: /disk_(read|written|write)(_bytes)?_total$|disk_(read|write|written)_bytes/, title: () => 'Disk traffic', query: (metric) => `rate(${metric}[1m])` },
-  { pattern: /(request|query|http).*_seconds_bucket$/, title: (metric) => `95th percentile of ${metric.replace(/_bucket$/, '')}`, query: (metric) => `histogram_quantile(0.95, sum by (le) (rate(${metric}[5m])))` },
-  { pattern: /((^|_)http_requests|^requests|samples_ingested|ingested_samples|samples_appended|appended_samples)_total$/, title: (metric) => `Rate of ${metric}`, query: (metric) => `rate(${metric}[1m])` },
+  { pattern: /^(host|node|system)_cpu_seconds_total$/, title: () => 'CPU by mode', query: (metric) => `sum by (mode) (rate(${metric}[1m]))` },
+  { pattern: /cpu.*(percent|ratio|usage|utili[sz]ation)/, title: () => 'CPU in use', query: (metric) => metric },
+  { pattern: /^(host|system)_memory_(usage_)?bytes$|^node_memory_MemAvailable_bytes$|memory_(used|available)_bytes$/, title: () => 'Memory', query: (metric) => metric },
+  { pattern: /network_receive_bytes_total$/, title: () => 'Network traffic received', query: (metric) => `rate(${metric}[1m])` },
+  { pattern: /disk_(written|write)_bytes_total$/, title: () => 'Written to disk', query: (metric) => `rate(${metric}[1m])` },
+  { pattern: /(request|query|http).*_seconds_bucket$/, title: () => '95th percentile of request times', query: (metric) => `histogram_quantile(0.95, sum by (le) (rate(${metric}[5m])))` },
+  { pattern: /(^|_)http_requests_total$|^requests_total$/, title: () => 'Requests per second', query: (metric) => `sum(rate(${metric}[1m]))` },
+  { pattern: /(^|_)(ingest_items|samples_ingested|ingested_samples|samples_appended|appended_samples)_total$/, title: () => 'Samples per second', query: (metric) => `sum(rate(${metric}[1m]))` },
   { pattern: /^up$/, title: () => 'What is up', query: (metric) => metric },
   { pattern: /resident_memory_bytes$/, title: () => 'Memory of processes', query: (metric) => metric },
-  { pattern: /(^|_)load(_)?1$/, title: () => 'System load', query: (metric) => metric },
+  { pattern: /(^|_)load_?1$/, title: () => 'System load', query: (metric) => metric },
 ];
 
 export function exampleQueries(metricNames: readonly string[]): Example[] {
