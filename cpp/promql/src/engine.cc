@@ -1,0 +1,179 @@
+#include "millstream/promql/engine.h"
+
+#include <algorithm>
+
+#include "exec/context.h"
+#include "exec/operator.h"
+#include "plan.h"
+
+namespace millstream::promql {
+namespace {
+
+using exec::Block;
+using exec::ExecContext;
+using exec::Grid;
+using exec::SampleKind;
+using exec::Series;
+
+// Takes off the names whose removal was put off.
+void RemoveNames(std::vector<Series>* series) {
+  for (Series& one : *series) {
+    if (one.drop_name) one.labels = exec::WithoutName(one.labels);
+  }
+}
+
+Vector ToVector(std::vector<Series> block, TimestampMs time) {
+  Vector out;
+  out.reserve(block.size());
+  for (Series& series : block) {
+    VectorSample sample;
+    sample.labels = std::move(series.labels);
+    sample.timestamp = time;
+    if (series.kinds[0] == SampleKind::kHistogram) {
+      sample.histogram = std::move(series.histograms[0]);
+    } else {
+      sample.value = series.values[0];
+    }
+    out.push_back(std::move(sample));
+  }
+  return out;
+}
+
+void SortByLabels(Matrix* matrix) {
+  std::sort(matrix->begin(), matrix->end(),
+            [](const MatrixSeries& a, const MatrixSeries& b) { return a.labels < b.labels; });
+}
+
+Matrix ToMatrix(std::vector<Series> block, const Grid& grid) {
+  Matrix out;
+  out.reserve(block.size());
+  for (Series& series : block) {
+    MatrixSeries one;
+    one.labels = std::move(series.labels);
+    for (size_t step = 0; step < grid.steps; ++step) {
+      if (series.kinds[step] == SampleKind::kFloat) {
+        one.timestamps.push_back(grid.At(step));
+        one.values.push_back(series.values[step]);
+      } else if (series.kinds[step] == SampleKind::kHistogram) {
+        one.histogram_timestamps.push_back(grid.At(step));
+        one.histograms.push_back(std::move(series.histograms[step]));
+      }
+    }
+    series = Series();
+    out.push_back(std::move(one));
+  }
+  SortByLabels(&out);
+  return out;
+}
+
+// The samples in the window of the only step: what an instant query for a range vector gives.
+Result<Matrix> CollectRange(ExecContext& ctx, const exec::RangeOperator& range, const Grid& grid) {
+  const exec::WindowShape& shape = range.shape();
+  const TimestampMs end = shape.End(grid.start);
+  const TimestampMs start = end - shape.range_ms;
+  Matrix out;
+  MS_RETURN_IF_ERROR(range.Run(ctx, grid, [&](const exec::RangeSeries& input) {
+    MatrixSeries one;
+    for (size_t i = 0; i < input.samples.times.size(); ++i) {
+      const TimestampMs time = input.samples.times[i];
+      if (time <= start || time > end) continue;
+      one.timestamps.push_back(time);
+      one.values.push_back(input.samples.values[i]);
+    }
+    for (size_t i = 0; i < input.samples.histogram_times.size(); ++i) {
+      const TimestampMs time = input.samples.histogram_times[i];
+      if (time <= start || time > end) continue;
+      one.histogram_timestamps.push_back(time);
+      one.histograms.push_back(input.samples.histograms[i]);
+    }
+    const size_t samples = one.timestamps.size() + one.histogram_timestamps.size();
+    if (samples == 0) return Status::Ok();
+    MS_RETURN_IF_ERROR(ctx.control.AddSamples(static_cast<int64_t>(samples)));
+    one.labels = input.drop_name ? exec::WithoutName(*input.labels) : *input.labels;
+    out.push_back(std::move(one));
+    return Status::Ok();
+  }));
+  SortByLabels(&out);
+  return out;
+}
+
+Result<QueryResult> Execute(const Plan& plan, ExecContext& ctx, bool instant) {
+  const Grid& grid = ctx.query;
+  QueryResult result;
+  switch (plan.type) {
+    case ValueType::kString:
+      result.value = String{grid.start, plan.string};
+      break;
+    case ValueType::kScalar: {
+      MS_ASSIGN_OR_RETURN(const std::vector<double> values, plan.scalar->Eval(ctx, grid));
+      if (instant) {
+        result.value = Scalar{grid.start, values[0]};
+        break;
+      }
+      MatrixSeries series;
+      for (size_t step = 0; step < grid.steps; ++step) series.timestamps.push_back(grid.At(step));
+      series.values = values;
+      result.value = Matrix{std::move(series)};
+      break;
+    }
+    case ValueType::kMatrix: {
+      MS_ASSIGN_OR_RETURN(result.value, CollectRange(ctx, *plan.range, grid));
+      break;
+    }
+    default: {
+      MS_ASSIGN_OR_RETURN(Block block, plan.vector->Collect(ctx, grid));
+      RemoveNames(&block.series);
+      MS_RETURN_IF_ERROR(exec::MergeSameLabels(&block.series));
+      if (instant) {
+        result.value = ToVector(std::move(block.series), grid.start);
+      } else {
+        result.value = ToMatrix(std::move(block.series), grid);
+      }
+      break;
+    }
+  }
+  return result;
+}
+
+Result<QueryResult> Run(const EngineOptions& options, const storage::Querier& querier, std::string_view text,
+                        const Grid& grid, TimestampMs end, bool instant, int64_t lookback_ms,
+                        storage::QueryControl& control) {
+  MS_ASSIGN_OR_RETURN(const ExprPtr expr, ParseExpr(text, options.parser));
+  if (!instant && expr->type != ValueType::kScalar && expr->type != ValueType::kVector) {
+    return InvalidArgument("invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                           ValueTypeName(expr->type));
+  }
+  ExecContext ctx{querier, control, {}, 0, false, false, grid};
+  ctx.lookback_ms = lookback_ms > 0 ? lookback_ms : options.lookback_ms;
+  ctx.delayed_name_removal = options.delayed_name_removal;
+  ctx.use_start_timestamps = options.use_start_timestamps;
+  const PlanOptions plan_options{grid, end, instant ? 0 : grid.step, ctx.lookback_ms, options.default_subquery_step_ms};
+  MS_ASSIGN_OR_RETURN(const Plan plan, MakePlan(*expr, plan_options));
+  MS_RETURN_IF_ERROR(control.Check());
+  MS_ASSIGN_OR_RETURN(QueryResult result, Execute(plan, ctx, instant));
+  ctx.annotations.Export(text, &result.warnings, &result.infos);
+  return result;
+}
+
+}  // namespace
+
+Result<QueryResult> Engine::QueryInstant(const storage::Querier& querier, std::string_view text, TimestampMs time,
+                                         storage::QueryControl& control, int64_t lookback_ms) const {
+  return Run(options_, querier, text, Grid{time, 1, 1}, time, true, lookback_ms, control);
+}
+
+Result<QueryResult> Engine::QueryRange(const storage::Querier& querier, const RangeQuery& query,
+                                       storage::QueryControl& control) const {
+  if (query.step_ms <= 0) return InvalidArgument("step {} ms is not positive", query.step_ms);
+  if (query.end < query.start) {
+    return InvalidArgument("end {} lies before start {}", query.end, query.start);
+  }
+  int64_t span = 0;
+  if (__builtin_sub_overflow(query.end, query.start, &span) || span / query.step_ms >= kStepsMax) {
+    return InvalidArgument("the query has more than {} steps", kStepsMax);
+  }
+  const Grid grid{query.start, query.step_ms, static_cast<size_t>(span / query.step_ms) + 1};
+  return Run(options_, querier, query.text, grid, query.end, false, query.lookback_ms, control);
+}
+
+}  // namespace millstream::promql

@@ -1,0 +1,58 @@
+// What one query's operators share.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "exec/annotations.h"
+#include "exec/series.h"
+#include "millstream/model/histogram.h"
+#include "millstream/storage/queryable.h"
+
+namespace millstream::promql::exec {
+
+// The series of one set of matchers over one range of time, selected once and, when several operators use it, read
+// once. Made by the planner, filled by the first Load.
+//
+// Ownership   Columns that Read returns live as long as the selection, or until the next Read of the same reader.
+class Selection {
+ public:
+  Selection(std::vector<model::Matcher> matchers, storage::TimeRange range, storage::SelectHints hints)
+      : matchers_(std::move(matchers)), range_(range), hints_(hints) {}
+
+  // Joins another use into this one; false when the matchers differ or the ranges lie apart.
+  bool Join(const std::vector<model::Matcher>& matchers, storage::TimeRange range, const storage::SelectHints& hints);
+
+  Status Load(const storage::Querier& querier, storage::QueryControl& control);
+  size_t size() const { return series_.size(); }
+  const model::Labels& labels(size_t index) const { return series_[index]->labels(); }
+  // All samples of the series within the range. *scratch is used when the selection has one user only.
+  Result<const storage::SampleColumns*> Read(size_t index, storage::QueryControl& control,
+                                             storage::SampleColumns* scratch);
+
+  const std::vector<model::Matcher>& matchers() const { return matchers_; }
+
+ private:
+  std::vector<model::Matcher> matchers_;
+  storage::TimeRange range_;
+  storage::SelectHints hints_;
+  int users_ = 1;
+  bool loaded_ = false;
+  std::vector<std::unique_ptr<storage::SelectedSeries>> series_;
+  std::vector<std::unique_ptr<storage::SampleColumns>> cache_;
+};
+
+// Threads     One thread at a time.
+struct ExecContext {
+  const storage::Querier& querier;
+  storage::QueryControl& control;
+  Annotations annotations;
+
+  int64_t lookback_ms = 0;
+  bool delayed_name_removal = false;
+  bool use_start_timestamps = false;
+  Grid query;  // the whole query's steps
+};
+
+}  // namespace millstream::promql::exec

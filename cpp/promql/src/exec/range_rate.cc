@@ -1,0 +1,275 @@
+// rate() and its kin: differences over a window, with a counter's resets made good.
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "exec/range_function.h"
+
+namespace millstream::promql::exec {
+namespace {
+
+// Whether a sample says that it began counting before the sample ahead of it was taken, and not with it.
+bool StartsOverlap(std::span<const TimestampMs> starts, std::span<const TimestampMs> times) {
+  for (size_t i = 1; i < starts.size(); ++i) {
+    if (starts[i] != 0 && starts[i] < times[i - 1] && starts[i] != starts[i - 1]) return true;
+  }
+  return false;
+}
+
+// The difference of a window's floats, before extrapolation.
+double FloatDifference(const Window& window, bool is_counter) {
+  const std::span<const double> values = window.samples.values;
+  double difference = values.back() - values.front();
+  if (!is_counter) return difference;
+  const auto first = std::upper_bound(window.resets.begin(), window.resets.end(), window.first_float);
+  for (auto reset = first; reset != window.resets.end() && *reset < window.first_float + values.size(); ++reset) {
+    difference += values[*reset - window.first_float - 1];
+  }
+  return difference;
+}
+
+// What the samples of a window span, and how far a result over them reaches to the window's bounds.
+struct Extrapolation {
+  double sampled_seconds = 0;
+  double average_seconds = 0;  // between samples
+  double to_start_seconds = 0;
+  double to_end_seconds = 0;
+
+  Extrapolation(const Window& window, std::span<const TimestampMs> times) {
+    sampled_seconds = static_cast<double>(times.back() - times.front()) / 1000;
+    if (times.size() > 1) average_seconds = sampled_seconds / static_cast<double>(times.size() - 1);
+    to_start_seconds = static_cast<double>(times.front() - window.start) / 1000;
+    to_end_seconds = static_cast<double>(window.end - times.back()) / 1000;
+  }
+
+  // A bound further off than this is not reached: the series is taken to begin or end half an average interval beyond
+  // its samples.
+  double threshold() const { return average_seconds * 1.1; }
+
+  void LimitStart() {
+    if (to_start_seconds >= threshold()) to_start_seconds = average_seconds / 2;
+  }
+  // A counter does not go below zero: it began at the latest where the line through its samples meets zero.
+  void LimitStartToZero(double first, double difference) {
+    if (difference > 0 && first >= 0) {
+      to_start_seconds = std::min(to_start_seconds, sampled_seconds * (first / difference));
+    }
+  }
+  void LimitEnd() {
+    if (to_end_seconds >= threshold()) to_end_seconds = average_seconds / 2;
+  }
+  double Factor() const {
+    if (sampled_seconds == 0) return 1;
+    return (sampled_seconds + to_start_seconds + to_end_seconds) / sampled_seconds;
+  }
+};
+
+// Whether the first sample's count began inside the window: there, the counter stood at zero.
+bool BeginsInWindow(const Window& window, std::span<const TimestampMs> times, std::span<const TimestampMs> starts) {
+  return !starts.empty() && starts.front() != 0 && starts.front() > window.start && starts.front() < times.front();
+}
+
+double Seconds(int64_t ms) {
+  return static_cast<double>(ms) / 1000;
+}
+
+Status ExtrapolatedFloats(const RangeCall& call, const Window& window, bool is_counter, bool per_second,
+                          RangeOutput* out) {
+  const std::span<const TimestampMs> times = window.samples.times;
+  const std::span<const TimestampMs> starts = window.samples.starts;
+  const bool begins = is_counter && BeginsInWindow(window, times, starts);
+  if (times.size() < 2 && !begins) return Status::Ok();
+  if (is_counter && StartsOverlap(starts, times)) {
+    call.ctx.annotations.StartTimeOverlap(call.metric(), call.position);
+  }
+
+  double difference = FloatDifference(window, is_counter);
+  Extrapolation reach(window, times);
+  if (begins) {
+    reach.to_start_seconds = 0;
+    reach.sampled_seconds = Seconds(times.back() - starts.front());
+    difference += window.samples.values.front();
+  } else {
+    reach.LimitStart();
+    if (is_counter) reach.LimitStartToZero(window.samples.values.front(), difference);
+  }
+  reach.LimitEnd();
+  double factor = reach.Factor();
+  if (per_second) factor /= Seconds(window.range_ms);
+  out->Set(difference * factor);
+  return Status::Ok();
+}
+
+// The line between two samples at a time; a counter that was reset between them rises from zero.
+double Interpolate(const SampleSpan& samples, size_t left, TimestampMs time, bool is_counter) {
+  double before = samples.values[left];
+  const double after = samples.values[left + 1];
+  if (is_counter && after < before) before = 0;
+  return before + (after - before) * static_cast<double>(time - samples.times[left]) /
+                      static_cast<double>(samples.times[left + 1] - samples.times[left]);
+}
+
+// Positions of the samples that stand for the window's bounds.
+struct Bounds {
+  size_t first;  // the last sample at or before the window's start, or the first of all
+  size_t last;   // the last sample; smoothed: the first at or after the window's end
+  bool found;    // whether anything of the window lies between them
+};
+
+Bounds FindBounds(const Window& window, std::span<const TimestampMs> times, bool smoothed) {
+  Bounds bounds{0, times.size() - 1, true};
+  const auto last = times.begin() + static_cast<std::ptrdiff_t>(bounds.last);
+  const auto after_start = std::upper_bound(times.begin(), last, window.start);
+  bounds.first = after_start == times.begin() ? 0 : static_cast<size_t>(after_start - times.begin()) - 1;
+  if (smoothed) bounds.last = static_cast<size_t>(std::lower_bound(times.begin(), last, window.end) - times.begin());
+  bounds.found = times[bounds.last] > window.start && !(smoothed && times[bounds.first] > window.end);
+  return bounds;
+}
+
+Status ExtendedFloats(const RangeCall& call, const Window& window, bool is_counter, bool per_second, RangeOutput* out) {
+  const SampleSpan& samples = window.samples;
+  const bool smoothed = call.modifier == RangeModifier::kSmoothed;
+  const Bounds bounds = FindBounds(window, samples.times, smoothed);
+  if (!bounds.found) return Status::Ok();
+
+  const double left = smoothed && samples.times[bounds.first] < window.start
+                          ? Interpolate(samples, bounds.first, window.start, is_counter)
+                          : samples.values[bounds.first];
+  const double right = smoothed && bounds.last > 0 && samples.times[bounds.last] > window.end
+                           ? Interpolate(samples, bounds.last - 1, window.end, is_counter)
+                           : samples.values[bounds.last];
+  double difference = right - left;
+  if (is_counter) {
+    // Only samples inside the bounds: what lies on or beyond them is in left and right already.
+    const size_t begin = bounds.first + (samples.times[bounds.first] <= window.start ? 1 : 0);
+    const size_t end = bounds.last + (samples.times[bounds.last] >= window.end ? 0 : 1);
+    double previous = left;
+    double correction = 0;
+    for (size_t i = begin; i < end; ++i) {
+      if (samples.values[i] < previous) correction += previous;
+      previous = samples.values[i];
+    }
+    if (right < previous) correction += previous;
+    difference += correction;
+  }
+  if (per_second) difference /= Seconds(window.range_ms);
+  out->Set(difference);
+  return Status::Ok();
+}
+
+template <bool kCounter, bool kPerSecond>
+Status Difference(const RangeCall& call, const Window& window, RangeOutput* out) {
+  if (!window.samples.times.empty() && !window.samples.histogram_times.empty()) {
+    call.ctx.annotations.MixedFloatsHistograms(call.metric(), call.position);
+    return Status::Ok();
+  }
+  if (window.samples.times.empty()) return Status::Ok();
+  if (call.modifier != RangeModifier::kNone) return ExtendedFloats(call, window, kCounter, kPerSecond, out);
+  return ExtrapolatedFloats(call, window, kCounter, kPerSecond, out);
+}
+
+// One sample of either kind.
+struct Point {
+  TimestampMs time = 0;
+  TimestampMs start = 0;
+  double value = 0;
+  const HistogramPtr* histogram = nullptr;
+};
+
+Point FloatPoint(const SampleSpan& samples, size_t index) {
+  return {samples.times[index], samples.starts.empty() ? 0 : samples.starts[index], samples.values[index], nullptr};
+}
+
+Point HistogramPoint(const SampleSpan& samples, size_t index) {
+  return {samples.histogram_times[index], samples.histogram_starts.empty() ? 0 : samples.histogram_starts[index], 0,
+          &samples.histograms[index]};
+}
+
+// irate() and idelta(): the difference of the last two samples.
+template <bool kCounter>
+Status InstantDifference(const RangeCall& call, const Window& window, RangeOutput* out) {
+  const SampleSpan& samples = window.samples;
+  if (samples.size() < 2) return Status::Ok();
+  std::array<Point, 2> last;
+  size_t floats = samples.times.size();
+  size_t histograms = samples.histogram_times.size();
+  for (size_t i = 2; i-- > 0;) {
+    const bool take_float =
+        floats > 0 && (histograms == 0 || samples.times[floats - 1] > samples.histogram_times[histograms - 1]);
+    last[i] = take_float ? FloatPoint(samples, --floats) : HistogramPoint(samples, --histograms);
+  }
+  const auto& [before, after] = last;
+  if (after.time == before.time) return Status::Ok();
+  if ((before.histogram == nullptr) != (after.histogram == nullptr)) {
+    call.ctx.annotations.MixedFloatsHistograms(call.metric(), call.position);
+    return Status::Ok();
+  }
+  if (after.histogram != nullptr) return Status::Ok();
+  double difference = after.value;
+  const bool reset = kCounter && (after.value < before.value ||
+                                  IsStartTimestampReset(before.start, before.time, after.start, after.time));
+  if (!reset) difference = after.value - before.value;
+  if (kCounter) difference /= Seconds(after.time - before.time);
+  out->Set(difference);
+  return Status::Ok();
+}
+
+// Walks floats and histograms in order of time and counts the pairs of neighbours that differ.
+template <typename Differ>
+Status CountPairs(const RangeCall& call, const Window& window, RangeOutput* out, Differ differ) {
+  const SampleSpan& samples = window.samples;
+  size_t next_float = 0;
+  if (call.modifier == RangeModifier::kAnchored) {
+    if (samples.times.empty() || samples.times.back() <= window.start) return Status::Ok();
+    next_float = FindBounds(window, samples.times, false).first;
+  }
+  size_t next_histogram = 0;
+  int64_t count = 0;
+  Point previous;
+  bool first = true;
+  while (next_float < samples.times.size() || next_histogram < samples.histogram_times.size()) {
+    const bool take_float =
+        next_float < samples.times.size() && (next_histogram == samples.histogram_times.size() ||
+                                              samples.times[next_float] < samples.histogram_times[next_histogram]);
+    const Point current = take_float ? FloatPoint(samples, next_float++) : HistogramPoint(samples, next_histogram++);
+    if (!first && differ(previous, current)) ++count;
+    previous = current;
+    first = false;
+  }
+  out->Set(static_cast<double>(count));
+  return Status::Ok();
+}
+
+Status Changes(const RangeCall& call, const Window& window, RangeOutput* out) {
+  return CountPairs(call, window, out, [](const Point& before, const Point& after) {
+    if ((before.histogram == nullptr) != (after.histogram == nullptr)) return true;
+    if (after.histogram != nullptr) return !(*after.histogram)->IdenticalTo(**before.histogram);
+    return after.value != before.value && !(std::isnan(after.value) && std::isnan(before.value));
+  });
+}
+
+Status Resets(const RangeCall& call, const Window& window, RangeOutput* out) {
+  return CountPairs(call, window, out, [](const Point& before, const Point& after) {
+    if ((before.histogram == nullptr) != (after.histogram == nullptr)) return true;
+    return after.value < before.value || IsStartTimestampReset(before.start, before.time, after.start, after.time);
+  });
+}
+
+constexpr std::array kFunctions = {
+    RangeFunctionEntry{"rate", Difference<true, true>, true, false, true},
+    RangeFunctionEntry{"increase", Difference<true, false>, true, false, true},
+    RangeFunctionEntry{"delta", Difference<false, false>},
+    RangeFunctionEntry{"irate", InstantDifference<true>},
+    RangeFunctionEntry{"idelta", InstantDifference<false>},
+    RangeFunctionEntry{"changes", Changes},
+    RangeFunctionEntry{"resets", Resets},
+};
+
+}  // namespace
+
+std::span<const RangeFunctionEntry> RateFunctions() {
+  return kFunctions;
+}
+
+}  // namespace millstream::promql::exec

@@ -1,0 +1,129 @@
+#include "exec/scalar.h"
+
+#include <cmath>
+#include <limits>
+
+#include "exec/element.h"
+
+namespace millstream::promql::exec {
+
+Result<std::vector<double>> TimeOperator::Eval(ExecContext&, const Grid& grid) const {
+  std::vector<double> out(grid.steps);
+  for (size_t step = 0; step < grid.steps; ++step) out[step] = static_cast<double>(grid.At(step)) / 1000;
+  return out;
+}
+
+Result<std::vector<double>> ScalarBinaryOperator::Eval(ExecContext& ctx, const Grid& grid) const {
+  MS_ASSIGN_OR_RETURN(std::vector<double> left, left_->Eval(ctx, grid));
+  MS_ASSIGN_OR_RETURN(const std::vector<double> right, right_->Eval(ctx, grid));
+  for (size_t step = 0; step < grid.steps; ++step) left[step] = FloatArithmetic(op_, left[step], right[step]);
+  return left;
+}
+
+Result<std::vector<double>> ScalarNegate::Eval(ExecContext& ctx, const Grid& grid) const {
+  MS_ASSIGN_OR_RETURN(std::vector<double> values, input_->Eval(ctx, grid));
+  for (double& value : values) value = -value;
+  return values;
+}
+
+Result<std::vector<double>> ScalarChoice::Eval(ExecContext& ctx, const Grid& grid) const {
+  MS_ASSIGN_OR_RETURN(std::vector<double> left, left_->Eval(ctx, grid));
+  MS_ASSIGN_OR_RETURN(const std::vector<double> right, right_->Eval(ctx, grid));
+  for (size_t step = 0; step < grid.steps; ++step) {
+    if (std::isnan(left[step]) || std::isnan(right[step])) {
+      left[step] = std::numeric_limits<double>::quiet_NaN();
+    } else {
+      left[step] = greater_ ? std::max(left[step], right[step]) : std::min(left[step], right[step]);
+    }
+  }
+  return left;
+}
+
+Result<std::vector<double>> ScalarOfVector::Eval(ExecContext& ctx, const Grid& grid) const {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  std::vector<double> out(grid.steps, kNan);
+  std::vector<uint8_t> found(grid.steps, 0);  // 0, 1, or 2 for more
+  if (grid.steps == 0) return out;
+  MS_RETURN_IF_ERROR(input_->Run(ctx, grid, [&](Batch&& batch) {
+    for (const Series& series : batch) {
+      for (size_t step = 0; step < grid.steps; ++step) {
+        if (series.kinds[step] != SampleKind::kFloat) continue;
+        if (found[step] < 2) ++found[step];
+        out[step] = found[step] == 1 ? series.values[step] : kNan;
+      }
+    }
+    return Status::Ok();
+  }));
+  return out;
+}
+
+Status VectorOfScalar::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {
+  MS_ASSIGN_OR_RETURN(const std::vector<double> values, input_->Eval(ctx, grid));
+  Series series(grid.steps);
+  for (size_t step = 0; step < grid.steps; ++step) series.SetFloat(step, values[step]);
+  Batcher batcher(sink);
+  MS_RETURN_IF_ERROR(batcher.Add(std::move(series)));
+  return batcher.Finish();
+}
+
+Status PushWithoutNames(ExecContext& ctx, const Grid& grid, const VectorOperator& input, const BatchSink& sink,
+                        const std::function<void(Series*)>& transform) {
+  const auto apply = [&](Batch* batch) {
+    for (Series& series : *batch) transform(&series);
+    std::erase_if(*batch, [](const Series& series) { return series.Empty(); });
+  };
+  if (ctx.delayed_name_removal) {
+    // Names stay until the query ends, so nothing can become equal here.
+    return input.Run(ctx, grid, [&](Batch&& batch) {
+      apply(&batch);
+      return batch.empty() ? Status::Ok() : sink(std::move(batch));
+    });
+  }
+  MS_ASSIGN_OR_RETURN(Block block, input.Collect(ctx, grid));
+  apply(&block.series);
+  MS_RETURN_IF_ERROR(MergeSameLabels(&block.series));
+  Batcher batcher(sink);
+  for (Series& series : block.series) MS_RETURN_IF_ERROR(batcher.Add(std::move(series)));
+  return batcher.Finish();
+}
+
+Status VectorScalarOperator::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {
+  MS_ASSIGN_OR_RETURN(const std::vector<double> scalars, scalar_->Eval(ctx, grid));
+  const bool comparison = IsComparison(op_);
+  const auto apply = [&](Series* series) {
+    for (size_t step = 0; step < grid.steps; ++step) {
+      if (!series->Has(step)) continue;
+      Element sample{series->values[step], nullptr};
+      const HistogramPtr histogram = series->Histogram(step);
+      if (histogram != nullptr) sample.histogram = &histogram;
+      const Element scalar{scalars[step], nullptr};
+      ElementResult result = scalar_is_left_ ? ApplyElements(ctx, op_, scalar, sample, position_)
+                                             : ApplyElements(ctx, op_, sample, scalar, position_);
+      if (!result.valid || (!result.keep && !return_bool_)) {
+        series->Clear(step);
+      } else if (return_bool_) {
+        series->Clear(step);
+        series->SetFloat(step, result.keep ? 1 : 0);
+      } else if (comparison) {
+        continue;  // a comparison keeps the vector's sample, on whichever side it stands
+      } else if (result.histogram != nullptr) {
+        series->SetHistogram(step, std::move(result.histogram));
+      } else {
+        series->SetFloat(step, result.value);
+      }
+    }
+    if (ChangesMetric(op_) || return_bool_) DropName(ctx, series);
+  };
+  return PushWithoutNames(ctx, grid, *vector_, sink, apply);
+}
+
+Status VectorNegate::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {
+  return PushWithoutNames(ctx, grid, *input_, sink, [&](Series* series) {
+    for (size_t step = 0; step < grid.steps; ++step) {
+      if (series->kinds[step] == SampleKind::kFloat) series->values[step] = -series->values[step];
+    }
+    DropName(ctx, series);
+  });
+}
+
+}  // namespace millstream::promql::exec

@@ -1,0 +1,294 @@
+#include "exec/selector.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "millstream/model/value.h"
+
+namespace millstream::promql::exec {
+namespace {
+
+int64_t BytesOf(const storage::SampleColumns& columns) {
+  return static_cast<int64_t>((columns.timestamps.size() + columns.values.size() + columns.start_timestamps.size() +
+                               columns.histogram_timestamps.size() + columns.histogram_start_timestamps.size()) *
+                                  sizeof(int64_t) +
+                              columns.histograms.size() * sizeof(model::Histogram));
+}
+
+bool IsStale(const HistogramPtr& histogram) {
+  return model::IsStaleNan(histogram->sum);
+}
+
+// Walks the samples of a series forward in time.
+class InstantCursor {
+ public:
+  InstantCursor(const storage::SampleColumns& columns, int64_t lookback_ms)
+      : columns_(columns), lookback_ms_(lookback_ms) {}
+
+  // Moves to the newest sample at or before `time`, which must not go back. False when there is none that counts.
+  bool Seek(TimestampMs time) {
+    while (floats_ < columns_.timestamps.size() && columns_.timestamps[floats_] <= time) ++floats_;
+    while (histograms_ < columns_.histogram_timestamps.size() && columns_.histogram_timestamps[histograms_] <= time) {
+      ++histograms_;
+    }
+    if (floats_ == 0 && histograms_ == 0) return false;
+    is_histogram_ = floats_ == 0 || (histograms_ > 0 &&
+                                     columns_.histogram_timestamps[histograms_ - 1] > columns_.timestamps[floats_ - 1]);
+    if (timestamp() <= time - lookback_ms_) return false;
+    return is_histogram_ ? !IsStale(histogram()) : !model::IsStaleNan(value());
+  }
+
+  bool is_histogram() const { return is_histogram_; }
+  TimestampMs timestamp() const {
+    return is_histogram_ ? columns_.histogram_timestamps[histograms_ - 1] : columns_.timestamps[floats_ - 1];
+  }
+  TimestampMs start_timestamp() const {
+    const auto& starts = is_histogram_ ? columns_.histogram_start_timestamps : columns_.start_timestamps;
+    const size_t index = (is_histogram_ ? histograms_ : floats_) - 1;
+    return index < starts.size() ? starts[index] : 0;
+  }
+  double value() const { return columns_.values[floats_ - 1]; }
+  const HistogramPtr& histogram() const { return columns_.histograms[histograms_ - 1]; }
+
+ private:
+  const storage::SampleColumns& columns_;
+  int64_t lookback_ms_;
+  size_t floats_ = 0;  // samples at or before the time that was sought
+  size_t histograms_ = 0;
+  bool is_histogram_ = false;
+};
+
+// The columns without staleness markers: themselves, or a copy in *scratch where there are any.
+SampleSpan WithoutStale(const storage::SampleColumns& columns, storage::SampleColumns* scratch) {
+  SampleSpan span{columns.timestamps,           columns.values,     columns.start_timestamps,
+                  columns.histogram_timestamps, columns.histograms, columns.histogram_start_timestamps};
+  const auto stale_value = [](double value) { return model::IsStaleNan(value); };
+  if (std::any_of(columns.values.begin(), columns.values.end(), stale_value)) {
+    scratch->timestamps.clear();
+    scratch->values.clear();
+    scratch->start_timestamps.clear();
+    for (size_t i = 0; i < columns.values.size(); ++i) {
+      if (stale_value(columns.values[i])) continue;
+      scratch->timestamps.push_back(columns.timestamps[i]);
+      scratch->values.push_back(columns.values[i]);
+      if (!columns.start_timestamps.empty()) scratch->start_timestamps.push_back(columns.start_timestamps[i]);
+    }
+    span.times = scratch->timestamps;
+    span.values = scratch->values;
+    span.starts = scratch->start_timestamps;
+  }
+  if (std::any_of(columns.histograms.begin(), columns.histograms.end(), IsStale)) {
+    scratch->histogram_timestamps.clear();
+    scratch->histograms.clear();
+    scratch->histogram_start_timestamps.clear();
+    for (size_t i = 0; i < columns.histograms.size(); ++i) {
+      if (IsStale(columns.histograms[i])) continue;
+      scratch->histogram_timestamps.push_back(columns.histogram_timestamps[i]);
+      scratch->histograms.push_back(columns.histograms[i]);
+      if (!columns.histogram_start_timestamps.empty()) {
+        scratch->histogram_start_timestamps.push_back(columns.histogram_start_timestamps[i]);
+      }
+    }
+    span.histogram_times = scratch->histogram_timestamps;
+    span.histograms = scratch->histograms;
+    span.histogram_starts = scratch->histogram_start_timestamps;
+  }
+  return span;
+}
+
+}  // namespace
+
+bool Selection::Join(const std::vector<model::Matcher>& matchers, storage::TimeRange range,
+                     const storage::SelectHints& hints) {
+  if (matchers != matchers_ || range.min > range_.max || range.max < range_.min) return false;
+  range_ = {std::min(range.min, range_.min), std::max(range.max, range_.max)};
+  // Uses that differ leave nothing to hint at.
+  if (hints.function != hints_.function) hints_.function = {};
+  hints_.range_ms = std::max(hints_.range_ms, hints.range_ms);
+  hints_.step_ms = std::min(hints_.step_ms, hints.step_ms);
+  ++users_;
+  return true;
+}
+
+Status Selection::Load(const storage::Querier& querier, storage::QueryControl& control) {
+  if (loaded_) return Status::Ok();
+  MS_ASSIGN_OR_RETURN(series_, querier.Select(range_, matchers_, hints_, control));
+  if (users_ > 1) cache_.resize(series_.size());
+  loaded_ = true;
+  return Status::Ok();
+}
+
+Result<const storage::SampleColumns*> Selection::Read(size_t index, storage::QueryControl& control,
+                                                      storage::SampleColumns* scratch) {
+  MS_RETURN_IF_ERROR(control.Check());
+  if (cache_.empty()) {
+    MS_RETURN_IF_ERROR(series_[index]->Read(range_, scratch));
+    return static_cast<const storage::SampleColumns*>(scratch);
+  }
+  std::unique_ptr<storage::SampleColumns>& entry = cache_[index];
+  if (entry == nullptr) {
+    auto columns = std::make_unique<storage::SampleColumns>();
+    MS_RETURN_IF_ERROR(series_[index]->Read(range_, columns.get()));
+    // Held until the query ends, when the control goes too.
+    MS_RETURN_IF_ERROR(control.AddBytes(BytesOf(*columns)));
+    entry = std::move(columns);
+  }
+  return static_cast<const storage::SampleColumns*>(entry.get());
+}
+
+Status InstantSelector::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {
+  MS_RETURN_IF_ERROR(selection_->Load(ctx.querier, ctx.control));
+  Batcher batcher(sink);
+  storage::SampleColumns scratch;
+  for (size_t i = 0; i < selection_->size(); ++i) {
+    MS_ASSIGN_OR_RETURN(const storage::SampleColumns* columns, selection_->Read(i, ctx.control, &scratch));
+    InstantCursor cursor(*columns, ctx.lookback_ms);
+    Series series(grid.steps);
+    for (size_t step = 0; step < grid.steps; ++step) {
+      if (!cursor.Seek((at_ ? *at_ : grid.At(step)) - offset_ms_)) continue;
+      switch (output_) {
+        case Output::kValue:
+          if (cursor.is_histogram()) {
+            series.SetHistogram(step, cursor.histogram());
+          } else {
+            series.SetFloat(step, cursor.value());
+          }
+          break;
+        case Output::kTimestamp:
+          series.SetFloat(step, static_cast<double>(cursor.timestamp()) / 1000);
+          break;
+        case Output::kStartTimestamp:
+          if (cursor.start_timestamp() != 0) {
+            series.SetFloat(step, static_cast<double>(cursor.start_timestamp()) / 1000);
+          }
+          break;
+      }
+    }
+    series.labels = selection_->labels(i);
+    if (output_ != Output::kValue) DropName(ctx, &series);
+    MS_RETURN_IF_ERROR(batcher.Add(std::move(series)));
+  }
+  return batcher.Finish();
+}
+
+Status SmoothedSelector::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {
+  MS_RETURN_IF_ERROR(selection_->Load(ctx.querier, ctx.control));
+  Batcher batcher(sink);
+  storage::SampleColumns scratch;
+  storage::SampleColumns without_stale;
+  for (size_t i = 0; i < selection_->size(); ++i) {
+    MS_ASSIGN_OR_RETURN(const storage::SampleColumns* columns, selection_->Read(i, ctx.control, &scratch));
+    const SampleSpan samples = WithoutStale(*columns, &without_stale);
+    Series series(grid.steps);
+    for (size_t step = 0; step < grid.steps; ++step) {
+      const TimestampMs time = (at_ ? *at_ : grid.At(step)) - offset_ms_;
+      const auto next = std::lower_bound(samples.times.begin(), samples.times.end(), time);
+      const size_t index = static_cast<size_t>(next - samples.times.begin());
+      const bool has_next = next != samples.times.end() && *next <= time + ctx.lookback_ms;
+      if (has_next && *next == time) {
+        series.SetFloat(step, samples.values[index]);
+        continue;
+      }
+      if (index == 0 || samples.times[index - 1] <= time - ctx.lookback_ms) continue;
+      const double before = samples.values[index - 1];
+      if (!has_next) {
+        series.SetFloat(step, before);
+        continue;
+      }
+      const TimestampMs before_time = samples.times[index - 1];
+      series.SetFloat(step, before + (samples.values[index] - before) * static_cast<double>(time - before_time) /
+                                         static_cast<double>(*next - before_time));
+    }
+    series.labels = selection_->labels(i);
+    MS_RETURN_IF_ERROR(batcher.Add(std::move(series)));
+  }
+  return batcher.Finish();
+}
+
+Status RangeSelector::Run(ExecContext& ctx, const Grid&, const RangeSink& sink) const {
+  MS_RETURN_IF_ERROR(selection_->Load(ctx.querier, ctx.control));
+  storage::SampleColumns scratch;
+  storage::SampleColumns without_stale;
+  for (size_t i = 0; i < selection_->size(); ++i) {
+    MS_ASSIGN_OR_RETURN(const storage::SampleColumns* columns, selection_->Read(i, ctx.control, &scratch));
+    RangeSeries series;
+    series.labels = &selection_->labels(i);
+    series.samples = WithoutStale(*columns, &without_stale);
+    if (series.samples.size() == 0) continue;
+    MS_RETURN_IF_ERROR(sink(series));
+  }
+  return Status::Ok();
+}
+
+Grid SubqueryGrid(const Grid& outer, const WindowShape& shape, int64_t step_ms) {
+  const TimestampMs after = shape.End(outer.start) - shape.range_ms;
+  const TimestampMs last = shape.End(outer.end());
+  // The first multiple of the step after `after`.
+  int64_t multiple = after / step_ms;
+  if (after % step_ms != 0 && after < 0) --multiple;
+  Grid grid;
+  grid.start = (multiple + 1) * step_ms;
+  grid.step = step_ms;
+  grid.steps = outer.steps == 0 || last < grid.start ? 0 : static_cast<size_t>((last - grid.start) / step_ms) + 1;
+  return grid;
+}
+
+Status Subquery::Run(ExecContext& ctx, const Grid& grid, const RangeSink& sink) const {
+  const Grid inner = SubqueryGrid(grid, shape_, step_ms_);
+  if (inner.steps == 0) return Status::Ok();
+  MS_ASSIGN_OR_RETURN(Block block, input_->Collect(ctx, inner));
+  MS_RETURN_IF_ERROR(MergeSameLabels(&block.series));
+  storage::SampleColumns columns;
+  for (Series& series : block.series) {
+    MS_RETURN_IF_ERROR(ctx.control.Check());
+    columns.Clear();
+    for (size_t step = 0; step < inner.steps; ++step) {
+      switch (series.kinds[step]) {
+        case SampleKind::kAbsent:
+          break;
+        case SampleKind::kFloat:
+          columns.timestamps.push_back(inner.At(step));
+          columns.values.push_back(series.values[step]);
+          break;
+        case SampleKind::kHistogram: {
+          HistogramPtr histogram = std::move(series.histograms[step]);
+          // The steps may skip samples, or repeat them, so what the samples' hints say about resets holds no longer.
+          if (histogram->counter_reset_hint == model::CounterResetHint::kReset ||
+              histogram->counter_reset_hint == model::CounterResetHint::kNotReset) {
+            auto copy = std::make_shared<model::Histogram>(*histogram);
+            copy->counter_reset_hint = model::CounterResetHint::kUnknown;
+            histogram = std::move(copy);
+          }
+          columns.histogram_timestamps.push_back(inner.At(step));
+          columns.histograms.push_back(std::move(histogram));
+          break;
+        }
+      }
+    }
+    RangeSeries out;
+    out.labels = &series.labels;
+    out.drop_name = series.drop_name;
+    out.samples = {columns.timestamps, columns.values, {}, columns.histogram_timestamps, columns.histograms, {}};
+    MS_RETURN_IF_ERROR(sink(out));
+  }
+  return Status::Ok();
+}
+
+Status StepInvariantVector::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {
+  const Grid one{grid.start, grid.step, 1};
+  return input_->Run(ctx, one, [&](Batch&& batch) {
+    for (Series& series : batch) {
+      series.values.assign(grid.steps, series.values[0]);
+      series.kinds.assign(grid.steps, series.kinds[0]);
+      if (!series.histograms.empty()) series.histograms.assign(grid.steps, HistogramPtr(series.histograms[0]));
+    }
+    return sink(std::move(batch));
+  });
+}
+
+Result<std::vector<double>> StepInvariantScalar::Eval(ExecContext& ctx, const Grid& grid) const {
+  MS_ASSIGN_OR_RETURN(const std::vector<double> once, input_->Eval(ctx, Grid{grid.start, grid.step, 1}));
+  return std::vector<double>(grid.steps, once[0]);
+}
+
+}  // namespace millstream::promql::exec
