@@ -30,15 +30,11 @@ def promql_command(
 
     Example: millstream test promql tests/golden/promql/*.test
     """
+    scripts = [(file, _read(file)) for file in files]
     from millstream._core import run_promql_test
 
     passed = failed = 0
-    for file in files:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            sys.stderr.write(f"error: cannot read {file}: {error}\n")
-            raise typer.Exit(2) from None
+    for file, text in scripts:
         result = run_promql_test(str(file), text, enable_feature or [])
         passed += result.passed
         failed += result.failed
@@ -51,3 +47,10 @@ def promql_command(
     sys.stdout.write(f"{passed} passed, {failed} failed\n")
     if failed:
         raise typer.Exit(1)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"cannot read {file}: {error}") from None

@@ -1,0 +1,209 @@
+"""The command line against a live server: outputs, exit codes, messages."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from millstream_gateway.backends.fake import FakeBackend
+from millstream_gateway.settings import Settings
+from tests.gateway.conftest import running
+
+T0 = 1_732_000_000_000
+AT = "2024-11-19T07:06:40Z"
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    backend = FakeBackend()
+    with running(Settings(), backend) as port:
+        lines = "".join(f'm{{host="{h}"}} {i} {T0 + 1000 * i}\n' for h in "ab" for i in range(5))
+        backend.push_text(lines.encode(), open_metrics=False, default_timestamp_ms=None)
+        yield f"http://127.0.0.1:{port}"
+
+
+def run(*arguments: str, stdin: bytes = b"") -> tuple[int, bytes, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "millstream", *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def test_help_has_an_example_for_each_command() -> None:
+    for command in (["serve"], ["query"], ["import"], ["export"], ["test", "promql"]):
+        code, out, _ = run(*command, "--help")
+        assert code == 0
+        assert f"Example: millstream {' '.join(command)}" in " ".join(out.decode().split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["none"],
+        ["query"],
+        ["query", "m"],
+        ["query", "m", "--server", "http://x", "--data", "y"],
+        ["query", "m", "--server", "ftp://x"],
+        ["query", "m", "--server", "http://x", "--time", "yesterday"],
+        ["query", "m", "--server", "http://x", "--step", "5s"],
+        ["query", "m", "--server", "http://x", "--start", "2", "--end", "1"],
+        ["query", "m", "--server", "http://x", "--output", "xml"],
+        ["import", "x", "--server", "http://x"],
+        ["import", "x", "--format", "influx", "--server", "http://x"],
+        ["export", "m", "--server", "http://x", "--start", "-1h", "--end", "-2h"],
+        ["serve", "--port", "99999"],
+        ["serve", "--config", "/does/not/exist"],
+        ["test", "promql", "/does/not/exist"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2, err
+    assert "rror" in err
+
+
+def test_a_table_names_series_and_values(server: str) -> None:
+    code, out, err = run("query", "m", "--time", AT, "--server", server)
+    assert (code, err) == (0, "")
+    assert 'm{host="a"}' in out.decode()
+    assert "2024-11-19T07:06:40.000Z" in out.decode()
+
+
+def test_json_is_the_data_of_the_envelope(server: str) -> None:
+    code, out, _ = run("query", "m", "--time", AT, "--output", "json", "--server", server)
+    assert code == 0
+    assert json.loads(out)["resultType"] == "vector"
+
+
+def test_csv_has_a_column_for_each_label(server: str) -> None:
+    arguments = ["--start", AT, "--end", "2024-11-19T07:06:44Z", "--step", "2s", "--output", "csv"]
+    code, out, _ = run("query", "m", *arguments, "--server", server)
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(out.decode())))
+    assert list(rows[0]) == ["time", "__name__", "host", "value"]
+    assert [row["value"] for row in rows if row["host"] == "a"] == ["0", "2", "4"]
+
+
+def test_arrow_is_a_stream(server: str) -> None:
+    code, out, _ = run("query", "m", "--time", AT, "--output", "arrow", "--server", server)
+    assert code == 0
+    table = pa.ipc.open_stream(out).read_all()
+    assert table["host"].to_pylist() == ["a", "b"]
+
+
+def test_plot_draws_a_file(server: str, tmp_path: Path) -> None:
+    file = tmp_path / "m.png"
+    arguments = ["--start", AT, "--end", "2024-11-19T07:06:44Z", "--plot", str(file)]
+    code, _, err = run("query", "m", *arguments, "--server", server)
+    assert code == 0, err
+    assert file.read_bytes().startswith(b"\x89PNG")
+    code, _, err = run("query", "m", "--plot", str(tmp_path / "m.doc"), "--server", server)
+    assert code == 1
+    assert "cannot draw" in err
+
+
+def test_a_parse_error_is_one_line_and_exit_code_1(server: str) -> None:
+    code, out, err = run("query", "sum(", "--server", server)
+    assert (code, out) == (1, b"")
+    assert err.startswith('error: invalid parameter "query": 1:')
+    assert err.count("\n") == 1
+
+
+def test_a_server_that_is_not_there_is_one_line_and_exit_code_1() -> None:
+    code, _, err = run("query", "m", "--server", "http://127.0.0.1:1")
+    assert code == 1
+    assert "does not answer" in err
+    assert err.count("\n") == 1
+
+
+def test_import_names_file_and_line_and_keeps_the_rest(server: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.prom"
+    file.write_text(f"good 1 {T0}\nbad line here\ngood2 2 {T0}")
+    code, _, err = run("import", str(file), "--format", "prometheus", "--server", server)
+    assert code == 1
+    assert f"{file}:2: " in err
+    assert "2 samples stored, 1 refused" in err
+    for name in ("good", "good2"):
+        _, out, _ = run("query", name, "--time", AT, "--output", "json", "--server", server)
+        assert len(json.loads(out)["result"]) == 1
+
+
+def test_import_counts_lines_across_chunks(server: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.prom"
+    count = 60_000
+    lines = [f'big{{n="{number}"}} 1 {T0}\n' for number in range(count)]
+    lines[count - 10] = "broken\n"
+    file.write_text("".join(lines))
+    assert file.stat().st_size > 1 << 20
+    code, _, err = run("import", str(file), "--format", "prometheus", "--server", server)
+    assert code == 1
+    assert f"{file}:{count - 9}: " in err
+    assert f"{count - 1} samples stored, 1 refused" in err
+
+
+def test_import_reads_standard_input(server: str) -> None:
+    text = f"name,timestamp,value,host\npiped,{T0},1,a\npiped,never,1,b\n".encode()
+    code, _, err = run("import", "-", "--format", "csv", "--server", server, stdin=text)
+    assert code == 1
+    assert '-:3: cannot parse "never" to a valid timestamp' in err
+    assert "1 samples stored, 1 refused" in err
+
+
+def test_import_goes_on_after_a_file_that_is_not_there(server: str, tmp_path: Path) -> None:
+    file = tmp_path / "ok.prom"
+    file.write_text(f"here 1 {T0}\n")
+    names = [str(tmp_path / "none.prom"), str(file)]
+    code, _, err = run("import", *names, "--format", "prometheus", "--server", server)
+    assert code == 1
+    assert "No such file" in err
+    assert "1 samples stored" in err
+
+
+@pytest.mark.needs_engine
+@pytest.mark.parametrize("form", ["prometheus", "csv", "jsonl", "parquet"])
+def test_what_is_exported_can_be_imported(tmp_path: Path, form: str) -> None:
+    first, second = str(tmp_path / "one"), str(tmp_path / "two")
+    text = "".join(
+        f'm{{host="{h}"}} {i / 3} {T0 + 1000 * i}\n' for h in ("a", 'q"\\') for i in range(50)
+    ).replace('q"\\', 'q\\"\\\\')
+    code, _, err = run(
+        "import", "-", "--format", "prometheus", "--data", first, stdin=text.encode()
+    )
+    assert code == 0, err
+    file = str(tmp_path / f"m.{form}")
+    span = ["--start", "2024-11-19T07:00:00Z", "--end", "2024-11-19T08:00:00Z", "--window", "10s"]
+    code, _, err = run("export", "m", *span, "--format", form, "--output", file, "--data", first)
+    assert code == 0, err
+    assert "100 samples exported" in err
+    code, _, err = run("import", file, "--format", form, "--data", second)
+    assert code == 0, err
+    ask = ["query", "m[1h]", "--time", "2024-11-19T08:00:00Z", "--output", "json", "--data"]
+    assert json.loads(run(*ask, first)[1]) == json.loads(run(*ask, second)[1])
+
+
+@pytest.mark.needs_engine
+def test_promql_scripts_are_counted_and_failures_shown(tmp_path: Path) -> None:
+    script = tmp_path / "x.test"
+    script.write_text(
+        "load 1m\n  m 1 2 3\n\neval instant at 1m m\n  m 2\n\neval instant at 2m m\n  m 4\n"
+    )
+    code, out, err = run("test", "promql", str(script))
+    assert code == 1, err
+    lines = out.decode().splitlines()
+    assert lines[-1] == "1 passed, 1 failed"
+    assert f"{script}:7: m" in lines[0]
+    script.write_text("load 1m\n  m 1 2 3\n\neval instant at 1m m\n  m 2\n")
+    code, out, _ = run("test", "promql", str(script))
+    assert (code, out.decode().splitlines()[-1]) == (0, "1 passed, 0 failed")

@@ -1,0 +1,181 @@
+"""The database in this process, on the compiled engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import millstream
+from millstream import errors
+
+pytestmark = pytest.mark.needs_engine
+
+T0 = 1_732_000_000_000
+
+
+@pytest.fixture
+def db() -> Iterator[millstream.Database]:
+    with millstream.open(":memory:") as opened:
+        yield opened
+
+
+def test_what_is_written_is_found(db: millstream.Database) -> None:
+    times = T0 + np.arange(10) * 1000
+    written = db.write("cpu", {"host": "a"}, timestamps=times, values=np.arange(10) / 4)
+    assert (written.samples, written.rejected) == (10, 0)
+    result = db.query("cpu", time=T0 + 9000)
+    assert result.series[0].labels == {"__name__": "cpu", "host": "a"}
+    assert result.series[0].values.tolist() == [2.25]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        T0,
+        datetime.fromtimestamp(T0 / 1000, UTC),
+        np.datetime64(T0, "ms"),
+        "2024-11-19T07:06:40Z",
+        str(T0 // 1000),
+    ],
+)
+def test_times_may_be_given_in_many_ways(db: millstream.Database, moment: object) -> None:
+    db.write("m", timestamps=[T0], values=[1])
+    assert len(db.query("m", time=moment)) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("step", ["15s", 15_000, timedelta(seconds=15)])
+def test_a_range_has_a_value_at_each_step(db: millstream.Database, step: object) -> None:
+    db.write("m", timestamps=T0 + np.arange(5) * 15_000, values=np.arange(5))
+    result = db.query_range("m", T0, T0 + 60_000, step)  # type: ignore[arg-type]
+    times, values = result.to_numpy()
+    assert times.tolist() == [T0 + 15_000 * i for i in range(5)]
+    assert values.tolist() == [[0, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("maker", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_frames_of_three_libraries_are_written(db: millstream.Database, maker: type) -> None:
+    frame = maker(
+        {
+            "metric": ["cpu", "mem", "cpu"],
+            "time": np.array([T0, T0, T0 + 1000], "datetime64[ms]"),
+            "value": [1.0, 2.0, 3.0],
+            "host": ["a", "a", "b"],
+        }
+    )
+    assert db.write_frame(frame, labels=["host"]).samples == 3
+    frame = db.query('{__name__=~"cpu|mem"}', time=T0 + 1000).to_pandas()
+    assert sorted(frame["value"]) == [1.0, 2.0, 3.0]
+
+
+def test_refs_and_append_write_columns(db: millstream.Database) -> None:
+    refs = db.series_refs([{"__name__": "m", "i": str(i)} for i in range(100)])
+    assert len(set(refs.tolist())) == 100
+    assert db.series_refs([{"__name__": "m", "i": "7"}])[0] == refs[7]
+    times = np.repeat(T0 + np.arange(10) * 1000, 100)
+    written = db.append(np.tile(refs, 10), times, np.ones(1000))
+    assert written.samples == 1000
+    assert db.query("count(m)", time=T0).series[0].values.tolist() == [100]
+
+
+def test_metadata_lists_series_and_labels(db: millstream.Database) -> None:
+    db.write("m", {"host": "a"}, timestamps=[T0], values=[1])
+    db.write("m", {"host": "b"}, timestamps=[T0], values=[1])
+    db.write("n", {"pod": "p"}, timestamps=[T0], values=[1])
+    assert len(db.series("m")) == 2
+    assert db.label_names() == ["__name__", "host", "pod"]
+    assert db.label_names("n") == ["__name__", "pod"]
+    assert db.label_values("host") == ["a", "b"]
+    assert db.label_values("host", 'm{host!="a"}') == ["b"]
+    with pytest.raises(errors.InvalidArgumentError, match="selector"):
+        db.series()
+
+
+def test_a_refused_sample_raises_after_the_good_ones_are_stored(db: millstream.Database) -> None:
+    db.write("m", timestamps=[T0], values=[1])
+    month = 30 * 86_400_000
+    with pytest.raises(errors.MillstreamError, match="1 samples were stored and 1 refused"):
+        db.write("m", timestamps=[T0 - month, T0 + 1000], values=[1, 2])
+    assert db.query("m", time=T0 + 1000).series[0].values.tolist() == [2]
+    report = db.write("m", timestamps=[T0 - month], values=[1], strict=False)
+    assert (report.samples, report.rejected) == (0, 1)
+    assert report.errors[0][2]
+
+
+def test_nan_payloads_are_kept_bit_by_bit(tmp_path: Path) -> None:
+    payload = np.array([0x7FF8000000ABCDEF], np.uint64).view(np.float64)
+    with millstream.open(tmp_path / "db") as db:
+        assert db.write("m", timestamps=[T0], values=payload).samples == 1
+        assert np.isnan(db.query("m", time=T0).series[0].values[0])
+
+
+def test_a_parse_error_has_its_position(db: millstream.Database) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match=r"1:\d+: parse error: ") as caught:
+        db.query("sum(m) by")
+    assert caught.value.position_start is not None
+
+
+def test_wrong_arrays_are_refused(db: millstream.Database) -> None:
+    with pytest.raises(errors.InvalidArgumentError):
+        db.write("m", timestamps=[1, 2], values=[1])
+    with pytest.raises(errors.InvalidArgumentError):
+        db.write("m", timestamps=[1.5], values=[1])
+
+
+def test_data_is_there_after_opening_again(tmp_path: Path) -> None:
+    folder = tmp_path / "db"
+    with millstream.open(folder) as db:
+        db.write("m", timestamps=[T0], values=[7])
+    with millstream.open(folder) as db:
+        assert db.query("m", time=T0).series[0].values.tolist() == [7]
+
+
+def test_a_folder_is_open_in_one_process_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "db"
+    code = f"import millstream; millstream.open({str(folder)!r})"
+    with millstream.open(folder):
+        other = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+    assert other.returncode != 0
+    assert "millstream.errors." in other.stderr
+    assert str(folder) in other.stderr
+
+
+def test_a_closed_database_says_so(tmp_path: Path) -> None:
+    db = millstream.open(tmp_path / "db")
+    db.close()
+    db.close()
+    with pytest.raises(errors.MillstreamError):
+        db.query("1")
+
+
+def test_threads_write_and_read_at_once(db: millstream.Database) -> None:
+    problems: list[Exception] = []
+
+    def work(number: int) -> None:
+        try:
+            for step in range(20):
+                times = T0 + step * 1000 + np.arange(10)
+                db.write("m", {"n": str(number)}, timestamps=times, values=np.ones(10))
+                db.query("count(m)", time=T0)
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    total = db.query("sum(count_over_time(m[1h]))", time=T0 + 60_000)
+    assert total.series[0].values.tolist() == [8 * 20 * 10]
