@@ -396,6 +396,17 @@ def test_theme_choice_outlives_a_reload(page: Explorer) -> None:
     assert page.page.evaluate("getComputedStyle(document.body).colorScheme") == "dark"
 
 
+def test_empty_database_says_how_to_begin_and_comes_to_life(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with own_server(tmp_path) as server, explorer(browser, server.url) as page:
+        page.open()
+        expect(page.page.get_by_role("heading", name="No metrics yet")).to_be_visible()
+        expect(page.page.locator("pre")).to_contain_text(f"{server.url}/api/v1/import/prometheus")
+        Site(server.url, 0).send(f"first 1 {int(time.time() * 1000)}\n")
+        expect(page.page.locator(".example code")).to_have_text(["first"], timeout=15_000)
+
+
 def test_server_that_is_gone_is_named(browser: Browser, tmp_path: Path) -> None:
     with own_server(tmp_path) as server, explorer(browser, server.url) as page:
         page.open()

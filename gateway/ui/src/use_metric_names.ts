@@ -1,7 +1,10 @@
-// The names of all metrics, loaded once and again on demand.
+// The names of all metrics, loaded once and again on demand. An empty database is asked again by itself, so that the
+// page comes to life with the first sample.
 
 import { useCallback, useEffect, useState } from 'preact/hooks';
 import type { Catalog } from './api/catalog';
+
+const EMPTY_POLL_MILLISECONDS = 3_000;
 
 export interface MetricNames {
   readonly names: readonly string[] | null;
@@ -26,5 +29,12 @@ export function useMetricNames(catalog: Catalog): MetricNames {
     catalog.forget();
     load();
   }, [catalog, load]);
+  useEffect(() => {
+    if (names?.length !== 0) return undefined;
+    const timer = setInterval(() => {
+      if (!document.hidden) reload();
+    }, EMPTY_POLL_MILLISECONDS);
+    return () => clearInterval(timer);
+  }, [names, reload]);
   return { names, problem, reload };
 }

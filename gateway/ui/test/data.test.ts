@@ -5,7 +5,7 @@ import { seriesColor } from '../src/lib/colors';
 import { searchNames } from '../src/lib/search';
 import { chartData, DRAWN_SERIES_MAX, seriesKey } from '../src/lib/series';
 import { sortedRows, TABLE_ROWS_MAX, tableData } from '../src/lib/table';
-import { formatValue, tickIncrements, unitOf } from '../src/lib/units';
+import { axisLabels, formatValue, tickIncrements, unitOf } from '../src/lib/units';
 
 describe('chartData', () => {
   const window = { start: 100, end: 130, step: 10 };
@@ -102,9 +102,11 @@ describe('units', () => {
   it.each([
     [0, 'none', '0'],
     [1_234, 'none', '1234'],
-    [12_345, 'none', '12.35k'],
+    [12_345, 'none', '12.345k'],
+    [999_999.6, 'none', '1M'],
+    [123_456_789, 'none', '123.46M'],
     [5e6, 'none', '5M'],
-    [0.00001234, 'none', '1.23e-5'],
+    [0.00001234, 'none', '1.234e-5'],
     [-1_536, 'bytes', '-1.5 KiB'],
     [1_048_576, 'bytes/s', '1 MiB/s'],
     [0.0025, 'seconds', '2.5 ms'],
@@ -114,6 +116,15 @@ describe('units', () => {
     [Number.NaN, 'none', 'NaN'],
     [Number.POSITIVE_INFINITY, 'bytes', '+Inf'],
   ] as const)('writes %d %s as %s', (value, unit, text) => expect(formatValue(value, unit)).toBe(text));
+
+  it('labels ticks so that no two read the same', () => {
+    expect(axisLabels([0, 0.5, 1, 1.5], 'none')).toEqual(['0', '0.5', '1', '1.5']);
+    expect(axisLabels([1_795_261_890, 1_795_261_900], 'none')).toEqual(['1.79526189G', '1.7952619G']);
+    expect(axisLabels([1_024, 1_536, 2_048], 'bytes')).toEqual(['1 KiB', '1.5 KiB', '2 KiB']);
+    expect(axisLabels([0.001, 0.0015], 'seconds')).toEqual(['1 ms', '1.5 ms']);
+    expect(axisLabels([0, 0.125, 0.25], 'none')).toEqual(['0', '0.125', '0.25']);
+    expect(axisLabels([0.00001, 0.00002], 'none')).toEqual(['1e-5', '2e-5']);
+  });
 
   it('has growing distances between ticks', () => {
     for (const unit of ['none', 'bytes', 'seconds'] as const) {

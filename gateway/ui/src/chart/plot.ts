@@ -2,7 +2,7 @@
 
 import uPlot from 'uplot';
 import type { ChartData } from '../lib/series';
-import { formatValue, tickIncrements, type Unit } from '../lib/units';
+import { axisLabels, formatValue, tickIncrements, type Unit } from '../lib/units';
 import { ChartTooltip, type TooltipLine } from './tooltip';
 
 export interface PlotSeries {
@@ -109,7 +109,7 @@ export class Plot {
           ...axis,
           space: 36,
           incrs: tickIncrements(options.unit),
-          values: (_chart, splits) => splits.map((value) => formatValue(value, options.unit)),
+          values: (_chart, splits) => axisLabels(splits, options.unit),
           size: (chart, labels) => axisWidth(chart, labels, font),
         },
       ],

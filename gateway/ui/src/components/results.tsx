@@ -38,7 +38,8 @@ export function GraphView({ outcome, letters, dark, onZoom, onReset }: GraphProp
         const short = seriesText(without(one.labels, common.get(one.row) ?? {}));
         return {
           key: one.key,
-          name: severalRows ? `${letters.get(one.row) ?? ''} ${short}` : short,
+          // A space that does not break keeps the letter with the name.
+          name: severalRows ? `${letters.get(one.row) ?? ''}\u00a0${short}` : short,
           fullName: seriesText(one.labels),
           color: seriesColor(index, dark),
           visible: !hidden.has(one.key),

@@ -54,21 +54,41 @@ function shapeOf(query: string): { perSecond: boolean; quantile: boolean; dimens
 const SI = ['', 'k', 'M', 'G', 'T', 'P', 'E'] as const;
 const IEC = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'] as const;
 
-/** A number with its unit, to about four significant digits. For axes and hover. */
-export function formatValue(value: number, unit: Unit): string {
+/** Significant digits of a single value; an axis takes as many as tell its ticks apart. */
+const VALUE_DIGITS = 5;
+const AXIS_DIGITS_MIN = 3;
+const AXIS_DIGITS_MAX = 15;
+
+/** A number with its unit, shortened for reading. */
+export function formatValue(value: number, unit: Unit, digits: number = VALUE_DIGITS): string {
   if (!Number.isFinite(value)) return exactValue(value);
   switch (unit) {
     case 'bytes':
-      return scaledBy(value, 1024, IEC, ' ');
+      return scaledBy(value, 1024, IEC, ' ', digits);
     case 'bytes/s':
-      return `${scaledBy(value, 1024, IEC, ' ')}/s`;
+      return `${scaledBy(value, 1024, IEC, ' ', digits)}/s`;
     case 'seconds':
-      return secondsText(value);
+      return secondsText(value, digits);
     case 'per second':
-      return `${plain(value)}/s`;
+      return `${plain(value, digits)}/s`;
     case 'none':
-      return plain(value);
+      return plain(value, digits);
   }
+}
+
+/** Labels of an axis: as short as they can be without two of them reading the same. */
+export function axisLabels(ticks: readonly number[], unit: Unit): string[] {
+  let labels: string[] = [];
+  for (let digits = AXIS_DIGITS_MIN; digits <= AXIS_DIGITS_MAX; digits += 1) {
+    labels = ticks.map((tick) => formatValue(tick, unit, digits));
+    if (new Set(labels).size === ticks.length && keepsAll(ticks, digits)) break;
+  }
+  return labels;
+}
+
+/** Whether no tick loses anything by so few digits: 0.125 labelled 0.13 would be wrong, if not ambiguous. */
+function keepsAll(ticks: readonly number[], digits: number): boolean {
+  return ticks.every((tick) => tick === 0 || Math.abs(rounded(tick, digits) - tick) <= Math.abs(tick) * 1e-12);
 }
 
 /** A sample's value as PromQL writes it. */
@@ -78,42 +98,48 @@ export function exactValue(value: number): string {
   return String(value);
 }
 
-function plain(value: number): string {
+function plain(value: number, digits: number): string {
   const size = Math.abs(value);
-  if (size !== 0 && size < 1e-3) return shortExponent(value);
-  if (size < 10_000) return digits(value);
-  return scaledBy(value, 1000, SI, '');
+  if (size !== 0 && size < 1e-3) return shortExponent(value, digits);
+  if (size < 10_000) return String(rounded(value, digits));
+  return scaledBy(value, 1000, SI, '', digits);
 }
 
-function scaledBy(value: number, base: number, suffixes: readonly string[], gap: string): string {
+function scaledBy(value: number, base: number, suffixes: readonly string[], gap: string, digits: number): string {
   let scaled = value;
   let index = 0;
-  while (Math.abs(scaled) >= base && index < suffixes.length - 1) {
+  while (Math.abs(rounded(scaled, digits)) >= base && index < suffixes.length - 1) {
     scaled /= base;
     index += 1;
   }
-  if (Math.abs(scaled) >= base * 10) return `${shortExponent(scaled)}${gap}${suffixes[index]}`;
-  return `${digits(scaled)}${gap}${suffixes[index]}`;
+  const number = Math.abs(scaled) >= base * 10 ? shortExponent(scaled, digits) : String(rounded(scaled, digits));
+  return `${number}${gap}${suffixes[index]}`;
 }
 
-function secondsText(value: number): string {
+function secondsText(value: number, digits: number): string {
   const size = Math.abs(value);
+  const text = (factor: number, suffix: string): string => `${rounded(value * factor, digits)} ${suffix}`;
   if (size === 0) return '0 s';
-  if (size < 1e-6) return `${digits(value * 1e9)} ns`;
-  if (size < 1e-3) return `${digits(value * 1e6)} µs`;
-  if (size < 1) return `${digits(value * 1e3)} ms`;
-  if (size < 120) return `${digits(value)} s`;
-  if (size < 7_200) return `${digits(value / 60)} min`;
-  if (size < 172_800) return `${digits(value / 3_600)} h`;
-  return `${digits(value / 86_400)} d`;
+  if (size < 1e-6) return text(1e9, 'ns');
+  if (size < 1e-3) return text(1e6, 'µs');
+  if (size < 1) return text(1e3, 'ms');
+  if (size < 120) return text(1, 's');
+  if (size < 7_200) return text(1 / 60, 'min');
+  if (size < 172_800) return text(1 / 3_600, 'h');
+  return text(1 / 86_400, 'd');
 }
 
-function digits(value: number): string {
-  return String(Number(value.toPrecision(4)));
+/** Whole numbers keep all their digits: what is left of a decimal point is never rounded away. */
+function rounded(value: number, digits: number): number {
+  const whole = Math.max(1, Math.floor(Math.log10(Math.abs(value) || 1)) + 1);
+  return Number(value.toPrecision(Math.min(AXIS_DIGITS_MAX, Math.max(digits, Math.min(whole, 4)))));
 }
 
-function shortExponent(value: number): string {
-  return value.toExponential(2).replace(/\.?0+e/, 'e').replace('e+', 'e');
+function shortExponent(value: number, digits: number): string {
+  return value
+    .toExponential(digits - 1)
+    .replace(/\.?0+e/, 'e')
+    .replace('e+', 'e');
 }
 
 /** Distances between axis ticks that read well in the unit. */
