@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs those packages of docker/packages.txt that this machine lacks. Where nothing is missing it needs neither
-# the network nor root. With --list it prints the names only.
+# Installs those packages of docker/packages.txt, or of those among them that are named, that this machine lacks. Where
+# nothing is missing it needs neither the network nor root. With --list it prints the names only.
 source "$(dirname "$0")/common.sh"
 
 mapfile -t wanted < <(sed 's/#.*//' docker/packages.txt | tr -s '[:space:]' '\n' | sed '/^$/d')
@@ -8,6 +8,10 @@ if [ "${1:-}" = --list ]; then
   printf '%s\n' "${wanted[@]}"
   exit 0
 fi
+for name in "$@"; do
+  printf '%s\n' "${wanted[@]}" | grep -qxF -- "$name" || die "$name is not in docker/packages.txt"
+done
+[ $# -eq 0 ] || wanted=("$@")
 command -v dpkg-query >/dev/null || die "this is no Debian; install by hand what docker/packages.txt names"
 
 installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${wanted[@]}" 2>/dev/null | sed -n 's/^installed //p')
