@@ -134,6 +134,7 @@ SimFileSystem::Verdict SimFileSystem::Begin(Operation kind, std::string_view pat
   ++operations_of_[index];
   if (operations_ == crash_at_) {
     down_ = true;
+    crashed_in_ = kind;
     return {Unavailable("{} {}: the simulated machine goes down", kOperationNames[index], path), random_.Below(2) == 0,
             true};
   }
@@ -397,6 +398,11 @@ void SimFileSystem::CrashAt(uint64_t operation) {
 bool SimFileSystem::crashed() const {
   const MutexLock lock(mutex_);
   return down_;
+}
+
+SimFileSystem::Operation SimFileSystem::crashed_in() const {
+  const MutexLock lock(mutex_);
+  return crashed_in_;
 }
 
 void SimFileSystem::FailAt(uint64_t operation, Status status) {

@@ -1,6 +1,8 @@
 #include "millstream/log/local_log.h"
 
 #include <algorithm>
+#include <array>
+#include <iterator>
 #include <utility>
 
 #include "millstream/base/check.h"
@@ -75,10 +77,8 @@ LocalLog::LocalLog(const env::Env& env, std::string folder, const LocalLogOption
       segments_(std::move(recovered.segments)),
       active_(std::move(recovered.active)),
       active_bytes_(segments_.back().bytes),
-      sealed_bytes_(active_bytes_),
       synced_bytes_(active_bytes_),
       end_(recovered.end),
-      sealed_(recovered.end),
       synced_(recovered.end),
       sync_wanted_(recovered.end) {}
 
@@ -93,11 +93,6 @@ LocalLog::~LocalLog() {
 }
 
 // --- appending ---
-
-uint64_t LocalLog::Padding() const {
-  const uint64_t used = sealed_bytes_ % kSectorBytes;
-  return active_bytes_ == sealed_bytes_ && used != 0 ? kSectorBytes - used : 0;
-}
 
 BatchHeader LocalLog::MakeHeader(BatchKind kind, Offset first, Offset synced) const {
   BatchHeader header;
@@ -114,8 +109,8 @@ Result<Offset> LocalLog::Append(std::span<const std::string_view> payloads) {
     const MutexLock lock(mutex_);
     if (closed_) return FailedPrecondition("log {} is closed", folder_);
     if (!failure_.ok()) return failure_;
-    // At most the padding, a mark and the batch.
-    const uint64_t frame_bytes = kSectorBytes + 2 * kBatchHeaderBytes + body_bytes;
+    // A mark and the batch.
+    const uint64_t frame_bytes = 2 * kBatchHeaderBytes + body_bytes;
     roll_due_ |= active_bytes_ + frame_bytes > options_.segment_bytes && end_ > segments_.back().first;
   }
   if (roll_due_) MS_RETURN_IF_ERROR(ExplainNoRoom(Roll()));
@@ -132,57 +127,54 @@ Status LocalLog::ExplainNoRoom(Status status) const {
 Result<Offset> LocalLog::WriteBatch(std::span<const std::string_view> payloads, uint64_t body_bytes) {
   BatchHeader header;
   std::shared_ptr<env::WritableFile> file;
-  uint64_t padding = 0;
   uint64_t position = 0;
   uint64_t salt = 0;
   {
     const MutexLock lock(mutex_);
+    // The sync thread, which needs the file for an instant, goes first: else it might wait for ever.
+    while (writing_ || seal_wanted_) progress_.Wait(mutex_);
     if (!failure_.ok()) return failure_;
-    appending_ = true;
+    writing_ = true;
     header = MakeHeader(BatchKind::kRecords, end_, synced_);
     header.body_bytes = static_cast<uint32_t>(body_bytes);
     header.count = static_cast<uint32_t>(payloads.size());
     file = active_;
-    padding = Padding();
     position = active_bytes_;
     salt = segments_.back().salt;
   }
-  Status status = unfinished_ ? CutUnfinished() : Status::Ok();
+  Status status = CutUnfinished(*file, position);
   if (status.ok()) {
-    BuildFrame(payloads, body_bytes, padding, mark_due_, header, salt);
+    BuildFrame(payloads, body_bytes, mark_due_, header, salt);
     status = file->Append(parts_);
     if (!status.ok()) {
       unfinished_ = true;
-      // What was written in part goes at once, if it can; else before the next append.
-      (void)CutUnfinished();
+      // What was written in part goes at once, if it can; else before anything else is written.
+      (void)CutUnfinished(*file, position);
     }
   }
   const MutexLock lock(mutex_);
-  appending_ = false;
-  if (status.ok()) {
-    segments_.back().NoteBatch(header.first, position + padding);
-    active_bytes_ = file->size();
-    end_ += header.count;
-    mark_due_ = false;
-    clean_ = false;
-    stats_.appended_records += header.count;
-    stats_.appended_bytes += body_bytes - header.count * kRecordLengthBytes;
-    stats_.written_bytes += active_bytes_ - position;
-    if (options_.sync_thread && options_.durability == Durability::kProcess &&
-        stats_.written_bytes - asked_bytes_ >= options_.background_sync_bytes) {
-      asked_bytes_ = stats_.written_bytes;
-      sync_wanted_ = end_;
-      work_.NotifyOne();
-    }
-  }
-  if (seal_wanted_) Seal();
+  writing_ = false;
   progress_.NotifyAll();
   if (!status.ok()) return status;
+  segments_.back().NoteBatch(header.first, position);
+  active_bytes_ = file->size();
+  end_ += header.count;
+  mark_due_ = false;
+  clean_ = false;
+  stats_.appended_records += header.count;
+  stats_.appended_bytes += body_bytes - header.count * kRecordLengthBytes;
+  stats_.written_bytes += active_bytes_ - position;
+  if (options_.sync_thread && options_.durability == Durability::kProcess &&
+      stats_.written_bytes - asked_bytes_ >= options_.background_sync_bytes) {
+    asked_bytes_ = stats_.written_bytes;
+    sync_wanted_ = end_;
+    work_.NotifyOne();
+  }
   return header.first;
 }
 
-void LocalLog::BuildFrame(std::span<const std::string_view> payloads, uint64_t body_bytes, uint64_t padding,
-                          bool with_mark, BatchHeader header, uint64_t salt) {
+void LocalLog::BuildFrame(std::span<const std::string_view> payloads, uint64_t body_bytes, bool with_mark,
+                          BatchHeader header, uint64_t salt) {
   uint64_t outside_bytes = 0;
   for (const std::string_view payload : payloads) {
     if (payload.size() >= kInlinePayloadBytes) outside_bytes += payload.size();
@@ -190,9 +182,8 @@ void LocalLog::BuildFrame(std::span<const std::string_view> payloads, uint64_t b
   frame_.clear();
   parts_.clear();
   // Exactly what will be in it: parts_ points into it, so it must not move.
-  const uint64_t frame_bytes = padding + (with_mark ? 2 : 1) * kBatchHeaderBytes + body_bytes - outside_bytes;
+  const uint64_t frame_bytes = (with_mark ? 2 : 1) * kBatchHeaderBytes + body_bytes - outside_bytes;
   frame_.reserve(frame_bytes);
-  frame_.append(padding, '\0');
   if (with_mark) {
     const auto mark = EncodeBatchHeader(MakeHeader(BatchKind::kMark, header.first, header.synced), salt);
     frame_.append(mark.data(), mark.size());
@@ -223,21 +214,19 @@ void LocalLog::BuildFrame(std::span<const std::string_view> payloads, uint64_t b
   std::copy(bytes.begin(), bytes.end(), frame_.begin() + static_cast<std::ptrdiff_t>(header_at));
 }
 
-Status LocalLog::CutUnfinished() {
-  std::shared_ptr<env::WritableFile> file;
-  uint64_t bytes = 0;
-  {
-    const MutexLock lock(mutex_);
-    file = active_;
-    bytes = active_bytes_;
-  }
-  MS_RETURN_IF_ERROR(file->Truncate(bytes));
+Status LocalLog::CutUnfinished(env::WritableFile& file, uint64_t bytes) {
+  if (!unfinished_) return Status::Ok();
+  MS_RETURN_IF_ERROR(file.Truncate(bytes));
   unfinished_ = false;
   return Status::Ok();
 }
 
+Status LocalLog::PadToSector(env::WritableFile& file, uint64_t bytes) {
+  MS_RETURN_IF_ERROR(CutUnfinished(file, bytes));
+  return bytes == SectorEnd(bytes) ? Status::Ok() : file.Truncate(SectorEnd(bytes));
+}
+
 Status LocalLog::Roll() {
-  if (unfinished_) MS_RETURN_IF_ERROR(CutUnfinished());
   const Offset first = end();
   // A segment that has a successor is complete on the disk: a torn tail can only be in the last one.
   MS_RETURN_IF_ERROR(SyncUpTo(first));
@@ -252,10 +241,9 @@ Status LocalLog::Roll() {
   segments_.back().bytes = active_bytes_;
   segments_.push_back(std::move(made->segment));
   active_ = std::move(made->file);
-  active_bytes_ = kSegmentHeaderBytes;
-  sealed_bytes_ = kSegmentHeaderBytes;
-  synced_bytes_ = kSegmentHeaderBytes;
-  stats_.written_bytes += kSegmentHeaderBytes;
+  active_bytes_ = segments_.back().bytes;
+  synced_bytes_ = active_bytes_;
+  stats_.written_bytes += active_bytes_;
   // The new header names the boot.
   mark_due_ = false;
   roll_due_ = false;
@@ -263,12 +251,6 @@ Status LocalLog::Roll() {
 }
 
 // --- syncing ---
-
-void LocalLog::Seal() {
-  seal_wanted_ = false;
-  sealed_bytes_ = active_bytes_;
-  sealed_ = end_;
-}
 
 void LocalLog::Fail(Status status) {
   if (!failure_.ok()) return;
@@ -289,16 +271,23 @@ void LocalLog::SyncOnce() {
   Offset target;
   {
     const MutexLock lock(mutex_);
-    // What is sealed ends with a whole batch, and the next one begins a new sector. The appending thread seals when it
-    // is in the middle of one, so that it can never keep this thread waiting for more than that one.
     seal_wanted_ = true;
-    if (!appending_) Seal();
-    while (seal_wanted_) progress_.Wait(mutex_);
+    while (writing_) progress_.Wait(mutex_);
+    seal_wanted_ = false;
+    writing_ = true;
     file = active_;
-    bytes = sealed_bytes_;
-    target = sealed_;
+    bytes = active_bytes_;
+    target = end_;
   }
-  const Status status = file->SyncData();
+  // What is synced now fills its last sector, so that nothing written later can take it along when the power goes.
+  Status status = PadToSector(*file, bytes);
+  {
+    const MutexLock lock(mutex_);
+    writing_ = false;
+    if (status.ok()) active_bytes_ = bytes = file->size();
+    progress_.NotifyAll();
+  }
+  if (status.ok()) status = file->SyncData();
   std::vector<DurableCallback> done;
   Status answer;
   bool cut = false;
@@ -316,7 +305,7 @@ void LocalLog::SyncOnce() {
       // Nobody was told that these bytes are durable, and perhaps they are only in memory: they must not be found again
       // when the log is opened anew, as if they were safe.
       cut = options_.durability == Durability::kFsync;
-      while (cut && appending_) progress_.Wait(mutex_);
+      while (writing_) progress_.Wait(mutex_);
       bytes = synced_bytes_;
     }
     progress_.NotifyAll();
@@ -437,21 +426,22 @@ Status LocalLog::Close() {
 }
 
 Status LocalLog::WriteCleanMark() {
-  if (unfinished_) MS_RETURN_IF_ERROR(CutUnfinished());
   std::shared_ptr<env::WritableFile> file;
-  std::string bytes;
+  std::array<char, kBatchHeaderBytes> mark{};
+  uint64_t bytes = 0;
   {
     const MutexLock lock(mutex_);
-    bytes.assign(Padding(), '\0');
-    const auto mark = EncodeBatchHeader(MakeHeader(BatchKind::kMark, end_, end_), segments_.back().salt);
-    bytes.append(mark.data(), mark.size());
+    mark = EncodeBatchHeader(MakeHeader(BatchKind::kMark, end_, end_), segments_.back().salt);
     file = active_;
+    bytes = active_bytes_;
   }
-  if (Status status = file->Append(bytes); !status.ok()) {
+  MS_RETURN_IF_ERROR(CutUnfinished(*file, bytes));
+  if (Status status = file->Append({mark.data(), mark.size()}); !status.ok()) {
     unfinished_ = true;
-    (void)CutUnfinished();
+    (void)CutUnfinished(*file, bytes);
     return status;
   }
+  MS_RETURN_IF_ERROR(PadToSector(*file, file->size()));
   MS_RETURN_IF_ERROR(file->SyncData());
   clean_ = true;
   return Status::Ok();

@@ -60,6 +60,7 @@ Status RecoverLast(env::FileSystem& files, const SegmentHeader& header, uint64_t
   const uint64_t size = segment.bytes;
   SegmentScanner scanner(file.get(), segment.salt, kSegmentHeaderBytes, segment.first);
   recovered->last_boot = header.boot;
+  uint64_t end = size;
   while (true) {
     auto next = scanner.Next(size);
     if (!next.ok()) return std::move(next).status().WithContext(segment.path);
@@ -80,18 +81,20 @@ Status RecoverLast(env::FileSystem& files, const SegmentHeader& header, uint64_t
       }
     }
     recovered->clean = false;
+    end = item.position;
     RecoveryReport& report = recovered->report;
     report.tail_was_cut = true;
     report.file = segment.path;
-    report.position = scanner.position();
-    report.bytes_cut = size - scanner.position();
+    report.position = item.position;
+    report.bytes_cut = size - item.position;
     report.reason = item.reason;
     break;
   }
   recovered->end = scanner.expected();
   MS_ASSIGN_OR_RETURN(recovered->active, files.OpenForWrite(segment.path, env::OpenMode::kAppend));
-  if (recovered->report.tail_was_cut) MS_RETURN_IF_ERROR(recovered->active->Truncate(scanner.position()));
-  segment.bytes = scanner.position();
+  if (end < size) MS_RETURN_IF_ERROR(recovered->active->Truncate(end));
+  if (end != SectorEnd(end)) MS_RETURN_IF_ERROR(recovered->active->Truncate(SectorEnd(end)));
+  segment.bytes = recovered->active->size();
   // What a killed process had written is perhaps not on the disk yet, and from now on counts as being there.
   return recovered->active->Sync();
 }
@@ -105,19 +108,22 @@ Result<NewSegment> MakeSegment(env::FileSystem& files, env::Random& random, cons
   made.segment.first = first;
   made.segment.path = env::JoinPath(folder, SegmentName(first));
   made.segment.salt = random.Next64();
-  made.segment.bytes = kSegmentHeaderBytes;
+  made.segment.bytes = kSectorBytes;
   MS_ASSIGN_OR_RETURN(const bool exists, files.Exists(made.segment.path));
   if (exists) {
     MS_ASSIGN_OR_RETURN(const uint64_t bytes, files.FileSize(made.segment.path));
-    if (bytes > kSegmentHeaderBytes) return Internal("{} is in the way of a new segment", made.segment.path);
+    if (bytes > kSectorBytes) return Internal("{} is in the way of a new segment", made.segment.path);
   }
   MS_ASSIGN_OR_RETURN(made.file, files.OpenForWrite(made.segment.path, env::OpenMode::kTruncate));
   const auto header = EncodeSegmentHeader({first, boot, made.segment.salt});
   MS_RETURN_IF_ERROR(made.file->Append({header.data(), header.size()}));
+  MS_RETURN_IF_ERROR(made.file->Truncate(kSectorBytes));
   Status synced = made.file->Sync();
   if (synced.ok()) synced = files.SyncFolder(folder);
   if (!synced.ok()) {
     *sync_failed = true;
+    // What is in memory now looks whole, and perhaps is not on the disk: nobody shall take it for a segment.
+    (void)files.Remove(made.segment.path);
     return synced;
   }
   return made;
@@ -144,7 +150,7 @@ Result<Recovered> Recover(env::FileSystem& files, env::Random& random, const std
     const bool is_last = &segment == &segments.back();
     if (!header.has_value()) {
       // Records go into a segment only after its header is on the disk, so this one never held any.
-      remake_last = is_last && segment.bytes <= kSegmentHeaderBytes;
+      remake_last = is_last && segment.bytes <= kSectorBytes;
       if (!remake_last) return BadSegmentHeader(segment.path);
       recovered.report = {.segments = 0,
                           .tail_was_cut = true,

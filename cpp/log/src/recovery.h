@@ -43,7 +43,7 @@ struct NewSegment {
 };
 
 // Makes an empty segment that begins with `first`, durably; replaces what is left of an earlier attempt. On an error
-// nothing of it stays but a file of at most kSegmentHeaderBytes, which Recover replaces, and *sync_failed says whether
+// nothing of it stays but a file of at most kSectorBytes, which Recover replaces, and *sync_failed says whether
 // the error was a sync's.
 Result<NewSegment> MakeSegment(env::FileSystem& files, env::Random& random, const std::string& folder, Offset first,
                                uint64_t boot, bool* sync_failed);

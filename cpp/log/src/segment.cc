@@ -157,9 +157,9 @@ Result<SegmentScanner::Item> SegmentScanner::Next(uint64_t limit) {
   item.position = at;
   // A limit that has gone back: what was read beyond it stays read.
   if (at > limit) return item;
-  // Zeros up to the sector's end, where a sync had covered what stands before them.
+  // Zeros up to the sector's end, where a sync has covered what stands before them.
   if (at < limit && at % kSectorBytes != 0) {
-    const uint64_t sector_end = (at / kSectorBytes + 1) * kSectorBytes;
+    const uint64_t sector_end = SectorEnd(at);
     MS_ASSIGN_OR_RETURN(const std::string_view rest, window_.View(at, std::min(sector_end, limit) - at, limit));
     if (rest.front() == '\0') {
       if (!IsZero(rest)) {

@@ -138,6 +138,7 @@ TEST(SimFileSystem, NothingWorksFromACrashUntilTheRestart) {
   EXPECT_TRUE(file->Append("one").ok());
   EXPECT_EQ(file->Append("two").code(), StatusCode::kUnavailable);
   EXPECT_TRUE(files.crashed());
+  EXPECT_EQ(files.crashed_in(), Operation::kAppend);
   EXPECT_EQ(file->Append("three").code(), StatusCode::kUnavailable);
   EXPECT_EQ(file->Sync().code(), StatusCode::kUnavailable);
   EXPECT_EQ(files.List("/").status().code(), StatusCode::kUnavailable);

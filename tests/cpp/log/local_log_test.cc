@@ -204,7 +204,7 @@ TEST(LocalLog, StatsCountWhatWasAppended) {
 
 TEST_P(EachDurability, AFullDiskRefusesAppendsAndTheLogGoesOnBySelfOnceSpaceIsFreed) {
   // At every possible amount of free space, so that batches, padding and segment headers are all cut in the middle.
-  for (uint64_t free = 0; free < 6000; free += 61) {
+  for (uint64_t free = 0; free < 40'000; free += 397) {
     SimMachine machine(free);
     auto log = *machine.Open(GetParam());
     machine.files.SetCapacity(machine.files.used_bytes() + free);
@@ -239,13 +239,14 @@ TEST(LocalLog, ARollThatFindsNoSpaceLeavesNoHalfMadeSegmentBehindALaterRecord) {
   for (uint64_t free = 0; free < kSegmentHeaderBytes; free += 3) {
     SimMachine machine(free);
     auto log = *machine.Open(Durability::kProcess);
-    ASSERT_TRUE(AppendOne(*log, std::string(3000, 'x')).ok());
+    ASSERT_TRUE(AppendOne(*log, std::string(8000, 'x')).ok());
+    ASSERT_TRUE(log->Sync().ok());
     machine.files.SetCapacity(machine.files.used_bytes() + free);
-    EXPECT_FALSE(AppendOne(*log, std::string(2000, 'y')).ok());
+    EXPECT_FALSE(AppendOne(*log, std::string(8000, 'y')).ok());
     machine.files.SetCapacity(UINT64_MAX);
     // It would fit into the old segment, behind the name of the new one.
     ASSERT_TRUE(AppendOne(*log, "small").ok());
-    ASSERT_TRUE(AppendOne(*log, std::string(4000, 'z')).ok());
+    ASSERT_TRUE(AppendOne(*log, std::string(14000, 'z')).ok());
     machine.files.ProcessDeath();
     auto reopened = machine.Open(Durability::kProcess);
     ASSERT_TRUE(reopened.ok()) << reopened.status().ToString();

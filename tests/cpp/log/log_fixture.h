@@ -80,7 +80,7 @@ inline std::vector<std::string> MustReadAll(const storage::Log& log, Offset from
 
 // Record i of a test: its size varies, and it can be told from every other.
 inline std::string Payload(uint64_t i) {
-  return fmt::format("record {} ", i) + std::string(i * 37 % 211, static_cast<char>('a' + i % 26));
+  return fmt::format("record {} ", i) + std::string(i * 37 % 701, static_cast<char>('a' + i % 26));
 }
 
 inline std::vector<std::string> Payloads(uint64_t begin, uint64_t end) {

@@ -77,6 +77,8 @@ class SimFileSystem final : public FileSystem {
   // The machine or process dies in the operation that makes operations() equal `operation`.
   void CrashAt(uint64_t operation);
   bool crashed() const;
+  // The kind of the operation in which the last crash came.
+  Operation crashed_in() const;
   // The operation that makes operations() equal `operation` fails with `status`.
   void FailAt(uint64_t operation, Status status);
   // The next `times` operations of this kind fail with `status`.
@@ -160,6 +162,7 @@ class SimFileSystem final : public FileSystem {
   uint64_t operations_ GUARDED_BY(mutex_) = 0;
   std::array<uint64_t, kOperationKinds> operations_of_ GUARDED_BY(mutex_){};
   uint64_t crash_at_ GUARDED_BY(mutex_) = 0;
+  Operation crashed_in_ GUARDED_BY(mutex_) = Operation::kOpenForWrite;
   uint64_t fail_at_ GUARDED_BY(mutex_) = 0;
   Status fail_at_status_ GUARDED_BY(mutex_);
   std::array<uint64_t, kOperationKinds> fail_next_ GUARDED_BY(mutex_){};

@@ -5,7 +5,7 @@
 // unfinished (cut off, reported) from corruption (kDataLoss; nothing is changed).
 //
 // Threads     As storage::Log. Without a sync thread, whoever waits syncs, and all calls come from one thread.
-// Invariants  (1) Acknowledged records are never cut off. (2) A sector that a sync has covered is not written again.
+// Invariants  (1) Acknowledged records are never cut off. (2) A sector that a sync has covered is never written again.
 //             (3) A segment exists durably before a record goes into it, and all before it is on the disk by then.
 // Ownership   Borrows the env. Readers borrow the log: they go first.
 // Cost        An append is one write; payloads below kInlinePayloadBytes are copied once.
@@ -38,7 +38,7 @@ struct LocalLogOptions {
   std::string thread_name = "ms-log-sync";
 };
 
-inline constexpr uint64_t kSegmentBytesMin = 4 << 10;
+inline constexpr uint64_t kSegmentBytesMin = 16 << 10;
 inline constexpr uint64_t kSegmentBytesMax = uint64_t{1} << 30;
 
 // What opening the log found, for the operator.
@@ -109,18 +109,19 @@ class LocalLog final : public storage::Log {
   // Of the appending thread.
   Result<Offset> WriteBatch(std::span<const std::string_view> payloads, uint64_t body_bytes) EXCLUDES(mutex_);
   BatchHeader MakeHeader(BatchKind kind, Offset first, Offset synced) const;
-  void BuildFrame(std::span<const std::string_view> payloads, uint64_t body_bytes, uint64_t padding, bool with_mark,
-                  BatchHeader header, uint64_t salt);
+  void BuildFrame(std::span<const std::string_view> payloads, uint64_t body_bytes, bool with_mark, BatchHeader header,
+                  uint64_t salt);
   Status ExplainNoRoom(Status status) const;
   Status Roll() EXCLUDES(mutex_);
-  Status CutUnfinished() EXCLUDES(mutex_);
   Status WriteCleanMark() EXCLUDES(mutex_);
-  uint64_t Padding() const REQUIRES(mutex_);
+
+  // Of whoever set writing_; `bytes` is active_bytes_.
+  Status CutUnfinished(env::WritableFile& file, uint64_t bytes);
+  Status PadToSector(env::WritableFile& file, uint64_t bytes);
 
   // Of whoever syncs: the thread, or without one every caller.
   void SyncLoop() EXCLUDES(mutex_);
   void SyncOnce() EXCLUDES(mutex_);
-  void Seal() REQUIRES(mutex_);
   Status SyncUpTo(Offset target) EXCLUDES(mutex_);
   void Fail(Status status) REQUIRES(mutex_);
   std::vector<DurableCallback> TakeWaiters(Offset below) REQUIRES(mutex_);
@@ -136,26 +137,26 @@ class LocalLog final : public storage::Log {
   // Of the appending thread alone.
   std::string frame_;
   std::vector<std::string_view> parts_;
-  bool unfinished_ = false;   // bytes of a refused append may stand behind the end
   bool roll_due_ = false;     // stays set while rolling fails: a half-made segment bears the present end as its name
   bool mark_due_ = false;     // nothing in the active segment says yet that it is this boot that writes
   bool clean_ = false;        // the last batch is a mark, and all is on the disk
   uint64_t asked_bytes_ = 0;  // written_bytes when the last background sync was asked for
 
+  // Of whoever set writing_.
+  bool unfinished_ = false;  // bytes of a refused append may stand behind active_bytes_
+
   mutable Mutex mutex_;
   CondVar work_;      // for the sync thread: sync_wanted_ or stopping_ changed
-  CondVar progress_;  // for all others: synced_, failure_, appending_ or seal_wanted_ changed
+  CondVar progress_;  // for all others: synced_, failure_, stopping_, writing_ or seal_wanted_ changed
   std::vector<Segment> segments_ GUARDED_BY(mutex_);
   std::shared_ptr<env::WritableFile> active_ GUARDED_BY(mutex_);
-  uint64_t active_bytes_ GUARDED_BY(mutex_) = 0;  // whole batches in the active segment
-  uint64_t sealed_bytes_ GUARDED_BY(mutex_) = 0;  // how far a sync, finished or not, covers it
+  uint64_t active_bytes_ GUARDED_BY(mutex_) = 0;  // of the active segment: batches, and the padding of syncs
   uint64_t synced_bytes_ GUARDED_BY(mutex_) = 0;  // how far a finished sync covers it
   Offset end_ GUARDED_BY(mutex_);
-  Offset sealed_ GUARDED_BY(mutex_);       // the end when sealed_bytes_ was set
-  Offset synced_ GUARDED_BY(mutex_);       // all below is on the disk
-  Offset sync_wanted_ GUARDED_BY(mutex_);  // somebody waits for all below
-  bool appending_ GUARDED_BY(mutex_) = false;
-  bool seal_wanted_ GUARDED_BY(mutex_) = false;
+  Offset synced_ GUARDED_BY(mutex_);             // all below is on the disk
+  Offset sync_wanted_ GUARDED_BY(mutex_);        // somebody waits for all below
+  bool writing_ GUARDED_BY(mutex_) = false;      // somebody writes to the active segment, without the lock
+  bool seal_wanted_ GUARDED_BY(mutex_) = false;  // the sync thread waits for writing_
   bool stopping_ GUARDED_BY(mutex_) = false;
   bool closed_ GUARDED_BY(mutex_) = false;
   Status failure_ GUARDED_BY(mutex_);

@@ -20,8 +20,13 @@ namespace millstream::log {
 inline constexpr uint64_t kSegmentHeaderBytes = 40;
 inline constexpr uint64_t kBatchHeaderBytes = 48;
 inline constexpr uint64_t kRecordLengthBytes = 4;
-// What a disk writes as a whole: bytes that a sync has covered never share a sector with later ones.
-inline constexpr uint64_t kSectorBytes = 512;
+// At least what a disk or the kernel writes as a whole. Bytes that a sync has covered never share one with later bytes.
+inline constexpr uint64_t kSectorBytes = 4096;
+
+// The end of the sector that `position` is in; `position` itself where one begins.
+constexpr uint64_t SectorEnd(uint64_t position) {
+  return (position + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
+}
 
 // "00000000000000001234.log"
 std::string SegmentName(Offset first);
