@@ -16,7 +16,7 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from millstream.errors import Code, MillstreamError, UnavailableError
+from millstream.errors import Code, MillstreamError, ResourceExhaustedError, UnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +52,10 @@ _RETRY_AFTER_SECONDS: Final = "1"
 
 class OverloadedError(UnavailableError):
     """A bounded queue of the gateway is full; the caller should come back in a moment."""
+
+
+class BodyTooLargeError(ResourceExhaustedError):
+    """A body that unpacks to more than it may; 413 and not 429, for waiting does not help."""
 
 
 class Dialect(enum.Enum):
@@ -126,6 +130,8 @@ def envelope_error(
 def _classify(error: BaseException, dialect: Dialect) -> tuple[int, str, str]:
     if isinstance(error, HTTPException):
         return error.status_code, _error_type(error.status_code), _http_message(error)
+    if isinstance(error, BodyTooLargeError):
+        return 413, _error_type(413), error.message
     if isinstance(error, MillstreamError):
         if dialect is Dialect.PROMETHEUS_QUERY and error.code in _PROMETHEUS_QUERY:
             error_type, status = _PROMETHEUS_QUERY[error.code]

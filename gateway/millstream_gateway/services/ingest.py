@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from millstream.errors import InvalidArgumentError, ResourceExhaustedError
+from millstream.errors import InvalidArgumentError
 from millstream_gateway.backends.protocol import Backend
-from millstream_gateway.errors import OverloadedError
+from millstream_gateway.errors import BodyTooLargeError, OverloadedError
 from millstream_gateway.schemas.push import PushOutcome
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
@@ -104,9 +104,7 @@ def gunzip(body: bytes, bytes_max: int, ratio_max: int) -> bytes:
                 rest = member.unconsumed_tail
                 out += step
                 if len(out) > allowed:
-                    raise ResourceExhaustedError(
-                        f"the gzip body unpacks to more than {allowed} bytes"
-                    )
+                    raise BodyTooLargeError(f"the gzip body unpacks to more than {allowed} bytes")
                 if not step and not rest and not member.eof:
                     raise InvalidArgumentError("the gzip body is truncated")
             rest = member.unused_data
