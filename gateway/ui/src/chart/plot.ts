@@ -22,7 +22,7 @@ export interface PlotOptions {
 }
 
 const FOCUS_PIXELS = 24;
-/** Dimming the other lines redraws all of them; with many lines that would make the cursor sluggish. */
+/** Dimming the other lines redraws all of them, and each has its own dot: too slow for the cursor with many lines. */
 const FOCUS_SERIES_MAX = 100;
 const ZOOM_PIXELS_MIN = 4;
 
@@ -83,6 +83,7 @@ export class Plot {
 
   private uplotOptions(): uPlot.Options {
     const { options } = this;
+    const few = options.series.length <= FOCUS_SERIES_MAX;
     const style = getComputedStyle(options.host);
     const text = style.getPropertyValue('--text-muted').trim();
     const grid = style.getPropertyValue('--grid').trim();
@@ -92,11 +93,11 @@ export class Plot {
       width: Math.max(200, options.host.clientWidth),
       height: options.height,
       legend: { show: false },
-      focus: { alpha: options.series.length <= FOCUS_SERIES_MAX ? 0.25 : 1 },
+      focus: { alpha: few ? 0.25 : 1 },
       cursor: {
         drag: { x: true, y: false, setScale: false },
-        focus: { prox: options.series.length <= FOCUS_SERIES_MAX ? FOCUS_PIXELS : -1 },
-        points: { size: 7, width: 1.5 },
+        focus: { prox: few ? FOCUS_PIXELS : -1 },
+        points: few ? { size: 7, width: 1.5 } : { show: false },
         bind: { dblclick: () => null },
       },
       scales: {
