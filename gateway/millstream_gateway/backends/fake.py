@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -69,15 +70,19 @@ class FakeBackend:
             raise UnavailableError("the engine is not open")
 
     def push_remote_write(self, body: bytes) -> PushOutcome:
-        samples = list(decode_write_request(unsnappy(body)))
+        try:
+            samples = list(decode_write_request(unsnappy(body)))
+        except (UnicodeDecodeError, struct.error) as error:
+            raise InvalidArgumentError(f"protobuf: {error}") from None
         return self._push((index, partial(_same, sample)) for index, sample in enumerate(samples))
 
     def push_text(
         self, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
     ) -> PushOutcome:
         now = _now_ms() if default_timestamp_ms is None else default_timestamp_ms
-        lines = body.decode().split("\n")
-        for match in filter(None, map(_METADATA_LINE.match, lines)):
+        # Bytes that are not UTF-8 become surrogates, which the check of a sample refuses.
+        lines = body.decode("utf-8", "surrogateescape").split("\n")
+        for match in filter(None, map(_METADATA_LINE.match, filter(_is_utf8, lines))):
             old = self._metadata.get(match[2], MetricMetadata("unknown", "", ""))
             kind, text = (match[3], old.help) if match[1] == "TYPE" else (old.type, match[3])
             self._metadata[match[2]] = MetricMetadata(kind, text, "")
@@ -183,6 +188,8 @@ class FakeBackend:
     def _append(self, labels: Labels, time_ms: int, value: float) -> bool:
         if not labels.get("__name__"):
             raise InvalidArgumentError("the metric name is empty")
+        if not _is_utf8("".join((*labels, *labels.values()))):
+            raise InvalidArgumentError("a label is not valid UTF-8")
         with self._lock:
             samples = self._series.setdefault(frozenset(labels.items()), {})
             if samples and time_ms < max(samples):
@@ -210,6 +217,10 @@ class FakeBackend:
             if any(selection.start_ms <= t <= selection.end_ms for t in samples)
         }
         return [unique[key] for key in sorted(unique)]
+
+
+def _is_utf8(text: str) -> bool:
+    return text.encode("utf-8", "replace").decode() == text
 
 
 def _same(sample: Sample) -> Sample:
