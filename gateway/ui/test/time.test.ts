@@ -89,6 +89,9 @@ describe('moving', () => {
   it('names ranges', () => {
     expect(rangeLabel({ kind: 'relative', seconds: 3_600 })).toBe('Last 1 hour');
     expect(rangeLabel({ kind: 'relative', seconds: 5_400 })).toBe('Last 1h30m');
+    const noon = new Date(2026, 10, 21, 12).getTime() / 1000;
+    expect(rangeLabel({ kind: 'absolute', from: noon, to: noon + 61 })).toBe('2026-11-21 12:00:00 – 12:01:01');
+    expect(rangeLabel({ kind: 'absolute', from: noon, to: noon + 86_400 })).toBe('2026-11-21 12:00:00 – 2026-11-22 12:00:00');
   });
 
   it('passes through the date inputs', () => {

@@ -35,12 +35,14 @@ export function GraphView({ outcome, letters, dark, onZoom, onReset }: GraphProp
   const series = useMemo(
     () =>
       data.series.map((one, index) => {
-        const short = seriesText(without(one.labels, common.get(one.row) ?? {}));
+        // A series without labels is best named by what was asked.
+        const bare = Object.keys(one.labels).length === 0;
+        const short = bare ? exprOf(outcome, one.row) : seriesText(without(one.labels, common.get(one.row) ?? {}));
         return {
           key: one.key,
           // A space that does not break keeps the letter with the name.
           name: severalRows ? `${letters.get(one.row) ?? ''}\u00a0${short}` : short,
-          fullName: seriesText(one.labels),
+          fullName: bare ? short : seriesText(one.labels),
           color: seriesColor(index, dark),
           visible: !hidden.has(one.key),
           last: lastText(one.values, (value) => formatValue(value, unit)),
@@ -102,6 +104,11 @@ export function TableView({ outcome, letters }: { outcome: Outcome; letters: Rea
       <p class="hint">At {localDateTime(outcome.instant)}</p>
     </>
   );
+}
+
+function exprOf(outcome: Outcome, row: number): string {
+  const expr = outcome.rows.find(({ id }) => id === row)?.expr ?? '';
+  return expr.replace(/\s+/g, ' ').trim();
 }
 
 /** The metric's name stays with every line: without it a line says too little. */

@@ -93,7 +93,10 @@ export function rangeLabel(range: TimeRange): string {
     const preset = RANGE_PRESETS.find((candidate) => candidate.seconds === range.seconds);
     return preset === undefined ? `Last ${formatDuration(range.seconds)}` : `Last ${preset.label}`;
   }
-  return `${localDateTime(range.from)} – ${localDateTime(range.to)}`;
+  const from = localDateTime(range.from);
+  const to = localDateTime(range.to);
+  const sameDay = from.slice(0, 10) === to.slice(0, 10);
+  return `${from} – ${sameDay ? to.slice(11) : to}`;
 }
 
 /** `2026-11-21 11:05:09` in the browser's time zone. */
