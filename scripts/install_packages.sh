@@ -14,7 +14,9 @@ done
 [ $# -eq 0 ] || wanted=("$@")
 command -v dpkg-query >/dev/null || die "this is no Debian; install by hand what docker/packages.txt names"
 
-installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${wanted[@]}" 2>/dev/null | sed -n 's/^installed //p')
+# dpkg-query fails when it has never heard of a package, which is no failure here.
+installed=$({ dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${wanted[@]}" 2>/dev/null || true; } |
+  sed -n 's/^installed //p')
 mapfile -t missing < <(printf '%s\n' "${wanted[@]}" | sort -u | comm -23 - <(sort -u <<<"$installed"))
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
