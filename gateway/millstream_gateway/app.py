@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from millstream.errors import InvalidArgumentError, MillstreamError
-from millstream_gateway.backends.embedded import EmbeddedBackend
+from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.errors import error_response
 from millstream_gateway.middleware import RequestContext
@@ -24,11 +24,11 @@ from millstream_gateway.settings import Settings
 def create_app(settings: Settings | None = None, backend: Backend | None = None) -> FastAPI:
     """The ASGI application.
 
-    Without a backend it gets an embedded engine in ``settings.storage.path``. The backend is opened
+    Without a backend it gets the one that the settings ask for. The backend is opened
     when the application starts and closed when it stops, whoever made it.
     """
     settings = settings or Settings()
-    services = Services(settings, backend or EmbeddedBackend(settings.storage))
+    services = Services(settings, backend or make_backend(settings))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -12,7 +12,7 @@ import uvicorn
 
 from millstream.errors import FailedPreconditionError
 from millstream_gateway.app import create_app
-from millstream_gateway.backends.embedded import EmbeddedBackend
+from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.http_protocol import bounded_protocol
 from millstream_gateway.logs import configure_logs
@@ -53,7 +53,7 @@ def serve(settings: Settings, backend: Backend | None = None) -> None:
     configure_logs(settings.log)
     listener = _listen(settings)
     try:
-        backend = backend or EmbeddedBackend(settings.storage)
+        backend = backend or make_backend(settings)
         # Opened here and not first in the application's start, so that a folder in use or a corrupt
         # file is one clear line and not a stack trace from the depths of the server.
         backend.open()

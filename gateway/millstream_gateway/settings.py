@@ -116,6 +116,14 @@ class StorageSettings(_Section):
     enabled_features: tuple[str, ...] = ()
 
 
+class NodesSettings(_Section):
+    """Nodes that hold the data, in place of an embedded engine. None: the engine is embedded."""
+
+    addresses: tuple[str, ...] = Field(default=(), max_length=1)
+    timeout: DurationMs = Field(default=60 * _SECOND_MS, ge=1, le=3_600_000)
+    message_bytes: int = Field(default=256 * _MIB, ge=_MIB, le=_GIB)
+
+
 class LogSettings(_Section):
     """What is written to standard error."""
 
@@ -143,6 +151,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     limits: LimitsSettings = LimitsSettings()
     storage: StorageSettings = StorageSettings()
+    nodes: NodesSettings = NodesSettings()
     log: LogSettings = LogSettings()
     sample: SampleSettings = SampleSettings()
 

@@ -17,7 +17,7 @@ class CancelSignal:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
         self._cancelled = False
 
     @property
@@ -33,7 +33,7 @@ class CancelSignal:
         for callback in callbacks:
             callback()
 
-    def on_cancel(self, callback: Callable[[], None]) -> None:
+    def on_cancel(self, callback: Callable[[], object]) -> None:
         """Call back when the switch is thrown."""
         with self._lock:
             if not self._cancelled:

@@ -17,6 +17,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from millstream.errors import MillstreamError
 from millstream_gateway.schemas.push import PushOutcome
 from millstream_gateway.services.pool import BoundedPool
 
@@ -116,15 +117,23 @@ class _PoolCollector(Collector):
 
 
 class _EngineCollector(Collector):
-    """Turns the engine's own numbers into families. Silent while the engine is closed."""
+    """Turns the engine's own numbers into families; says so when the engine does not answer."""
 
     def __init__(self, stats: Callable[[], Mapping[str, float]]) -> None:
         self._stats = stats
         self._lock = threading.Lock()
 
     def collect(self) -> Iterable[_Family]:
-        with self._lock:
-            numbers = self._stats()
+        up = GaugeMetricFamily("millstream_engine_up", "1 while the engine answers.")
+        try:
+            with self._lock:
+                numbers = self._stats()
+        except MillstreamError:
+            numbers = {}
+            up.add_metric((), 0)
+        else:
+            up.add_metric((), 1)
+        yield up
         for name, number in sorted(numbers.items()):
             if name.endswith("_total"):
                 yield CounterMetricFamily(name.removesuffix("_total"), name, value=number)

@@ -23,6 +23,12 @@ def serve_command(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the embedded engine.", show_default="data")
     ] = None,
+    nodes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Stand in front of this node instead of an embedded engine."
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with settings; docs/operations.md lists them.")
     ] = None,
@@ -53,6 +59,7 @@ def serve_command(
     given: dict[str, dict[str, Any]] = {
         "server": {"host": host, "port": port},
         "storage": {"path": None if data is None else str(data)},
+        "nodes": {"addresses": None if nodes is None else nodes.split(",")},
         "sample": {"host": sample_host},
     }
     flags = {

@@ -1,0 +1,237 @@
+"""A node (`millstreamd`) over gRPC."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+import grpc
+
+from millstream.errors import (
+    CancelledError,
+    Code,
+    MillstreamError,
+    UnavailableError,
+    error_class,
+)
+from millstream.v1 import ingest_pb2, ingest_pb2_grpc, query_pb2, query_pb2_grpc
+from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.schemas.push import ItemError, PushOutcome
+from millstream_gateway.schemas.queries import (
+    InstantQuery,
+    MetricMetadata,
+    QueryAnswer,
+    QueryLimits,
+    RangeQuery,
+    Selection,
+)
+from millstream_gateway.settings import NodesSettings
+
+_T_co = TypeVar("_T_co", covariant=True)
+_READY_SECONDS: Final = 2.0
+_CODE_NAMES: Final = {int(code): code.name for code in Code}
+
+
+class _Call(Protocol[_T_co]):
+    """What is asked of a call that runs."""
+
+    def result(self) -> _T_co: ...
+
+    def cancel(self) -> bool: ...
+
+
+class NodesBackend:
+    """`Backend` over the gRPC services of one node. Conversion only."""
+
+    def __init__(self, settings: NodesSettings) -> None:
+        self._settings = settings
+        self._address = settings.addresses[0]
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._ingest: Any = None
+        self._queries: Any = None
+
+    def open(self) -> None:
+        with self._lock:
+            if self._channel is not None:
+                return
+            size = self._settings.message_bytes
+            self._channel = grpc.insecure_channel(
+                self._address,
+                options=[
+                    ("grpc.max_send_message_length", size),
+                    ("grpc.max_receive_message_length", size),
+                    # A node that comes back is found again within a second.
+                    ("grpc.max_reconnect_backoff_ms", 1000),
+                ],
+            )
+            # The generated modules have no types.
+            ingest: Any = ingest_pb2_grpc.IngestServiceStub
+            queries: Any = query_pb2_grpc.StorageQueryServiceStub
+            self._ingest, self._queries = ingest(self._channel), queries(self._channel)
+
+    def close(self) -> None:
+        with self._lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def check_ready(self) -> None:
+        channel = self._open_channel()
+        try:
+            grpc.channel_ready_future(channel).result(_READY_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise UnavailableError(f"the node {self._address} does not answer") from None
+
+    def push_remote_write(self, body: bytes) -> PushOutcome:
+        return self._push(ingest_pb2.PushRequest(remote_write=body))
+
+    def push_text(
+        self, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
+    ) -> PushOutcome:
+        field = "open_metrics" if open_metrics else "text"
+        return self._push(
+            ingest_pb2.PushRequest(**{field: body}, default_timestamp_ms=default_timestamp_ms)
+        )
+
+    def push_json(self, body: bytes, *, default_timestamp_ms: int | None) -> PushOutcome:
+        return self._push(
+            ingest_pb2.PushRequest(json=body, default_timestamp_ms=default_timestamp_ms)
+        )
+
+    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
+        message = query_pb2.QueryRequest(expression=request.expression, time_ms=request.time_ms)
+        return self._evaluate(message, request.limits, cancel)
+
+    def query_range(self, request: RangeQuery, cancel: CancelSignal) -> QueryAnswer:
+        span = query_pb2.RangeMs(
+            start_ms=request.start_ms, end_ms=request.end_ms, step_ms=request.step_ms
+        )
+        message = query_pb2.QueryRequest(expression=request.expression, range=span)
+        return self._evaluate(message, request.limits, cancel)
+
+    def series(self, selection: Selection) -> list[dict[str, str]]:
+        answer = self._call("Series", _label_request(selection))
+        found = [{label.name: label.value for label in one.labels} for one in answer.series]
+        return _limited(found, selection.limit)
+
+    def label_names(self, selection: Selection) -> list[str]:
+        answer = self._call("LabelNames", _label_request(selection))
+        return _limited(list(answer.names), selection.limit)
+
+    def label_values(self, name: str, selection: Selection) -> list[str]:
+        request = query_pb2.LabelValuesRequest(name=name, select=_label_request(selection))
+        answer = self._call("LabelValues", request)
+        return _limited(list(answer.values), selection.limit)
+
+    def metadata(
+        self, metric: str, limit: int, limit_per_metric: int
+    ) -> Mapping[str, Sequence[MetricMetadata]]:
+        request = query_pb2.MetadataRequest(metric=metric, limit=limit)
+        answer = self._call("Metadata", request)
+        found: dict[str, list[MetricMetadata]] = {}
+        for entry in answer.metadata:
+            items = found.setdefault(entry.metric, [])
+            if not limit_per_metric or len(items) < limit_per_metric:
+                items.append(MetricMetadata(entry.type, entry.help, entry.unit))
+        return found
+
+    def format_query(self, expression: str) -> str:
+        request = query_pb2.FormatQueryRequest(expression=expression)
+        return str(self._call("FormatQuery", request).expression)
+
+    def tsdb_status(self, limit: int) -> Mapping[str, Any]:
+        request = query_pb2.TsdbStatusRequest(limit=limit)
+        status = self._call("TsdbStatus", request)
+        return {
+            "headStats": {
+                "numSeries": status.series,
+                "numLabelPairs": status.label_pairs,
+                "chunkCount": status.chunks,
+                "minTime": status.min_time_ms,
+                "maxTime": status.max_time_ms,
+            },
+            "seriesCountByMetricName": _counts(status.series_count_by_metric_name),
+            "labelValueCountByLabelName": _counts(status.label_value_count_by_label_name),
+            "memoryInBytesByLabelName": _counts(status.memory_bytes_by_label_name),
+            "seriesCountByLabelValuePair": _counts(status.series_count_by_label_pair),
+        }
+
+    def stats(self) -> Mapping[str, float]:
+        return dict(self._call("Stats", query_pb2.StatsRequest()).stats)
+
+    def _open_channel(self) -> grpc.Channel:
+        channel = self._channel
+        if channel is None:
+            raise UnavailableError("the connection to the node is closed")
+        return channel
+
+    def _push(self, request: Any) -> PushOutcome:
+        answer = self._call("Push", request)
+        errors = (
+            ItemError(item.item, _CODE_NAMES.get(item.code, "UNKNOWN"), item.reason)
+            for item in answer.refusals
+        )
+        return PushOutcome(
+            samples=answer.samples,
+            histograms=answer.histograms,
+            metadata=answer.metadata,
+            rejected=answer.rejected,
+            errors=tuple(errors),
+            offset_token=answer.offset_token,
+        )
+
+    def _evaluate(self, request: Any, limits: QueryLimits, cancel: CancelSignal) -> QueryAnswer:
+        request.lookback_ms = limits.lookback_ms
+        request.max_samples = limits.max_samples
+        request.encoding = query_pb2.QueryRequest.ENCODING_PROMETHEUS_JSON
+        answer = self._call("Query", request, timeout_ms=limits.timeout_ms, cancel=cancel)
+        return QueryAnswer(answer.prometheus_json, tuple(answer.warnings), tuple(answer.infos))
+
+    def _call(
+        self,
+        method: str,
+        request: Any,
+        *,
+        timeout_ms: int = 0,
+        cancel: CancelSignal | None = None,
+    ) -> Any:
+        stub = self._ingest if method == "Push" else self._queries
+        self._open_channel()
+        try:
+            call: _Call[Any] = getattr(stub, method).future(
+                request, timeout=(timeout_ms or self._settings.timeout) / 1000
+            )
+            if cancel is not None:
+                cancel.on_cancel(call.cancel)
+            return call.result()
+        except grpc.FutureCancelledError:
+            raise CancelledError("query was canceled in expression evaluation") from None
+        except grpc.RpcError as error:
+            raise _translated(error) from None
+        except ValueError as error:
+            # What grpc raises for a call on a channel that was closed meanwhile.
+            raise UnavailableError(f"the connection to the node was closed: {error}") from None
+
+
+def _translated(error: Any) -> MillstreamError:
+    number = error.code().value[0]
+    return error_class(number)(error.details() or error.code().name)
+
+
+def _label_request(selection: Selection) -> Any:
+    return query_pb2.LabelRequest(
+        selectors=selection.matchers,
+        start_ms=selection.start_ms,
+        end_ms=selection.end_ms,
+        limit=selection.limit,
+    )
+
+
+def _limited(items: list[Any], limit: int) -> list[Any]:
+    return items[:limit] if limit else items
+
+
+def _counts(entries: Any) -> list[dict[str, Any]]:
+    return [{"name": entry.name, "value": entry.count} for entry in entries]
