@@ -1,7 +1,6 @@
 // The one place that talks to the server. URLs are relative, so the page works behind a path prefix.
 
 import type { Answer, MetricMetadata, QueryData } from './types';
-import type { Labels } from '../lib/labels';
 
 /** What the server, or the way to it, answered instead of data. */
 export class ApiError extends Error {
@@ -90,10 +89,6 @@ export async function labelNames(selectors: readonly string[], signal?: AbortSig
 
 export async function labelValues(label: string, selectors: readonly string[], signal?: AbortSignal): Promise<readonly string[]> {
   return (await call<string[]>(`label/${encodeURIComponent(label)}/values`, matches(selectors), 'GET', signal)).data;
-}
-
-export async function series(selectors: readonly string[], signal?: AbortSignal): Promise<readonly Labels[]> {
-  return (await call<Labels[]>('series', matches(selectors), 'GET', signal)).data;
 }
 
 export async function metadata(signal?: AbortSignal): Promise<Record<string, MetricMetadata[]>> {

@@ -10,12 +10,12 @@ export function quote(value: string): string {
   return `"${value.replace(/\\/g, '\\\\').replace(/"/g, '\\"').replace(/\n/g, '\\n')}"`;
 }
 
-export function isPlainMetricName(name: string): boolean {
+function isPlainMetricName(name: string): boolean {
   return METRIC_NAME.test(name);
 }
 
 /** A label name as it stands in a selector: quoted only when it has to be. */
-export function labelNameText(name: string): string {
+function labelNameText(name: string): string {
   return LABEL_NAME.test(name) ? name : quote(name);
 }
 

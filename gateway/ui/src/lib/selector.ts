@@ -2,7 +2,7 @@
 
 import { parser } from '@prometheus-io/lezer-promql';
 import type { SyntaxNode } from '@lezer/common';
-import { labelNameText, matcherText, metricSelector, quote } from './labels';
+import { matcherText, metricSelector } from './labels';
 
 interface Selector {
   readonly node: SyntaxNode;
@@ -101,9 +101,4 @@ function unquote(literal: string): string {
   const body = literal.slice(1, -1);
   if (literal.startsWith('`')) return body;
   return body.replace(/\\(.)/g, (_, character: string) => (character === 'n' ? '\n' : character === 't' ? '\t' : character));
-}
-
-/** A selector that finds the series of a metric which carry a label, for `match[]`. */
-export function selectorWithLabel(metric: string, label: string): string {
-  return selectorWith(metric, `${labelNameText(label)}!=${quote('')}`);
 }

@@ -92,7 +92,7 @@ function keepsAll(ticks: readonly number[], digits: number): boolean {
 }
 
 /** A sample's value as PromQL writes it. */
-export function exactValue(value: number): string {
+function exactValue(value: number): string {
   if (value === Number.POSITIVE_INFINITY) return '+Inf';
   if (value === Number.NEGATIVE_INFINITY) return '-Inf';
   return String(value);
