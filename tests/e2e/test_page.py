@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -227,6 +228,27 @@ def test_drag_zooms_and_double_click_returns(page: Explorer, site: Site) -> None
     page.settle()
     area.dblclick()
     page.page.wait_for_url(before)
+
+
+def test_custom_range_and_step_reach_the_server(page: Explorer) -> None:
+    page.open("level_celsius")
+    page.page.get_by_role("button", name="Last 1 hour").click()
+    page.page.get_by_label("From").fill("2026-03-01T10:00:00")
+    page.page.get_by_label("To", exact=True).fill("2026-03-01T09:00:00")
+    expect(page.page.get_by_role("button", name="Apply")).to_be_disabled()
+    page.page.get_by_label("To", exact=True).fill("2026-03-01T11:00:00")
+    page.page.get_by_role("button", name="Apply").click()
+    page.settle()
+    step = page.page.get_by_label("Step between points")
+    step.fill("1ms")
+    expect(step).to_have_attribute("aria-invalid", "true")
+    step.fill("2m")
+    with page.page.expect_request("**/api/v1/query_range") as sent:
+        step.press("Enter")
+    form = urllib.parse.parse_qs(sent.value.post_data or "")
+    assert form["step"] == ["120"]
+    assert float(form["end"][0]) - float(form["start"][0]) == 3_600
+    assert page.state()["step"] == ["2m"]
 
 
 def test_legend_hides_and_isolates_series(page: Explorer, site: Site) -> None:
