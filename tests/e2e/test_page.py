@@ -233,7 +233,7 @@ def test_drag_zooms_and_double_click_returns(page: Explorer, site: Site) -> None
 def test_custom_range_and_step_reach_the_server(page: Explorer) -> None:
     page.open("level_celsius")
     page.page.get_by_role("button", name="Last 1 hour").click()
-    page.page.get_by_label("From").fill("2026-03-01T10:00:00")
+    page.page.get_by_label("From", exact=True).fill("2026-03-01T10:00:00")
     page.page.get_by_label("To", exact=True).fill("2026-03-01T09:00:00")
     expect(page.page.get_by_role("button", name="Apply")).to_be_disabled()
     page.page.get_by_label("To", exact=True).fill("2026-03-01T11:00:00")
