@@ -11,11 +11,6 @@ namespace {
 
 constexpr ParserOptions kEverything = {true, true, true};
 
-std::string Reprint(std::string_view query) {
-  const auto expr = ParseExpr(query, kEverything);
-  return expr.ok() ? Print(**expr) : "error: " + std::string(expr.status().message());
-}
-
 std::string ErrorOf(std::string_view query, const ParserOptions& options = kEverything) {
   const auto expr = ParseExpr(query, options);
   return expr.ok() ? "parsed as " + Print(**expr) : std::string(expr.status().message());
@@ -147,46 +142,6 @@ INSTANTIATE_TEST_SUITE_P(
             "1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got "
             "\"string\""}));
 
-struct PrintCase {
-  std::string_view query;
-  std::string_view printed;
-};
-
-class Prints : public ::testing::TestWithParam<PrintCase> {};
-
-TEST_P(Prints, TheCanonicalSpellingAndIsStable) {
-  EXPECT_EQ(Reprint(GetParam().query), GetParam().printed);
-  EXPECT_EQ(Reprint(GetParam().printed), GetParam().printed);
-}
-
-INSTANTIATE_TEST_SUITE_P(
-    Expressions, Prints,
-    ::testing::Values(
-        PrintCase{"sum by() (task:errors:rate10s{job='s'})", "sum(task:errors:rate10s{job=\"s\"})"},
-        PrintCase{"SUM(foo)BY(code,)", "sum by (code) (foo)"}, PrintCase{"sum without() (x)", "sum without () (x)"},
-        PrintCase{"topk(5, x)", "topk(5, x)"}, PrintCase{"a - on() c", "a - on () c"},
-        PrintCase{"a - on(b) group_left c", "a - on (b) group_left () c"}, PrintCase{"a - ignoring() c", "a - c"},
-        PrintCase{"a + fill_left(-1) fill_right(0x10) b", "a + fill_left (-1) fill_right (16) b"},
-        PrintCase{"a == bool fill(NaN) b", "a == bool fill (NaN) b"}, PrintCase{"up > bool 0", "up > bool 0"},
-        PrintCase{"a offset 1m", "a offset 1m"}, PrintCase{"a offset -420", "a offset -7m"},
-        PrintCase{"a[5m] offset 1m @ 10", "a[5m] @ 10.000 offset 1m"}, PrintCase{"a @ -1.5", "a @ -1.500"},
-        PrintCase{"a[1h:5m] @ start()", "a[1h:5m] @ start()"}, PrintCase{"{__name__=\"a\"}", "{__name__=\"a\"}"},
-        PrintCase{"{\"my.metric\", 'l.a'=~\"x\"}", "{__name__=\"my.metric\",\"l.a\"=~\"x\"}"},
-        PrintCase{"-1^2", "-1 ^ 2"}, PrintCase{"2 ^ -1 * 3", "2 ^ -1 * 3"}, PrintCase{"1h30m + 300", "1h30m + 300"},
-        PrintCase{"0755 + 1_000 + 0x_ff + .5e1 + iNf", "493 + 1000 + 255 + 5 + +Inf"},
-        PrintCase{"foo[2m*(10+5)]", "foo[2m * (10 + 5)]"},
-        PrintCase{"foo[max_of(STep(), 1m):-5m+35m] offset -range()",
-                  "foo[max_of(step(), 1m):-5m + 35m] offset -range()"},
-        PrintCase{"foo offset 100 + 2", "foo offset 1m40s + 2"},
-        PrintCase{"rate(m[5m] anchored)", "rate(m[5m] anchored)"},
-        PrintCase{"m offset 5m smoothed", "m smoothed offset 5m"}, PrintCase{"a </ b >/ 1", "a </ b >/ 1"},
-        PrintCase{"sum(sum) + avg", "sum(sum) + avg"}, PrintCase{"other + fill(0) fill", "other + fill (0) fill"},
-        PrintCase{"\"a\\n\\u263a\\x41\\101'\"",
-                  "\"a\\n\xE2\x98\xBA"
-                  "AA'\""},
-        PrintCase{"sum by (\"a b\", on) (x)", "sum by (\"a b\", on) (x)"}, PrintCase{"a # comment\n + b", "a + b"},
-        PrintCase{"(start() + END()) * (step() - range())", "(start() + end()) * (step() - range())"}));
-
 TEST(Parser, GroupsByPrecedenceAndAssociativity) {
   const auto expr = ParseExpr("a or b and c == d + e * f ^ g ^ h", kEverything);
   ASSERT_TRUE(expr.ok());
@@ -272,36 +227,6 @@ TEST(ParseMetricSelector, TakesALoneSelectorOnly) {
   EXPECT_FALSE(ParseMetricSelector("up offset 5m").ok());
   EXPECT_FALSE(ParseMetricSelector("1").ok());
   EXPECT_FALSE(ParseMetricSelector("{}").ok());
-}
-
-TEST(Literals, DurationsRoundTrip) {
-  for (const std::string_view text : {"5m", "1h30m", "100ms", "1d", "2w", "1y", "1d12h", "1m1ms"}) {
-    const auto ms = ParseDuration(text);
-    ASSERT_TRUE(ms.ok()) << text;
-    EXPECT_EQ(FormatDuration(*ms), text);
-  }
-  EXPECT_EQ(*ParseDuration("0"), 0);
-  EXPECT_EQ(FormatDuration(-90'000), "-1m30s");
-  EXPECT_EQ(FormatDuration(0), "0s");
-  for (const std::string_view text : {"", "5", "m", "5m5m", "1s1m", "-5m", "5 m", "1.5h", "300000y"}) {
-    EXPECT_FALSE(ParseDuration(text).ok()) << text;
-  }
-}
-
-TEST(Literals, DurationExpressionsResolveWithStepAndRange) {
-  const auto resolve = [](std::string_view range) -> Result<int64_t> {
-    const std::string query = "x[" + std::string(range) + "]";
-    MS_ASSIGN_OR_RETURN(const auto expr, ParseExpr(query));
-    return ResolveDuration(static_cast<const MatrixSelector&>(*expr).range, 15'000, 60'000, false);
-  };
-  EXPECT_EQ(*resolve("5m"), 300'000);
-  EXPECT_EQ(*resolve("step()*2+range()"), 90'000);
-  EXPECT_EQ(*resolve("2^3 % 5"), 3'000);
-  EXPECT_EQ(*resolve("-5m+35m"), 1'800'000);
-  EXPECT_EQ(*resolve("2^3^0"), 2'000);
-  EXPECT_EQ(*resolve("min_of(step(), 1ms)"), 1);
-  EXPECT_FALSE(resolve("1-2").ok());
-  EXPECT_FALSE(resolve("1/(2-2)").ok());
 }
 
 TEST(Functions, AreFoundByName) {
