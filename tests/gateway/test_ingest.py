@@ -112,7 +112,9 @@ def test_text_import_takes_gzip(client: TestClient) -> None:
     assert values(client, "z") == {"a": "7"}
 
 
-@pytest.mark.parametrize("body", [b"not gzip at all", gzip.compress(b"x 1\n" * 1000)[:-9]])
+@pytest.mark.parametrize(
+    "body", [b"not gzip at all", gzip.compress(b"x 1\n" * 1000)[:-9]], ids=["other", "cut"]
+)
 def test_broken_gzip_is_400(client: TestClient, body: bytes) -> None:
     answer = client.post(
         "/api/v1/import/prometheus", content=body, headers={"Content-Encoding": "gzip"}
