@@ -160,7 +160,7 @@ Result<CombineOutcome> Subtract(Histogram* histogram, const Histogram& other) {
 }
 
 HistogramSum::HistogramSum(const Histogram& first) : value_(first), compensation_(first) {
-  Multiply(&compensation_, 0);
+  model::Multiply(&compensation_, 0);
   // Nothing is lost yet, not even where the first value is infinite.
   for (double* field : {&compensation_.count, &compensation_.sum, &compensation_.zero_count}) *field = 0;
   std::fill(compensation_.positive_buckets.begin(), compensation_.positive_buckets.end(), 0.0);
@@ -171,12 +171,22 @@ Result<CombineOutcome> HistogramSum::Add(const Histogram& other) {
   return Combine(&value_, &compensation_, other, 1);
 }
 
+void HistogramSum::Multiply(double factor) {
+  model::Multiply(&value_, factor);
+  model::Multiply(&compensation_, factor);
+}
+
+void HistogramSum::Divide(double divisor) {
+  model::Divide(&value_, divisor);
+  model::Divide(&compensation_, divisor);
+}
+
 Histogram HistogramSum::Total(double divisor) const {
   Histogram total = value_;
   Histogram rest = compensation_;
   if (divisor != 1) {
-    Divide(&total, divisor);
-    Divide(&rest, divisor);
+    model::Divide(&total, divisor);
+    model::Divide(&rest, divisor);
   }
   total.count += rest.count;
   total.sum += rest.sum;

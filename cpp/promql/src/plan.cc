@@ -179,9 +179,9 @@ class Planner {
     hints.range_ms = range_ms;
     hints.function = parent_;
     for (const std::shared_ptr<exec::Selection>& selection : selections_) {
-      if (selection->Join(selector.matchers, range, hints)) return selection;
+      if (selection->Join(selector.matchers, range, hints, counts_only_)) return selection;
     }
-    selections_.push_back(std::make_shared<exec::Selection>(selector.matchers, range, hints));
+    selections_.push_back(std::make_shared<exec::Selection>(selector.matchers, range, hints, counts_only_));
     return selections_.back();
   }
 
@@ -318,6 +318,9 @@ class Planner {
     }
     shape.at = At(subquery.at, subquery.at_preprocessor);
     const Scoped<Grid> inner(&grid_, exec::SubqueryGrid(grid_, shape, step));
+    // Resets between its steps show in the buckets only.
+    const Scoped<bool> buckets(&buckets_needed_, true);
+    const Scoped<bool> counts(&counts_only_, false);
     MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child("", *subquery.expr));
     return RangeOperatorPtr(std::make_unique<exec::Subquery>(std::move(input), shape, step));
   }
@@ -470,6 +473,8 @@ class Planner {
     const std::string_view name = call.function->name;
     const auto& args = call.args;
     if (exec::HistogramFunction function = exec::FindHistogramFunction(name)) {
+      const bool counts = name == "histogram_count" || name == "histogram_sum" || name == "histogram_avg";
+      const Scoped<bool> scope(&counts_only_, (counts_only_ || counts) && !buckets_needed_);
       MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(name, *args[0]));
       return VectorOperatorPtr(std::make_unique<exec::HistogramFunctionOperator>(function, std::move(input)));
     }
@@ -483,6 +488,8 @@ class Planner {
     } else if (name != "histogram_quantile") {
       return Unimplemented("function {}() is not supported", name);
     }
+    const Scoped<bool> buckets(&buckets_needed_, true);
+    const Scoped<bool> counts(&counts_only_, false);
     VectorOperatorPtr input;
     PositionRange position;
     std::vector<Summary::Param> params;
@@ -536,8 +543,10 @@ class Planner {
   }
 
   const PlanOptions& options_;
-  Grid grid_;                // the steps of the expression at hand
-  std::string_view parent_;  // the function or aggregation right above it
+  Grid grid_;                    // the steps of the expression at hand
+  std::string_view parent_;      // the function or aggregation right above it
+  bool counts_only_ = false;     // only counts and sums of histograms are looked at
+  bool buckets_needed_ = false;  // something above looks at buckets, whatever is in between
   std::unordered_map<const Expr*, bool> invariant_;
   std::vector<std::shared_ptr<exec::Selection>> selections_;
 };

@@ -4,9 +4,11 @@
 #include <cmath>
 #include <limits>
 
+#include "exec/histogram_fold.h"
 #include "exec/kahan.h"
 #include "exec/quantile.h"
 #include "millstream/base/utf8.h"
+#include "millstream/model/histogram_math.h"
 #include "millstream/promql/literals.h"
 
 namespace millstream::promql::exec {
@@ -20,7 +22,9 @@ struct GroupState {
   std::vector<double> compensation;  // of the sum (sum, avg)
   std::vector<double> mean;          // stddev, stdvar
   std::vector<uint8_t> flags;
-  std::vector<std::vector<double>> values;  // quantile
+  std::vector<std::vector<double>> values;            // quantile
+  std::vector<std::unique_ptr<HistogramFold>> folds;  // sum, avg: empty until a histogram comes
+  std::string incompatible_metric;                    // sum, avg: of a series whose buckets did not fit
 
   static constexpr uint8_t kHasFloat = 1;
   static constexpr uint8_t kHasHistogram = 2;
@@ -64,7 +68,7 @@ class Folder {
       if (series.kinds[step] == SampleKind::kFloat) {
         MS_RETURN_IF_ERROR(FoldFloat(series.values[step], step, group));
       } else if (series.kinds[step] == SampleKind::kHistogram) {
-        FoldHistogram(step, group);
+        FoldHistogram(series, step, group);
       }
     }
     return Status::Ok();
@@ -172,7 +176,7 @@ class Folder {
     KahanAdd(value / count, &sum, &compensation);
   }
 
-  void FoldHistogram(size_t step, GroupState* group) {
+  void FoldHistogram(const Series& series, size_t step, GroupState* group) {
     switch (expr_.op) {
       case AggregateOp::kCount:
       case AggregateOp::kGroup:
@@ -182,11 +186,25 @@ class Folder {
       case AggregateOp::kAvg:
         ++group->count[step];
         group->flags[step] |= GroupState::kHasHistogram;
+        AddToFold(series, step, group);
         break;
       default:
         ctx_.annotations.HistogramIgnoredInAggregation(AggregateOpName(expr_.op), position_);
         break;
     }
+  }
+
+  void AddToFold(const Series& series, size_t step, GroupState* group) {
+    if (group->folds.empty()) group->folds.resize(steps_);
+    std::unique_ptr<HistogramFold>& fold = group->folds[step];
+    const model::Histogram& histogram = *series.histograms[step];
+    if (fold == nullptr) {
+      fold = std::make_unique<HistogramFold>(histogram, expr_.op == AggregateOp::kAvg);
+      return;
+    }
+    const bool was_compatible = !fold->incompatible();
+    fold->Add(histogram);
+    if (was_compatible && fold->incompatible()) group->incompatible_metric = series.labels.metric_name();
   }
 
   void FinishSum(size_t step, const GroupState& group, Series* out) {
@@ -195,7 +213,11 @@ class Folder {
       ctx_.annotations.MixedFloatsHistogramsAggregation(position_);
       return;
     }
-    if ((flags & GroupState::kHasHistogram) != 0) return;
+    if ((flags & GroupState::kHasHistogram) != 0) {
+      HistogramPtr result = group.folds[step]->Finish(&ctx_.annotations, group.incompatible_metric, position_, true);
+      if (result != nullptr) out->SetHistogram(step, std::move(result));
+      return;
+    }
     const double value = group.value[step];
     const double compensation = group.compensation[step];
     if (expr_.op == AggregateOp::kSum || (flags & GroupState::kIncrementalMean) != 0) {
@@ -301,10 +323,11 @@ Status CountValuesOperator::Run(ExecContext& ctx, const Grid& grid, const BatchS
       double last_value = 0;
       size_t group = static_cast<size_t>(-1);
       for (size_t step = 0; step < grid.steps; ++step) {
-        if (series.kinds[step] != SampleKind::kFloat) continue;
-        if (group == static_cast<size_t>(-1) || series.values[step] != last_value) {
-          last_value = series.values[step];
-          builder.Set(label_, FormatNumber(last_value));
+        if (!series.Has(step)) continue;
+        const bool is_histogram = series.kinds[step] == SampleKind::kHistogram;
+        if (is_histogram || group == static_cast<size_t>(-1) || series.values[step] != last_value) {
+          last_value = is_histogram ? std::numeric_limits<double>::quiet_NaN() : series.values[step];
+          builder.Set(label_, is_histogram ? model::ToString(*series.histograms[step]) : FormatNumber(last_value));
           group = grouping.Of(builder.Build());
           if (group == groups.size()) {
             MS_RETURN_IF_ERROR(charge.Add(ctx.control, static_cast<int64_t>(grid.steps)));

@@ -18,11 +18,15 @@ namespace millstream::promql::exec {
 // Ownership   Columns that Read returns live as long as the selection, or until the next Read of the same reader.
 class Selection {
  public:
-  Selection(std::vector<model::Matcher> matchers, storage::TimeRange range, storage::SelectHints hints)
-      : matchers_(std::move(matchers)), range_(range), hints_(hints) {}
+  // `counts_only`: of native histograms only counts and sums are looked at. Their buckets are left out, and what the
+  // buckets tell about counter resets goes into the hints.
+  Selection(std::vector<model::Matcher> matchers, storage::TimeRange range, storage::SelectHints hints,
+            bool counts_only)
+      : matchers_(std::move(matchers)), range_(range), hints_(hints), counts_only_(counts_only) {}
 
-  // Joins another use into this one; false when the matchers differ or the ranges lie apart.
-  bool Join(const std::vector<model::Matcher>& matchers, storage::TimeRange range, const storage::SelectHints& hints);
+  // Joins another use into this one; false when the uses differ or the ranges lie apart.
+  bool Join(const std::vector<model::Matcher>& matchers, storage::TimeRange range, const storage::SelectHints& hints,
+            bool counts_only);
 
   Status Load(const storage::Querier& querier, storage::QueryControl& control);
   size_t size() const { return series_.size(); }
@@ -31,12 +35,13 @@ class Selection {
   Result<const storage::SampleColumns*> Read(size_t index, storage::QueryControl& control,
                                              storage::SampleColumns* scratch);
 
-  const std::vector<model::Matcher>& matchers() const { return matchers_; }
-
  private:
+  Status ReadStored(size_t index, storage::SampleColumns* out) const;
+
   std::vector<model::Matcher> matchers_;
   storage::TimeRange range_;
   storage::SelectHints hints_;
+  bool counts_only_;
   int users_ = 1;
   bool loaded_ = false;
   std::vector<std::unique_ptr<storage::SelectedSeries>> series_;

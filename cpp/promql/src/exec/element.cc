@@ -2,12 +2,69 @@
 
 #include <cmath>
 
+#include "exec/histogram_trim.h"
+#include "millstream/model/histogram_math.h"
+
 namespace millstream::promql::exec {
 namespace {
 
-// Go's math.Pow and C's pow agree on all special cases but one: Pow(-1, ±Inf) is 1 in both, Pow(x, NaN) too.
-double Power(double base, double exponent) {
-  return std::pow(base, exponent);
+ElementResult Kept(HistogramPtr histogram) {
+  ElementResult result;
+  result.valid = true;
+  result.keep = true;
+  result.histogram = std::move(histogram);
+  return result;
+}
+
+std::shared_ptr<model::Histogram> CopyOf(const Element& element) {
+  return std::make_shared<model::Histogram>(**element.histogram);
+}
+
+// A float and a histogram, in either order; invalid when the operator knows no such pair.
+ElementResult ApplyMixed(BinaryOp op, const Element& left, const Element& right) {
+  if (left.histogram == nullptr) {
+    if (op != BinaryOp::kMul) return {};
+    auto product = CopyOf(right);
+    model::Multiply(product.get(), left.value);
+    model::Compact(product.get());
+    return Kept(std::move(product));
+  }
+  auto result = CopyOf(left);
+  switch (op) {
+    case BinaryOp::kMul:
+      model::Multiply(result.get(), right.value);
+      break;
+    case BinaryOp::kDiv:
+      model::Divide(result.get(), right.value);
+      break;
+    case BinaryOp::kTrimUpper:
+    case BinaryOp::kTrimLower:
+      TrimHistogram(result.get(), right.value, op == BinaryOp::kTrimUpper);
+      return Kept(std::move(result));
+    default:
+      return {};
+  }
+  model::Compact(result.get());
+  return Kept(std::move(result));
+}
+
+ElementResult AddHistograms(ExecContext& ctx, BinaryOp op, const Element& left, const Element& right,
+                            PositionRange position) {
+  const bool add = op == BinaryOp::kAdd;
+  const HistogramOperation operation = add ? HistogramOperation::kAddition : HistogramOperation::kSubtraction;
+  auto result = CopyOf(left);
+  const Result<model::CombineOutcome> outcome =
+      add ? model::Add(result.get(), **right.histogram) : model::Subtract(result.get(), **right.histogram);
+  if (!outcome.ok()) {
+    ctx.annotations.IncompatibleBucketLayout(BinaryOpSymbol(op), position);
+    return {};
+  }
+  // A difference may go down, so it is a gauge.
+  if (!add) result->counter_reset_hint = model::CounterResetHint::kGauge;
+  if (outcome->counter_reset_collision) ctx.annotations.CounterResetCollision(operation, position);
+  if (outcome->bounds_reconciled) ctx.annotations.MismatchedCustomBuckets(operation, position);
+  model::Compact(result.get());
+  return Kept(std::move(result));
 }
 
 }  // namespace
@@ -25,7 +82,7 @@ double FloatArithmetic(BinaryOp op, double left, double right) {
     case BinaryOp::kMod:
       return std::fmod(left, right);
     case BinaryOp::kPow:
-      return Power(left, right);
+      return std::pow(left, right);
     case BinaryOp::kAtan2:
       return std::atan2(left, right);
     default:
@@ -81,6 +138,17 @@ ElementResult ApplyElements(ExecContext& ctx, BinaryOp op, const Element& left, 
       result.value = FloatArithmetic(op, left.value, right.value);
     }
     return result;
+  }
+  if (left.histogram != nullptr && right.histogram != nullptr) {
+    if (op == BinaryOp::kAdd || op == BinaryOp::kSub) return AddHistograms(ctx, op, left, right, position);
+    if (op == BinaryOp::kEqual || op == BinaryOp::kNotEqual) {
+      result = Kept(*left.histogram);
+      result.keep = model::SameDistribution(**left.histogram, **right.histogram) == (op == BinaryOp::kEqual);
+      return result;
+    }
+  } else if (left.histogram != nullptr || right.histogram != nullptr) {
+    result = ApplyMixed(op, left, right);
+    if (result.valid) return result;
   }
   ctx.annotations.IncompatibleTypes(left.histogram == nullptr ? "float" : "histogram", BinaryOpSymbol(op),
                                     right.histogram == nullptr ? "float" : "histogram", position);

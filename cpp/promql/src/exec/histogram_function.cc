@@ -7,6 +7,7 @@
 #include "exec/format.h"
 #include "exec/quantile.h"
 #include "exec/scalar.h"
+#include "millstream/model/histogram_math.h"
 #include "millstream/promql/literals.h"
 
 namespace millstream::promql::exec {
@@ -59,6 +60,31 @@ class Summary {
     return ctx_.delayed_name_removal ? group.labels.metric_name() : std::string_view();
   }
 
+  double Quantile(const HistogramGroup& group, TimestampMs time, double q, std::vector<Bucket>* buckets) {
+    const BucketQuantileResult result = BucketQuantile(q, buckets);
+    if (result.forced_monotonic) {
+      ctx_.annotations.ForcedMonotonicity(MetricName(group), time, result.bucket_min, result.bucket_max,
+                                          result.difference_max, position_);
+    }
+    return result.quantile;
+  }
+
+  double Quantile(const HistogramGroup& group, double q, const model::Histogram& native) {
+    const model::QuantileOutcome outcome = model::Quantile(q, native);
+    if (outcome.nan_effect == model::NanEffect::kResultIsNan) {
+      ctx_.annotations.QuantileNanResult(MetricName(group), position_);
+    } else if (outcome.nan_effect == model::NanEffect::kSkewed) {
+      ctx_.annotations.QuantileNanSkew(MetricName(group), position_);
+    }
+    return outcome.value;
+  }
+
+  double Fraction(const HistogramGroup& group, double lower, double upper, const model::Histogram& native) {
+    const model::QuantileOutcome outcome = model::Fraction(lower, upper, native);
+    if (outcome.nan_effect != model::NanEffect::kNone) ctx_.annotations.FractionNans(MetricName(group), position_);
+    return outcome.value;
+  }
+
  private:
   HistogramGroup& Group(const Series& series) {
     model::LabelsBuilder builder(series.labels);
@@ -107,6 +133,8 @@ constexpr std::array kFunctions = {
     NamedFunction{"histogram_count", [](const model::Histogram& h) { return h.count; }},
     NamedFunction{"histogram_sum", [](const model::Histogram& h) { return h.sum; }},
     NamedFunction{"histogram_avg", [](const model::Histogram& h) { return h.sum / h.count; }},
+    NamedFunction{"histogram_stddev", [](const model::Histogram& h) { return std::sqrt(model::Variance(h)); }},
+    NamedFunction{"histogram_stdvar", [](const model::Histogram& h) { return model::Variance(h); }},
 };
 
 }  // namespace
@@ -151,7 +179,6 @@ Status HistogramSummaryOperator::Run(ExecContext& ctx, const Grid& grid, const B
   std::vector<Series> out;
   std::vector<Bucket> buckets;
   HistogramPtr native;
-  const size_t outputs = kind_ == Kind::kQuantiles ? params.size() : 1;
   for (const HistogramGroup& group : summary.groups()) {
     MS_RETURN_IF_ERROR(ctx.control.Check());
     // Series of one histogram whose quantile is told in a label, keyed by its value.
@@ -173,20 +200,20 @@ Status HistogramSummaryOperator::Run(ExecContext& ctx, const Grid& grid, const B
     };
     for (size_t step = 0; step < grid.steps; ++step) {
       summary.Gather(group, step, &buckets, &native);
-      if (buckets.empty()) continue;
+      if (buckets.empty() && native == nullptr) continue;
       if (kind_ == Kind::kFraction) {
-        output(0).SetFloat(step, BucketFraction(params[0][step], params[1][step], &buckets));
+        const double lower = params[0][step];
+        const double upper = params[1][step];
+        output(0).SetFloat(step, native == nullptr ? BucketFraction(lower, upper, &buckets)
+                                                   : summary.Fraction(group, lower, upper, *native));
         continue;
       }
-      for (size_t i = 0; i < outputs; ++i) {
-        const BucketQuantileResult result = BucketQuantile(params[i][step], &buckets);
-        if (result.forced_monotonic) {
-          ctx.annotations.ForcedMonotonicity(summary.MetricName(group), grid.At(step), result.bucket_min,
-                                             result.bucket_max, result.difference_max, position_);
-        }
-        Series& series = output(params[i][step]);
+      for (size_t i = 0; i < params.size(); ++i) {
+        const double q = params[i][step];
+        Series& series = output(q);
         if (series.Has(step)) return DuplicateLabels();
-        series.SetFloat(step, result.quantile);
+        series.SetFloat(step, native == nullptr ? summary.Quantile(group, grid.At(step), q, &buckets)
+                                                : summary.Quantile(group, q, *native));
       }
     }
   }

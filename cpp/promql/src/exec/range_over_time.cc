@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "exec/histogram_fold.h"
 #include "exec/kahan.h"
 #include "exec/quantile.h"
 #include "exec/range_function.h"
@@ -105,21 +106,21 @@ Line FitLine(std::span<const TimestampMs> times, std::span<const double> values,
   return {slope, y_total / n - slope * x_total / n};
 }
 
-Status SumOverTime(const RangeCall& call, const Window& window, RangeOutput* out) {
+template <bool kAverage>
+Status FoldOverTime(const RangeCall& call, const Window& window, RangeOutput* out) {
   if (HasFloats(window) && HasHistograms(window)) {
     call.ctx.annotations.MixedFloatsHistograms(call.metric(), call.position);
     return Status::Ok();
   }
-  if (HasFloats(window)) out->Set(Sum(window.samples.values));
-  return Status::Ok();
-}
-
-Status AvgOverTime(const RangeCall& call, const Window& window, RangeOutput* out) {
-  if (HasFloats(window) && HasHistograms(window)) {
-    call.ctx.annotations.MixedFloatsHistograms(call.metric(), call.position);
+  if (HasFloats(window)) {
+    out->Set(kAverage ? Average(window.samples.values) : Sum(window.samples.values));
     return Status::Ok();
   }
-  if (HasFloats(window)) out->Set(Average(window.samples.values));
+  const std::span<const HistogramPtr> histograms = window.samples.histograms;
+  HistogramFold fold(*histograms.front(), kAverage);
+  for (const HistogramPtr& histogram : histograms.subspan(1)) fold.Add(*histogram);
+  HistogramPtr result = fold.Finish(&call.ctx.annotations, call.metric(), call.position, false);
+  if (result != nullptr) out->Set(std::move(result));
   return Status::Ok();
 }
 
@@ -267,8 +268,8 @@ using GreaterEqual = std::greater_equal<double>;
 using LessEqual = std::less_equal<double>;
 
 constexpr std::array kFunctions = {
-    RangeFunctionEntry{"avg_over_time", AvgOverTime},
-    RangeFunctionEntry{"sum_over_time", SumOverTime},
+    RangeFunctionEntry{"avg_over_time", FoldOverTime<true>},
+    RangeFunctionEntry{"sum_over_time", FoldOverTime<false>},
     RangeFunctionEntry{"count_over_time", CountOverTime},
     RangeFunctionEntry{"min_over_time", ExtremeOverTime<Less, false>},
     RangeFunctionEntry{"max_over_time", ExtremeOverTime<Greater, false>},

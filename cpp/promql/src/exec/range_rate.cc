@@ -4,7 +4,9 @@
 #include <array>
 #include <cmath>
 
+#include "exec/histogram_rate.h"
 #include "exec/range_function.h"
+#include "millstream/model/histogram_math.h"
 
 namespace millstream::promql::exec {
 namespace {
@@ -110,23 +112,6 @@ double Interpolate(const SampleSpan& samples, size_t left, TimestampMs time, boo
                       static_cast<double>(samples.times[left + 1] - samples.times[left]);
 }
 
-// Positions of the samples that stand for the window's bounds.
-struct Bounds {
-  size_t first;  // the last sample at or before the window's start, or the first of all
-  size_t last;   // the last sample; smoothed: the first at or after the window's end
-  bool found;    // whether anything of the window lies between them
-};
-
-Bounds FindBounds(const Window& window, std::span<const TimestampMs> times, bool smoothed) {
-  Bounds bounds{0, times.size() - 1, true};
-  const auto last = times.begin() + static_cast<std::ptrdiff_t>(bounds.last);
-  const auto after_start = std::upper_bound(times.begin(), last, window.start);
-  bounds.first = after_start == times.begin() ? 0 : static_cast<size_t>(after_start - times.begin()) - 1;
-  if (smoothed) bounds.last = static_cast<size_t>(std::lower_bound(times.begin(), last, window.end) - times.begin());
-  bounds.found = times[bounds.last] > window.start && !(smoothed && times[bounds.first] > window.end);
-  return bounds;
-}
-
 Status ExtendedFloats(const RangeCall& call, const Window& window, bool is_counter, bool per_second, RangeOutput* out) {
   const SampleSpan& samples = window.samples;
   const bool smoothed = call.modifier == RangeModifier::kSmoothed;
@@ -158,15 +143,65 @@ Status ExtendedFloats(const RangeCall& call, const Window& window, bool is_count
   return Status::Ok();
 }
 
+Status ExtrapolatedHistograms(const RangeCall& call, const Window& window, bool is_counter, bool per_second,
+                              RangeOutput* out) {
+  const std::span<const TimestampMs> times = window.samples.histogram_times;
+  const std::span<const TimestampMs> starts = window.samples.histogram_starts;
+  const bool begins = is_counter && BeginsInWindow(window, times, starts);
+  if (times.size() < 2 && !begins) return Status::Ok();
+  if (is_counter && StartsOverlap(starts, times)) {
+    call.ctx.annotations.StartTimeOverlap(call.metric(), call.position);
+  }
+  const model::Histogram& first = *window.samples.histograms.front();
+  MutableHistogram difference;
+  if (times.size() > 1) {
+    difference = HistogramDifference(call, window, is_counter);
+    if (difference == nullptr) return Status::Ok();
+  }
+  Extrapolation reach(window, times);
+  if (begins) {
+    reach.to_start_seconds = 0;
+    reach.sampled_seconds = Seconds(times.back() - starts.front());
+    if (difference == nullptr) {
+      difference = std::make_shared<model::Histogram>(first);
+    } else if (!AddNoted(call, difference.get(), first)) {
+      return Status::Ok();
+    }
+  } else {
+    reach.LimitStart();
+    if (is_counter) reach.LimitStartToZero(first.count, difference->count);
+  }
+  reach.LimitEnd();
+  double factor = reach.Factor();
+  if (per_second) factor /= Seconds(window.range_ms);
+  model::Multiply(difference.get(), factor);
+  out->Set(HistogramPtr(std::move(difference)));
+  return Status::Ok();
+}
+
+Status ExtendedHistograms(const RangeCall& call, const Window& window, bool is_counter, bool per_second,
+                          RangeOutput* out) {
+  MutableHistogram difference = ExtendedHistogramDifference(call, window, is_counter);
+  if (difference == nullptr) return Status::Ok();
+  if (per_second) model::Divide(difference.get(), Seconds(window.range_ms));
+  model::Compact(difference.get());
+  out->Set(HistogramPtr(std::move(difference)));
+  return Status::Ok();
+}
+
 template <bool kCounter, bool kPerSecond>
 Status Difference(const RangeCall& call, const Window& window, RangeOutput* out) {
   if (!window.samples.times.empty() && !window.samples.histogram_times.empty()) {
     call.ctx.annotations.MixedFloatsHistograms(call.metric(), call.position);
     return Status::Ok();
   }
-  if (window.samples.times.empty()) return Status::Ok();
-  if (call.modifier != RangeModifier::kNone) return ExtendedFloats(call, window, kCounter, kPerSecond, out);
-  return ExtrapolatedFloats(call, window, kCounter, kPerSecond, out);
+  const bool extended = call.modifier != RangeModifier::kNone;
+  if (window.samples.times.empty()) {
+    return extended ? ExtendedHistograms(call, window, kCounter, kPerSecond, out)
+                    : ExtrapolatedHistograms(call, window, kCounter, kPerSecond, out);
+  }
+  return extended ? ExtendedFloats(call, window, kCounter, kPerSecond, out)
+                  : ExtrapolatedFloats(call, window, kCounter, kPerSecond, out);
 }
 
 // One sample of either kind.
@@ -184,6 +219,35 @@ Point FloatPoint(const SampleSpan& samples, size_t index) {
 Point HistogramPoint(const SampleSpan& samples, size_t index) {
   return {samples.histogram_times[index], samples.histogram_starts.empty() ? 0 : samples.histogram_starts[index], 0,
           &samples.histograms[index]};
+}
+
+bool IsGauge(const Point& point) {
+  return (*point.histogram)->counter_reset_hint == model::CounterResetHint::kGauge;
+}
+
+bool IsReset(const Point& before, const Point& after) {
+  if (IsStartTimestampReset(before.start, before.time, after.start, after.time)) return true;
+  if (after.histogram != nullptr) return model::DetectReset(**after.histogram, **before.histogram);
+  return after.value < before.value;
+}
+
+Status InstantHistograms(const RangeCall& call, const Point& before, const Point& after, bool is_counter,
+                         RangeOutput* out) {
+  if (is_counter && (IsGauge(before) || IsGauge(after))) {
+    call.ctx.annotations.NotCounter(call.metric(), call.position);
+  }
+  if (!is_counter && (!IsGauge(before) || !IsGauge(after))) {
+    call.ctx.annotations.NotGauge(call.metric(), call.position);
+  }
+  auto difference = std::make_shared<model::Histogram>(**after.histogram);
+  if (!is_counter || !IsReset(before, after)) {
+    if (!SubtractNoted(call, difference.get(), **before.histogram)) return Status::Ok();
+  }
+  difference->counter_reset_hint = model::CounterResetHint::kGauge;
+  model::Compact(difference.get());
+  if (is_counter) model::Divide(difference.get(), Seconds(after.time - before.time));
+  out->Set(HistogramPtr(std::move(difference)));
+  return Status::Ok();
 }
 
 // irate() and idelta(): the difference of the last two samples.
@@ -205,11 +269,9 @@ Status InstantDifference(const RangeCall& call, const Window& window, RangeOutpu
     call.ctx.annotations.MixedFloatsHistograms(call.metric(), call.position);
     return Status::Ok();
   }
-  if (after.histogram != nullptr) return Status::Ok();
+  if (after.histogram != nullptr) return InstantHistograms(call, before, after, kCounter, out);
   double difference = after.value;
-  const bool reset = kCounter && (after.value < before.value ||
-                                  IsStartTimestampReset(before.start, before.time, after.start, after.time));
-  if (!reset) difference = after.value - before.value;
+  if (!kCounter || !IsReset(before, after)) difference = after.value - before.value;
   if (kCounter) difference /= Seconds(after.time - before.time);
   out->Set(difference);
   return Status::Ok();
@@ -244,7 +306,7 @@ Status CountPairs(const RangeCall& call, const Window& window, RangeOutput* out,
 Status Changes(const RangeCall& call, const Window& window, RangeOutput* out) {
   return CountPairs(call, window, out, [](const Point& before, const Point& after) {
     if ((before.histogram == nullptr) != (after.histogram == nullptr)) return true;
-    if (after.histogram != nullptr) return !(*after.histogram)->IdenticalTo(**before.histogram);
+    if (after.histogram != nullptr) return !model::SameDistribution(**after.histogram, **before.histogram);
     return after.value != before.value && !(std::isnan(after.value) && std::isnan(before.value));
   });
 }
@@ -252,7 +314,7 @@ Status Changes(const RangeCall& call, const Window& window, RangeOutput* out) {
 Status Resets(const RangeCall& call, const Window& window, RangeOutput* out) {
   return CountPairs(call, window, out, [](const Point& before, const Point& after) {
     if ((before.histogram == nullptr) != (after.histogram == nullptr)) return true;
-    return after.value < before.value || IsStartTimestampReset(before.start, before.time, after.start, after.time);
+    return IsReset(before, after);
   });
 }
 

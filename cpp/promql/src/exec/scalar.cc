@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "exec/element.h"
+#include "millstream/model/histogram_math.h"
 
 namespace millstream::promql::exec {
 
@@ -120,7 +121,13 @@ Status VectorScalarOperator::Run(ExecContext& ctx, const Grid& grid, const Batch
 Status VectorNegate::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {
   return PushWithoutNames(ctx, grid, *input_, sink, [&](Series* series) {
     for (size_t step = 0; step < grid.steps; ++step) {
-      if (series->kinds[step] == SampleKind::kFloat) series->values[step] = -series->values[step];
+      if (series->kinds[step] == SampleKind::kFloat) {
+        series->values[step] = -series->values[step];
+      } else if (series->kinds[step] == SampleKind::kHistogram) {
+        auto negated = std::make_shared<model::Histogram>(*series->histograms[step]);
+        model::Multiply(negated.get(), -1);
+        series->SetHistogram(step, std::move(negated));
+      }
     }
     DropName(ctx, series);
   });

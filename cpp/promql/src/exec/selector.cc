@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "millstream/model/histogram_math.h"
 #include "millstream/model/value.h"
 
 namespace millstream::promql::exec {
@@ -17,6 +18,26 @@ int64_t BytesOf(const storage::SampleColumns& columns) {
 
 bool IsStale(const HistogramPtr& histogram) {
   return model::IsStaleNan(histogram->sum);
+}
+
+// Replaces histograms by their counts and sums. A reset that only the buckets show becomes a hint.
+void KeepCounts(storage::SampleColumns* columns) {
+  HistogramPtr previous;
+  for (HistogramPtr& histogram : columns->histograms) {
+    if (IsStale(histogram)) {
+      previous.reset();
+      continue;
+    }
+    auto counts = std::make_shared<model::Histogram>();
+    counts->counter_reset_hint = histogram->counter_reset_hint;
+    counts->count = histogram->count;
+    counts->sum = histogram->sum;
+    if (counts->counter_reset_hint == model::CounterResetHint::kUnknown && previous != nullptr) {
+      counts->counter_reset_hint = model::DetectReset(*histogram, *previous) ? model::CounterResetHint::kReset
+                                                                             : model::CounterResetHint::kNotReset;
+    }
+    previous = std::exchange(histogram, std::move(counts));
+  }
 }
 
 // Walks the samples of a series forward in time.
@@ -99,8 +120,9 @@ SampleSpan WithoutStale(const storage::SampleColumns& columns, storage::SampleCo
 }  // namespace
 
 bool Selection::Join(const std::vector<model::Matcher>& matchers, storage::TimeRange range,
-                     const storage::SelectHints& hints) {
-  if (matchers != matchers_ || range.min > range_.max || range.max < range_.min) return false;
+                     const storage::SelectHints& hints, bool counts_only) {
+  if (matchers != matchers_ || counts_only != counts_only_ || range.min > range_.max || range.max < range_.min)
+    return false;
   range_ = {std::min(range.min, range_.min), std::max(range.max, range_.max)};
   // Uses that differ leave nothing to hint at.
   if (hints.function != hints_.function) hints_.function = {};
@@ -118,17 +140,23 @@ Status Selection::Load(const storage::Querier& querier, storage::QueryControl& c
   return Status::Ok();
 }
 
+Status Selection::ReadStored(size_t index, storage::SampleColumns* out) const {
+  MS_RETURN_IF_ERROR(series_[index]->Read(range_, out));
+  if (counts_only_) KeepCounts(out);
+  return Status::Ok();
+}
+
 Result<const storage::SampleColumns*> Selection::Read(size_t index, storage::QueryControl& control,
                                                       storage::SampleColumns* scratch) {
   MS_RETURN_IF_ERROR(control.Check());
   if (cache_.empty()) {
-    MS_RETURN_IF_ERROR(series_[index]->Read(range_, scratch));
+    MS_RETURN_IF_ERROR(ReadStored(index, scratch));
     return static_cast<const storage::SampleColumns*>(scratch);
   }
   std::unique_ptr<storage::SampleColumns>& entry = cache_[index];
   if (entry == nullptr) {
     auto columns = std::make_unique<storage::SampleColumns>();
-    MS_RETURN_IF_ERROR(series_[index]->Read(range_, columns.get()));
+    MS_RETURN_IF_ERROR(ReadStored(index, columns.get()));
     // Held until the query ends, when the control goes too.
     MS_RETURN_IF_ERROR(control.AddBytes(BytesOf(*columns)));
     entry = std::move(columns);

@@ -48,8 +48,6 @@ class SmoothedSelector final : public VectorOperator {
 
 class RangeSelector final : public RangeOperator {
  public:
-  // `counts_only`: only counts and sums of histograms are looked at, so their buckets are left out and counter resets
-  // are told by hints.
   RangeSelector(std::shared_ptr<Selection> selection, WindowShape shape)
       : selection_(std::move(selection)), shape_(shape) {}
 

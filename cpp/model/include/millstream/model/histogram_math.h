@@ -49,6 +49,9 @@ class HistogramSum {
   explicit HistogramSum(const Histogram& first);
 
   Result<CombineOutcome> Add(const Histogram& other);
+  // Scales what was summed so far, its compensation included.
+  void Multiply(double factor);
+  void Divide(double divisor);
   // The sum of everything, divided by `divisor`.
   Histogram Total(double divisor = 1) const;
   // Whether a count or the sum has left the range of doubles.
