@@ -212,6 +212,11 @@ Status MadOverTime(const RangeCall& call, const Window& window, RangeOutput* out
   if (!HasFloats(window)) return Status::Ok();
   NoteIgnoredHistograms(call, window);
   std::vector<double> values(window.samples.values.begin(), window.samples.values.end());
+  // Sorted away, a NaN would hide.
+  if (std::any_of(values.begin(), values.end(), [](double value) { return std::isnan(value); })) {
+    out->Set(kNan);
+    return Status::Ok();
+  }
   const double median = Quantile(0.5, &values);
   for (double& value : values) value = std::fabs(value - median);
   out->Set(Quantile(0.5, &values));

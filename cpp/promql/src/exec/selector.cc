@@ -186,9 +186,7 @@ Status InstantSelector::Run(ExecContext& ctx, const Grid& grid, const BatchSink&
           series.SetFloat(step, static_cast<double>(cursor.timestamp()) / 1000);
           break;
         case Output::kStartTimestamp:
-          if (cursor.start_timestamp() != 0) {
-            series.SetFloat(step, static_cast<double>(cursor.start_timestamp()) / 1000);
-          }
+          series.SetFloat(step, static_cast<double>(cursor.start_timestamp()) / 1000);
           break;
       }
     }

@@ -17,7 +17,7 @@ class InstantSelector final : public VectorOperator {
   enum class Output : uint8_t {
     kValue,
     kTimestamp,       // the sample's time in seconds: timestamp()
-    kStartTimestamp,  // when its counting began, in seconds: start_timestamp()
+    kStartTimestamp,  // when its counting began, in seconds, 0 unknown: start_timestamp()
   };
 
   InstantSelector(std::shared_ptr<Selection> selection, int64_t offset_ms, std::optional<TimestampMs> at, Output output)
