@@ -23,6 +23,21 @@ Status Partition::ApplyRecord(std::string_view record, Offset offset) {
   return impl_->ApplyRecord(record, offset);
 }
 
+Result<std::unique_ptr<Partition>> Partition::Open(PartitionOptions options, env::FileSystem& files, env::Clock& clock,
+                                                   std::string folder, storage::Log* log) {
+  auto impl = std::make_unique<PartitionImpl>(options, &files, &clock, std::move(folder), log);
+  MS_RETURN_IF_ERROR(impl->Recover());
+  return std::unique_ptr<Partition>(new Partition(std::move(impl)));
+}
+
+Status Partition::Checkpoint() {
+  return impl_->Checkpoint();
+}
+
+Status Partition::DropExpiredBlocks() {
+  return impl_->DropExpiredBlocks();
+}
+
 std::optional<Offset> Partition::applied_offset() const {
   return impl_->applied_offset();
 }

@@ -30,7 +30,9 @@ PartitionImpl::PartitionImpl(PartitionOptions options, env::FileSystem* files, e
       files_(files),
       clock_(clock),
       folder_(std::move(folder)),
-      log_(log) {}
+      log_(log) {
+  if (files_ != nullptr) store_ = std::make_unique<BlockStore>(*files_, folder_);
+}
 
 TenantHead& PartitionImpl::TenantFor(TenantId tenant) {
   WriterLock lock(tenants_mutex_);
@@ -50,6 +52,18 @@ std::vector<const TenantHead*> PartitionImpl::Tenants() const {
   ReaderLock lock(tenants_mutex_);
   for (const auto& [id, head] : tenants_) heads.push_back(head.get());
   return heads;
+}
+
+std::vector<TenantHead*> PartitionImpl::TenantsOfWriter() {
+  std::vector<TenantHead*> heads;
+  ReaderLock lock(tenants_mutex_);
+  for (const auto& [id, head] : tenants_) heads.push_back(head.get());
+  return heads;
+}
+
+std::shared_ptr<const BlockSet> PartitionImpl::Blocks() const {
+  static const std::shared_ptr<const BlockSet> kNone = std::make_shared<const BlockSet>();
+  return store_ == nullptr ? kNone : store_->Blocks();
 }
 
 std::optional<Offset> PartitionImpl::applied_offset() const {
@@ -222,20 +236,16 @@ Status PartitionImpl::ApplyRecord(std::string_view bytes, Offset offset) {
   return Status::Ok();
 }
 
-std::optional<TimestampMs> PartitionImpl::MaxTimeInBlocks(TenantId, const model::Labels&) const {
-  return std::nullopt;
-}
-
-std::optional<SampleValue> PartitionImpl::FindInBlocks(TenantId, const model::Labels&, TimestampMs) const {
-  return std::nullopt;
-}
-
 PartitionStats PartitionImpl::Stats() const {
   PartitionStats stats;
   int64_t bytes = sample_bytes_.load(std::memory_order_relaxed);
   for (const TenantHead* tenant : Tenants()) bytes += tenant->index_bytes();
   stats.head_bytes = static_cast<uint64_t>(std::max<int64_t>(bytes, 0));
   for (const TenantHead* tenant : Tenants()) stats.series += tenant->series_in_index();
+  for (const auto& block : Blocks()->blocks) {
+    ++stats.blocks;
+    stats.block_bytes += block->bytes();
+  }
   stats.samples_appended = samples_appended_.load(std::memory_order_relaxed);
   stats.samples_out_of_order = samples_out_of_order_.load(std::memory_order_relaxed);
   stats.samples_duplicate = samples_duplicate_.load(std::memory_order_relaxed);

@@ -10,10 +10,12 @@
 #include <string_view>
 #include <vector>
 
+#include "block_store.h"
 #include "millstream/base/mutex.h"
 #include "millstream/tsdb/partition.h"
 #include "record.h"
 #include "series.h"
+#include "snapshot.h"
 #include "tenant_head.h"
 
 namespace millstream::tsdb {
@@ -27,7 +29,13 @@ class PartitionImpl {
   // Writer.
   Result<std::optional<Offset>> Write(storage::WriteBatch& batch, storage::WriteOutcome* outcome);
   Status ApplyRecord(std::string_view record, Offset offset);
+  // Writer, before anything else: reads what is on the disk.
+  Status Recover();
+  Status Checkpoint();
+  Status DropExpiredBlocks();
 
+  // Any thread. Never null.
+  std::shared_ptr<const BlockSet> Blocks() const;
   // Any thread. Null when the tenant has no head.
   const TenantHead* FindTenant(TenantId tenant) const EXCLUDES(tenants_mutex_);
   std::vector<const TenantHead*> Tenants() const EXCLUDES(tenants_mutex_);
@@ -40,7 +48,28 @@ class PartitionImpl {
  private:
   friend class BatchStager;
 
+  // The chunks of one series that are to leave the head.
+  struct SeriesCut {
+    TenantId tenant;
+    SeriesPtr series;
+    std::vector<std::shared_ptr<const Chunk>> chunks;
+  };
+
   TenantHead& TenantFor(TenantId tenant) EXCLUDES(tenants_mutex_);
+  std::vector<TenantHead*> TenantsOfWriter() EXCLUDES(tenants_mutex_);
+
+  Result<SnapshotHeader> LoadSnapshot(const std::string& path);
+  // Applies the log from `next_offset` on, where the snapshot, named for errors, ends. `damage` is why it is not the
+  // newest.
+  Status ReplayBehind(const std::string& snapshot, uint64_t next_offset, const Status& damage);
+  // Before which samples leave the head.
+  TimestampMs CutLimit();
+  std::vector<SeriesCut> CollectCuts(TimestampMs limit);
+  Result<std::vector<std::shared_ptr<const Block>>> WriteBlocks(std::vector<SeriesCut> cuts);
+  Status WriteSnapshot(uint64_t generation);
+  void DropFromHead(TimestampMs limit);
+  void RemoveOtherSnapshots(uint64_t newest, uint64_t before);
+
   // What a series that is new to the head has in blocks.
   std::optional<TimestampMs> MaxTimeInBlocks(TenantId tenant, const model::Labels& labels) const;
   std::optional<SampleValue> FindInBlocks(TenantId tenant, const model::Labels& labels, TimestampMs timestamp) const;
@@ -51,6 +80,19 @@ class PartitionImpl {
   env::Clock* const clock_;
   const std::string folder_;
   storage::Log* const log_;
+
+  std::unique_ptr<BlockStore> store_;  // null in memory
+  // The last chunk that FindInBlocks read: resent samples ask for the same one again and again.
+  mutable uint64_t cached_block_ = 0;
+  mutable uint64_t cached_position_ = 0;
+  mutable std::shared_ptr<const Chunk> cached_chunk_;
+
+  struct SnapshotPlace {
+    uint64_t generation = 0;  // 0: none
+    uint64_t next_offset = 0;
+  };
+  uint64_t next_snapshot_ = 1;
+  SnapshotPlace newest_snapshot_;
 
   uint64_t next_ref_ = 1;
   uint64_t stage_epoch_ = 0;

@@ -314,7 +314,7 @@ void SeriesData::Collect(storage::TimeRange range, SampleSources* sources) const
   }
 }
 
-std::vector<std::shared_ptr<const Chunk>> SeriesData::ChunksBefore(TimestampMs limit, const ChunkLimits& limits) {
+std::vector<std::shared_ptr<const Chunk>> SeriesData::ChunksBefore(TimestampMs limit) {
   if (!open_.timestamps.empty() && open_.timestamps.back() < limit) SealOpen();
   const auto buffer_is_old = [&] {
     const auto& columns = out_of_order_;
@@ -322,7 +322,6 @@ std::vector<std::shared_ptr<const Chunk>> SeriesData::ChunksBefore(TimestampMs l
            (columns.histogram_timestamps.empty() || columns.histogram_timestamps.back() < limit);
   };
   if (buffer_is_old()) SealOutOfOrder();
-  (void)limits;
   std::vector<std::shared_ptr<const Chunk>> chunks;
   for (const auto* from : {&sealed_, &out_of_order_sealed_}) {
     for (const auto& chunk : *from) {
@@ -342,16 +341,12 @@ void SeriesData::DropBefore(TimestampMs limit) {
   }
 }
 
-SeriesData::State SeriesData::Save(TimestampMs limit) const {
+SeriesData::State SeriesData::Save() const {
   State state;
   state.max_time = max_time_;
-  for (const auto& chunk : sealed_) {
-    if (chunk->max_time() >= limit) state.sealed.push_back(chunk);
-  }
+  state.sealed = sealed_;
   if (!open_.timestamps.empty()) state.open = MakeOpenChunk();
-  for (const auto& chunk : out_of_order_sealed_) {
-    if (chunk->max_time() >= limit) state.out_of_order.push_back(chunk);
-  }
+  state.out_of_order = out_of_order_sealed_;
   for (auto& chunk : MakeOutOfOrderChunks()) state.out_of_order.push_back(std::move(chunk));
   return state;
 }

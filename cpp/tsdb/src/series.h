@@ -70,7 +70,7 @@ class SeriesData {
   void Collect(storage::TimeRange range, SampleSources* sources) const;
 
   // Chunks all of whose samples are before `limit`, the open one and the buffer sealed when that holds for them.
-  std::vector<std::shared_ptr<const Chunk>> ChunksBefore(TimestampMs limit, const ChunkLimits& limits);
+  std::vector<std::shared_ptr<const Chunk>> ChunksBefore(TimestampMs limit);
   // Forgets the chunks that ChunksBefore returns.
   void DropBefore(TimestampMs limit);
 
@@ -81,8 +81,7 @@ class SeriesData {
     std::shared_ptr<const Chunk> open;  // null: none
     std::vector<std::shared_ptr<const Chunk>> out_of_order;
   };
-  // All that is not before `limit`.
-  State Save(TimestampMs limit) const;
+  State Save() const;
   Status Restore(State state);
 
   // Approximate.

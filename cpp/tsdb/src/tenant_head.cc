@@ -112,8 +112,7 @@ Result<std::vector<SeriesPtr>> TenantHead::Select(std::span<const model::Matcher
   const SeriesPtr* const by_slot = by_slot_.data();
   MS_ASSIGN_OR_RETURN(
       const SeriesIds ids,
-      index_.Select(
-          matchers, [by_slot](uint32_t id) -> const model::Labels& { return by_slot[id]->labels; }, control));
+      index_.Select(matchers, [by_slot](uint32_t id) -> const model::Labels& { return by_slot[id]->labels; }, control));
   selected.reserve(ids.cardinality());
   for (const uint32_t id : ids) selected.push_back(by_slot_[id]);
   return selected;

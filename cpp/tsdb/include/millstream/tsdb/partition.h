@@ -115,8 +115,9 @@ class Partition final : public storage::Queryable {
   // out. kDataLoss when the bytes are not such a record; the partition is then unchanged.
   Status ApplyRecord(std::string_view record, Offset offset);
 
-  // Writes blocks for whole block ranges that are over, then a snapshot of the rest, then truncates the log. An error
-  // leaves the partition as it was; try again later. No-op in memory.
+  // Writes blocks for whole block ranges that are over, then a snapshot of the rest, then lets the log forget what the
+  // snapshot before this one does not need. After an error everything is as readable and as safe as before; try again
+  // later. No-op in memory.
   Status Checkpoint();
 
   // Drops blocks beyond the retention.
