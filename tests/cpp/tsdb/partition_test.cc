@@ -373,7 +373,7 @@ TEST(Partition, LabelNamesAndValuesAreSortedAndLimited) {
 TEST(Partition, SelectStopsWhenTheQueryIsCancelled) {
   const auto partition = Partition::MakeInMemory({});
   storage::QueryControl control;
-  control.Cancel(StatusCode::kCancelled);
+  control.Cancel();
   const auto querier = partition->MakeQuerier(TenantId(0)).value();
   EXPECT_EQ(querier->Select(testing::kAllTime, {}, {}, control).status().code(), StatusCode::kCancelled);
 }
