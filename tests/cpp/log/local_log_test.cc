@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "../env/temp_folder.h"
 #include "log_fixture.h"
 
 namespace millstream::log {
@@ -198,6 +199,28 @@ TEST(LocalLog, StatsCountWhatWasAppended) {
   EXPECT_EQ(stats.segments, 1U);
   EXPECT_EQ(stats.syncs, 1U);
   EXPECT_GE(stats.written_bytes, kBatchHeaderBytes + 5U);
+}
+
+TEST(LocalLog, KeepsItsPromisesOnARealDisk) {
+  const env::TempFolder folder;
+  LocalLogOptions options;
+  options.durability = Durability::kFsync;
+  options.segment_bytes = 64 << 10;
+  for (uint64_t run = 0; run < 3; ++run) {
+    auto log = LocalLog::Open(env::SystemEnv(), folder.path(), options);
+    ASSERT_TRUE(log.ok()) << log.status().ToString();
+    EXPECT_FALSE((*log)->recovery().tail_was_cut);
+    for (uint64_t i = run * 200; i < (run + 1) * 200; ++i) {
+      ASSERT_TRUE(AppendOne(**log, Payload(i)).ok());
+      if (i % 50 == 0) ASSERT_TRUE((*log)->WaitDurable(Offset(i)).ok());
+    }
+    EXPECT_EQ(MustReadAll(**log), Payloads(0, (run + 1) * 200));
+    EXPECT_GT((*log)->stats().segments, 1U);
+  }
+  auto log = *LocalLog::Open(env::SystemEnv(), folder.path(), options);
+  ASSERT_TRUE(log->TruncateBefore(Offset(300)).ok());
+  EXPECT_GT(log->start().value(), 0U);
+  EXPECT_EQ(MustReadAll(*log, Offset(300)), Payloads(300, 600));
 }
 
 // --- a full disk ---
