@@ -9,6 +9,7 @@
 #include "exec/aggregate.h"
 #include "exec/element.h"
 #include "exec/histogram_function.h"
+#include "exec/info_function.h"
 #include "exec/instant_function.h"
 #include "exec/join.h"
 #include "exec/range_function.h"
@@ -425,6 +426,7 @@ class Planner {
       MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(name, arg));
       return VectorOperatorPtr(std::make_unique<exec::AbsentOperator>(std::move(input), std::move(labels)));
     }
+    if (name == "info") return InfoCall(call);
     if (args.empty() || args[0]->type != ValueType::kVector) {
       return Unimplemented("function {}() is not supported", name);
     }
@@ -466,6 +468,49 @@ class Planner {
           std::move(input), name.ends_with("_desc"), name.starts_with("sort_by_label"), std::move(strings)));
     }
     return Unimplemented("function {}() is not supported", name);
+  }
+
+  // The first selector of an expression, or null: it says as of when info() enriches.
+  static const VectorSelector* FirstSelector(const Expr& expr) {
+    switch (expr.kind) {
+      case ExprKind::kVectorSelector:
+        return static_cast<const VectorSelector*>(&expr);
+      case ExprKind::kMatrixSelector:
+        return static_cast<const MatrixSelector&>(expr).selector.get();
+      case ExprKind::kSubquery:
+        return FirstSelector(*static_cast<const SubqueryExpr&>(expr).expr);
+      case ExprKind::kUnary:
+        return FirstSelector(*static_cast<const UnaryExpr&>(expr).expr);
+      case ExprKind::kParen:
+        return FirstSelector(*static_cast<const ParenExpr&>(expr).expr);
+      case ExprKind::kAggregate:
+        return FirstSelector(*static_cast<const AggregateExpr&>(expr).expr);
+      case ExprKind::kBinary: {
+        const auto& binary = static_cast<const BinaryExpr&>(expr);
+        const VectorSelector* found = FirstSelector(*binary.left);
+        return found != nullptr ? found : FirstSelector(*binary.right);
+      }
+      case ExprKind::kCall:
+        for (const ExprPtr& arg : static_cast<const Call&>(expr).args) {
+          if (const VectorSelector* found = FirstSelector(*arg)) return found;
+        }
+        return nullptr;
+      default:
+        return nullptr;
+    }
+  }
+
+  Result<VectorOperatorPtr> InfoCall(const Call& call) {
+    MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child("info", *call.args[0]));
+    int64_t offset = 0;
+    std::optional<TimestampMs> at;
+    if (const VectorSelector* selector = FirstSelector(*call.args[0])) {
+      MS_ASSIGN_OR_RETURN(offset, Resolve(selector->offset, true));
+      at = At(selector->at, selector->at_preprocessor);
+    }
+    std::vector<model::Matcher> matchers;
+    if (call.args.size() > 1) matchers = static_cast<const VectorSelector&>(StripParens(*call.args[1])).matchers;
+    return VectorOperatorPtr(std::make_unique<exec::InfoOperator>(std::move(input), std::move(matchers), offset, at));
   }
 
   Result<VectorOperatorPtr> HistogramCall(const Call& call) {

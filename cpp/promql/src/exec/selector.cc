@@ -188,10 +188,17 @@ Status InstantSelector::Run(ExecContext& ctx, const Grid& grid, const BatchSink&
         case Output::kStartTimestamp:
           series.SetFloat(step, static_cast<double>(cursor.start_timestamp()) / 1000);
           break;
+        case Output::kInfoTime:
+          if (cursor.is_histogram()) {
+            return FailedPrecondition("this should be an info metric, with float samples: {}",
+                                      selection_->labels(i).ToString());
+          }
+          series.SetFloat(step, static_cast<double>(cursor.timestamp()));
+          break;
       }
     }
     series.labels = selection_->labels(i);
-    if (output_ != Output::kValue) DropName(ctx, &series);
+    if (output_ == Output::kTimestamp || output_ == Output::kStartTimestamp) DropName(ctx, &series);
     MS_RETURN_IF_ERROR(batcher.Add(std::move(series)));
   }
   return batcher.Finish();

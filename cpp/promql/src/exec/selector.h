@@ -18,6 +18,7 @@ class InstantSelector final : public VectorOperator {
     kValue,
     kTimestamp,       // the sample's time in seconds: timestamp()
     kStartTimestamp,  // when its counting began, in seconds, 0 unknown: start_timestamp()
+    kInfoTime,        // the sample's time in ms; a histogram is an error: info()
   };
 
   InstantSelector(std::shared_ptr<Selection> selection, int64_t offset_ms, std::optional<TimestampMs> at, Output output)
