@@ -6,6 +6,7 @@
 
 #include "millstream/base/check.h"
 #include "millstream/base/hash.h"
+#include "millstream/base/utf8.h"
 
 namespace millstream::model {
 namespace {
@@ -203,46 +204,60 @@ bool IsLegacyLabelName(std::string_view name) {
   return IsLegacyMetricName(name) && name.find(':') == std::string_view::npos;
 }
 
-std::string Quote(std::string_view text) {
-  std::string out = "\"";
+namespace {
+
+void AppendQuoted(std::string_view text, std::string* out) {
   for (const char c : text) {
     switch (c) {
       case '"':
-        out += "\\\"";
+        *out += "\\\"";
         break;
       case '\\':
-        out += "\\\\";
+        *out += "\\\\";
         break;
       case '\a':
-        out += "\\a";
+        *out += "\\a";
         break;
       case '\b':
-        out += "\\b";
+        *out += "\\b";
         break;
       case '\f':
-        out += "\\f";
+        *out += "\\f";
         break;
       case '\n':
-        out += "\\n";
+        *out += "\\n";
         break;
       case '\r':
-        out += "\\r";
+        *out += "\\r";
         break;
       case '\t':
-        out += "\\t";
+        *out += "\\t";
         break;
       case '\v':
-        out += "\\v";
+        *out += "\\v";
         break;
       default:
         if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
-          out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+          *out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
         } else {
-          out += c;
+          *out += c;
         }
     }
   }
-  return out + "\"";
+}
+
+}  // namespace
+
+std::string Quote(std::string_view text) {
+  std::string out = "\"";
+  while (true) {
+    // Bytes that are no UTF-8 can stand in a string only as escapes.
+    const size_t invalid = FirstInvalidUtf8(text);
+    AppendQuoted(text.substr(0, invalid), &out);
+    if (invalid == std::string_view::npos) return out + "\"";
+    out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[invalid]));
+    text.remove_prefix(invalid + 1);
+  }
 }
 
 }  // namespace millstream::model

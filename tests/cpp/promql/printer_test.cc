@@ -56,6 +56,10 @@ INSTANTIATE_TEST_SUITE_P(
         PrintCase{"sum by (\"a b\", on) (x)", "sum by (\"a b\", on) (x)"}, PrintCase{"a # comment\n + b", "a + b"},
         PrintCase{"(start() + END()) * (step() - range())", "(start() + end()) * (step() - range())"}));
 
+TEST(Printer, EscapesBytesOfStringsThatAreNoUtf8) {
+  EXPECT_EQ(Reprint(R"("\x84\u263a\xe2\x98")"), "\"\\x84\xE2\x98\xBA\\xe2\\x98\"");
+}
+
 TEST(PrettyPrint, LeavesShortExpressionsOnOneLine) {
   const auto expr = ParseExpr("sum by(job)(rate(foo[5m]))");
   ASSERT_TRUE(expr.ok());

@@ -121,7 +121,7 @@ bool IsLegacyMetricName(std::string_view name);
 // Whether `name` can stand bare as a label name: [a-zA-Z_][a-zA-Z0-9_]*.
 bool IsLegacyLabelName(std::string_view name);
 
-// `text` in double quotes with Go's escapes, as strconv.Quote writes it for valid UTF-8.
+// `text` in double quotes with Go's escapes, as strconv.Quote writes it; bytes that are no UTF-8 as \xNN.
 std::string Quote(std::string_view text);
 
 }  // namespace millstream::model
