@@ -1,5 +1,6 @@
 #include "histogram_layout.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace millstream::tsdb {
@@ -16,7 +17,7 @@ void PutSpans(const std::vector<model::Span>& spans, codec::ByteWriter* out) {
 bool GetSpans(codec::ByteReader* in, size_t buckets_max, std::vector<model::Span>* spans, size_t* buckets) {
   uint64_t count = 0;
   // Each span takes two bytes at least.
-  if (!in->Count(&count, in->remaining() / 2)) return false;
+  if (!in->Count(&count, std::min(in->remaining() / 2, model::kHistogramBucketsMax))) return false;
   spans->resize(count);
   *buckets = 0;
   for (model::Span& span : *spans) {
@@ -51,7 +52,7 @@ bool GetHistogramLayout(codec::ByteReader* in, size_t buckets_max, model::Histog
   if (!GetSpans(in, buckets_max, &histogram->positive_spans, &positive)) return false;
   if (!GetSpans(in, buckets_max - positive, &histogram->negative_spans, &negative)) return false;
   uint64_t custom = 0;
-  if (!in->Count(&custom, in->remaining() / 8)) return false;
+  if (!in->Count(&custom, std::min(in->remaining() / 8, model::kHistogramBucketsMax))) return false;
   histogram->custom_values.resize(custom);
   for (double& value : histogram->custom_values) {
     if (!in->Double(&value)) return false;

@@ -74,13 +74,19 @@ Result<SnapshotHeader> PartitionImpl::LoadSnapshot(const std::string& path) {
   MS_RETURN_IF_ERROR(ReadSnapshot(*files_, path, [](const SnapshotPage&) { return Status::Ok(); }).status());
   int64_t sample_bytes = 0;
   std::set<uint64_t> refs;
+  uint64_t refs_end = 0;
   const auto apply = [&](SnapshotPage page) -> Status {
+    if (page.kind == SnapshotPage::Kind::kHeader) {
+      refs_end = page.header.next_ref;
+      return Status::Ok();
+    }
     TenantHead& tenant = TenantFor(page.tenant);
     for (const model::MetricMetadata& metadata : page.metadata) tenant.SetMetadata(metadata);
     std::vector<TenantHead::NewSeries> series;
     for (const SnapshotSeries& item : page.series) {
-      if (!refs.insert(item.ref.value()).second || tenant.FindByLabels(item.labels) != nullptr) {
-        return DataLoss("series {} is there twice", item.ref.value());
+      if (item.ref.value() >= refs_end || !refs.insert(item.ref.value()).second ||
+          tenant.FindByLabels(item.labels) != nullptr) {
+        return DataLoss("series {} is there twice, or beyond the last", item.ref.value());
       }
       series.push_back({item.ref, item.labels});
     }
@@ -98,7 +104,6 @@ Result<SnapshotHeader> PartitionImpl::LoadSnapshot(const std::string& path) {
   const SnapshotHeader header = *read;
   sample_bytes_.fetch_add(sample_bytes, std::memory_order_relaxed);
   next_ref_ = std::max(next_ref_, header.next_ref);
-  if (!refs.empty()) next_ref_ = std::max(next_ref_, *refs.rbegin() + 1);
   store_->ReserveSequences(header.next_block);
   next_offset_.store(header.next_offset, std::memory_order_release);  // see applied_offset()
   return header;

@@ -173,6 +173,10 @@ Status PartitionImpl::ApplyRecord(std::string_view bytes, Offset offset) {
       return DataLoss("a record of samples defines series {} anew", series.ref.value());
     }
     if (known != nullptr) continue;
+    // Refs are given in ascending order without gaps; any other would size tables by what a file says.
+    if (series.ref.value() >= next_ref_ + record.new_series.size()) {
+      return DataLoss("a record of samples defines series {} before {}", series.ref.value(), next_ref_);
+    }
     // Labels that the head still knows by an older ref: the series had been dropped from the head before it was
     // written again, and a crash brought it back.
     if (tenant.FindByLabels(series.labels) != nullptr) {

@@ -225,10 +225,7 @@ Result<SnapshotHeader> ReadSnapshot(env::FileSystem& files, const std::string& p
       if (page->series_total != series || position != file->bytes()) return in_page(DataLoss("it ends another file"));
       return header;
     }
-    if (page->kind == SnapshotPage::Kind::kHeader) {
-      header = page->header;
-      continue;
-    }
+    if (page->kind == SnapshotPage::Kind::kHeader) header = page->header;
     series += page->series.size();
     if (Status status = apply(std::move(page).value()); !status.ok()) return in_page(status);
   }

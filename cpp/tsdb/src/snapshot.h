@@ -78,8 +78,7 @@ class SnapshotWriter {
   uint64_t series_total_ = 0;
 };
 
-// Hands every page but header and end to `apply`, in order, when the whole file turned out to be intact up to there.
-// An error of `apply` ends the reading.
+// Hands every page but the last to `apply`, in order, the header first. An error of `apply` ends the reading.
 Result<SnapshotHeader> ReadSnapshot(env::FileSystem& files, const std::string& path,
                                     const std::function<Status(SnapshotPage)>& apply);
 
