@@ -4,6 +4,7 @@
 
 #include "exec/context.h"
 #include "exec/operator.h"
+#include "exec/window_bounds.h"
 #include "plan.h"
 
 namespace millstream::promql {
@@ -66,25 +67,46 @@ Matrix ToMatrix(std::vector<Series> block, const Grid& grid) {
   return out;
 }
 
+// The part of a column that lies in (after, until].
+std::pair<size_t, size_t> Within(std::span<const TimestampMs> times, TimestampMs after, TimestampMs until) {
+  const auto begin = std::upper_bound(times.begin(), times.end(), after);
+  const auto end = std::upper_bound(begin, times.end(), until);
+  return {static_cast<size_t>(begin - times.begin()), static_cast<size_t>(end - times.begin())};
+}
+
 // The samples in the window of the only step: what an instant query for a range vector gives.
 Result<Matrix> CollectRange(ExecContext& ctx, const exec::RangeOperator& range, const Grid& grid) {
   const exec::WindowShape& shape = range.shape();
-  const TimestampMs end = shape.End(grid.start);
-  const TimestampMs start = end - shape.range_ms;
+  const bool smoothed = shape.modifier == exec::RangeModifier::kSmoothed;
+  const bool extended = shape.modifier != exec::RangeModifier::kNone;
+  exec::Window window;
+  window.end = shape.End(grid.start);
+  window.start = window.end - shape.range_ms;
+  const TimestampMs after = window.start - (extended ? ctx.lookback_ms : 0);
+  const TimestampMs until = window.end + (smoothed ? ctx.lookback_ms : 0);
   Matrix out;
-  MS_RETURN_IF_ERROR(range.Run(ctx, grid, [&](const exec::RangeSeries& input) {
+  MS_RETURN_IF_ERROR(range.Run(ctx, grid, [&](const exec::RangeSeries& input) -> Status {
+    const auto [begin, end] = Within(input.samples.times, after, until);
+    const auto [histograms_begin, histograms_end] = Within(input.samples.histogram_times, after, until);
     MatrixSeries one;
-    for (size_t i = 0; i < input.samples.times.size(); ++i) {
-      const TimestampMs time = input.samples.times[i];
-      if (time <= start || time > end) continue;
-      one.timestamps.push_back(time);
-      one.values.push_back(input.samples.values[i]);
-    }
-    for (size_t i = 0; i < input.samples.histogram_times.size(); ++i) {
-      const TimestampMs time = input.samples.histogram_times[i];
-      if (time <= start || time > end) continue;
-      one.histogram_timestamps.push_back(time);
-      one.histograms.push_back(input.samples.histograms[i]);
+    if (extended) {
+      if (histograms_begin < histograms_end) {
+        return FailedPrecondition("{} modifier is not supported with histograms", smoothed ? "smoothed" : "anchored");
+      }
+      window.samples.times = input.samples.times.subspan(begin, end - begin);
+      window.samples.values = input.samples.values.subspan(begin, end - begin);
+      exec::ExtendedWindow floats = exec::ExtendFloats(window, smoothed);
+      one.timestamps = std::move(floats.times);
+      one.values = std::move(floats.values);
+    } else {
+      for (size_t i = begin; i < end; ++i) {
+        one.timestamps.push_back(input.samples.times[i]);
+        one.values.push_back(input.samples.values[i]);
+      }
+      for (size_t i = histograms_begin; i < histograms_end; ++i) {
+        one.histogram_timestamps.push_back(input.samples.histogram_times[i]);
+        one.histograms.push_back(input.samples.histograms[i]);
+      }
     }
     const size_t samples = one.timestamps.size() + one.histogram_timestamps.size();
     if (samples == 0) return Status::Ok();

@@ -283,7 +283,8 @@ class Planner {
     const TimestampMs max = selector.smoothed ? SaturatingAdd(last, options_.lookback_ms) : last;
     std::shared_ptr<exec::Selection> selection = Select(selector, min, max, 0);
     if (selector.smoothed) {
-      return VectorOperatorPtr(std::make_unique<exec::SmoothedSelector>(std::move(selection), offset, at));
+      return VectorOperatorPtr(
+          std::make_unique<exec::SmoothedSelector>(std::move(selection), offset, at, selector.position));
     }
     return VectorOperatorPtr(std::make_unique<exec::InstantSelector>(std::move(selection), offset, at, output));
   }

@@ -61,7 +61,10 @@ ElementResult AddHistograms(ExecContext& ctx, BinaryOp op, const Element& left, 
   }
   // A difference may go down, so it is a gauge.
   if (!add) result->counter_reset_hint = model::CounterResetHint::kGauge;
-  if (outcome->counter_reset_collision) ctx.annotations.CounterResetCollision(operation, position);
+  if (outcome->counter_reset_collision) {
+    ctx.annotations.CounterResetCollision(operation, position);
+    return {};
+  }
   if (outcome->bounds_reconciled) ctx.annotations.MismatchedCustomBuckets(operation, position);
   model::Compact(result.get());
   return Kept(std::move(result));

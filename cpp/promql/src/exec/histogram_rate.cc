@@ -1,7 +1,9 @@
 #include "exec/histogram_rate.h"
 
 #include <algorithm>
+#include <span>
 
+#include "exec/window_bounds.h"
 #include "millstream/model/histogram_math.h"
 
 namespace millstream::promql::exec {
@@ -43,28 +45,6 @@ bool CheckKinds(const RangeCall& call, std::span<const HistogramPtr> histograms,
   return true;
 }
 
-// The histogram at a time on the line between two samples; a counter that was reset between them rises from zero. Null,
-// with a note, when they do not fit together.
-MutableHistogram Interpolate(const RangeCall& call, const SampleSpan& samples, size_t left, TimestampMs time,
-                             bool is_counter) {
-  const model::Histogram& before = *samples.histograms[left];
-  const model::Histogram& after = *samples.histograms[left + 1];
-  const TimestampMs before_time = samples.histogram_times[left];
-  const TimestampMs after_time = samples.histogram_times[left + 1];
-  if (time == before_time) return std::make_shared<model::Histogram>(before);
-  auto result = std::make_shared<model::Histogram>(after);
-  if (time == after_time) return result;
-  const double fraction = static_cast<double>(time - before_time) / static_cast<double>(after_time - before_time);
-  if (is_counter && model::DetectReset(after, before)) {
-    model::Multiply(result.get(), fraction);
-    return result;
-  }
-  if (!SubtractNoted(call, result.get(), before)) return nullptr;
-  model::Multiply(result.get(), fraction);
-  if (!AddNoted(call, result.get(), before)) return nullptr;
-  return result;
-}
-
 // Adds to *result what the counter had counted at each reset between the bounds.
 bool CorrectResets(const RangeCall& call, const Window& window, const Bounds& bounds, const model::Histogram& left,
                    const model::Histogram& right, model::Histogram* result) {
@@ -97,14 +77,24 @@ bool SubtractNoted(const RangeCall& call, model::Histogram* sum, const model::Hi
   return Noted(call, model::Subtract(sum, other), HistogramOperation::kSubtraction);
 }
 
-Bounds FindBounds(const Window& window, std::span<const TimestampMs> times, bool smoothed) {
-  Bounds bounds{0, times.size() - 1, true};
-  const auto last = times.begin() + static_cast<std::ptrdiff_t>(bounds.last);
-  const auto after_start = std::upper_bound(times.begin(), last, window.start);
-  bounds.first = after_start == times.begin() ? 0 : static_cast<size_t>(after_start - times.begin()) - 1;
-  if (smoothed) bounds.last = static_cast<size_t>(std::lower_bound(times.begin(), last, window.end) - times.begin());
-  bounds.found = times[bounds.last] > window.start && !(smoothed && times[bounds.first] > window.end);
-  return bounds;
+MutableHistogram InterpolateHistogram(const RangeCall& call, const SampleSpan& samples, size_t left, TimestampMs time,
+                                      bool is_counter) {
+  const model::Histogram& before = *samples.histograms[left];
+  const model::Histogram& after = *samples.histograms[left + 1];
+  const TimestampMs before_time = samples.histogram_times[left];
+  const TimestampMs after_time = samples.histogram_times[left + 1];
+  if (time == before_time) return std::make_shared<model::Histogram>(before);
+  auto result = std::make_shared<model::Histogram>(after);
+  if (time == after_time) return result;
+  const double fraction = static_cast<double>(time - before_time) / static_cast<double>(after_time - before_time);
+  if (is_counter && model::DetectReset(after, before)) {
+    model::Multiply(result.get(), fraction);
+    return result;
+  }
+  if (!SubtractNoted(call, result.get(), before)) return nullptr;
+  model::Multiply(result.get(), fraction);
+  if (!AddNoted(call, result.get(), before)) return nullptr;
+  return result;
 }
 
 MutableHistogram HistogramDifference(const RangeCall& call, const Window& window, bool is_counter) {
@@ -164,11 +154,13 @@ MutableHistogram ExtendedHistogramDifference(const RangeCall& call, const Window
   }
   const bool left_between = smoothed && samples.histogram_times[bounds.first] < window.start;
   const bool right_between = smoothed && bounds.last > 0 && samples.histogram_times[bounds.last] > window.end;
-  const MutableHistogram left = left_between ? Interpolate(call, samples, bounds.first, window.start, is_counter)
-                                             : std::make_shared<model::Histogram>(*samples.histograms[bounds.first]);
+  const MutableHistogram left = left_between
+                                    ? InterpolateHistogram(call, samples, bounds.first, window.start, is_counter)
+                                    : std::make_shared<model::Histogram>(*samples.histograms[bounds.first]);
   if (left == nullptr) return nullptr;
-  const MutableHistogram right = right_between ? Interpolate(call, samples, bounds.last - 1, window.end, is_counter)
-                                               : std::make_shared<model::Histogram>(*samples.histograms[bounds.last]);
+  const MutableHistogram right = right_between
+                                     ? InterpolateHistogram(call, samples, bounds.last - 1, window.end, is_counter)
+                                     : std::make_shared<model::Histogram>(*samples.histograms[bounds.last]);
   if (right == nullptr) return nullptr;
   if (!is_counter && (!IsGauge(*left) || !IsGauge(*right))) {
     call.ctx.annotations.NotGauge(call.metric(), call.position);

@@ -74,17 +74,21 @@ void SetLabel(const std::string& name, std::string_view value, Series* series) {
   if (name == model::kMetricName) series->drop_name = false;
 }
 
-// Reads a run of digits as a number without leading zeros.
-std::string_view CutDigits(std::string_view* text) {
-  const auto end = std::find_if(text->begin(), text->end(), [](char c) { return c < '0' || c > '9'; });
-  std::string_view digits = text->substr(0, static_cast<size_t>(end - text->begin()));
-  text->remove_prefix(digits.size());
-  while (digits.size() > 1 && digits.front() == '0') digits.remove_prefix(1);
-  return digits;
+bool IsDigit(char c) {
+  return c >= '0' && c <= '9';
 }
 
-bool StartsWithDigit(std::string_view text) {
-  return !text.empty() && text.front() >= '0' && text.front() <= '9';
+// Cuts the leading run of digits, or of anything else, off the text.
+std::string_view CutRun(std::string_view* text) {
+  const bool digits = IsDigit(text->front());
+  const auto end = std::find_if(text->begin(), text->end(), [&](char c) { return IsDigit(c) != digits; });
+  const std::string_view run = text->substr(0, static_cast<size_t>(end - text->begin()));
+  text->remove_prefix(run.size());
+  return run;
+}
+
+std::string_view WithoutLeadingZeros(std::string_view digits) {
+  return digits.substr(std::min(digits.find_first_not_of('0'), digits.size()));
 }
 
 }  // namespace
@@ -140,24 +144,19 @@ Status LabelJoinOperator::Run(ExecContext& ctx, const Grid& grid, const BatchSin
 }
 
 bool NaturalLess(std::string_view a, std::string_view b) {
-  std::string_view left = a;
-  std::string_view right = b;
-  while (!left.empty() && !right.empty()) {
-    if (StartsWithDigit(left) && StartsWithDigit(right)) {
-      const std::string_view x = CutDigits(&left);
-      const std::string_view y = CutDigits(&right);
+  while (!a.empty() && !b.empty()) {
+    const std::string_view left = CutRun(&a);
+    const std::string_view right = CutRun(&b);
+    if (IsDigit(left.front()) && IsDigit(right.front())) {
+      const std::string_view x = WithoutLeadingZeros(left);
+      const std::string_view y = WithoutLeadingZeros(right);
       if (x.size() != y.size()) return x.size() < y.size();
       if (x != y) return x < y;
-    } else {
-      if (left.front() != right.front()) {
-        return static_cast<unsigned char>(left.front()) < static_cast<unsigned char>(right.front());
-      }
-      left.remove_prefix(1);
-      right.remove_prefix(1);
+    } else if (left != right) {
+      return left < right;
     }
   }
-  if (left.empty() != right.empty()) return left.empty();
-  return a < b;
+  return a.empty() && !b.empty();
 }
 
 Status SortOperator::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {

@@ -6,6 +6,7 @@
 
 #include "exec/histogram_rate.h"
 #include "exec/range_function.h"
+#include "exec/window_bounds.h"
 #include "millstream/model/histogram_math.h"
 
 namespace millstream::promql::exec {
@@ -103,27 +104,13 @@ Status ExtrapolatedFloats(const RangeCall& call, const Window& window, bool is_c
   return Status::Ok();
 }
 
-// The line between two samples at a time; a counter that was reset between them rises from zero.
-double Interpolate(const SampleSpan& samples, size_t left, TimestampMs time, bool is_counter) {
-  double before = samples.values[left];
-  const double after = samples.values[left + 1];
-  if (is_counter && after < before) before = 0;
-  return before + (after - before) * static_cast<double>(time - samples.times[left]) /
-                      static_cast<double>(samples.times[left + 1] - samples.times[left]);
-}
-
 Status ExtendedFloats(const RangeCall& call, const Window& window, bool is_counter, bool per_second, RangeOutput* out) {
   const SampleSpan& samples = window.samples;
   const bool smoothed = call.modifier == RangeModifier::kSmoothed;
   const Bounds bounds = FindBounds(window, samples.times, smoothed);
   if (!bounds.found) return Status::Ok();
 
-  const double left = smoothed && samples.times[bounds.first] < window.start
-                          ? Interpolate(samples, bounds.first, window.start, is_counter)
-                          : samples.values[bounds.first];
-  const double right = smoothed && bounds.last > 0 && samples.times[bounds.last] > window.end
-                           ? Interpolate(samples, bounds.last - 1, window.end, is_counter)
-                           : samples.values[bounds.last];
+  const auto [left, right] = FloatsAtBounds(samples, window, bounds, smoothed, is_counter);
   double difference = right - left;
   if (is_counter) {
     // Only samples inside the bounds: what lies on or beyond them is in left and right already.

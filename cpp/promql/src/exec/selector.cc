@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "exec/histogram_rate.h"
+#include "exec/window_bounds.h"
 #include "millstream/model/histogram_math.h"
 #include "millstream/model/value.h"
 
@@ -204,6 +206,55 @@ Status InstantSelector::Run(ExecContext& ctx, const Grid& grid, const BatchSink&
   return batcher.Finish();
 }
 
+void SmoothedSelector::Smooth(ExecContext& ctx, const model::Labels& labels, const SampleSpan& samples,
+                              TimestampMs time, size_t step, Series* out) const {
+  const auto within = [&](std::span<const TimestampMs> times) {
+    const auto begin = std::upper_bound(times.begin(), times.end(), time - ctx.lookback_ms);
+    const auto end = std::upper_bound(begin, times.end(), time + ctx.lookback_ms);
+    return std::pair{static_cast<size_t>(begin - times.begin()), static_cast<size_t>(end - times.begin())};
+  };
+  const auto [float_begin, float_end] = within(samples.times);
+  const auto [histogram_begin, histogram_end] = within(samples.histogram_times);
+  const bool has_floats = float_begin < float_end;
+  const bool has_histograms = histogram_begin < histogram_end;
+  if (has_floats && has_histograms) {
+    ctx.annotations.MixedFloatsHistograms(labels.metric_name(), position_);
+    return;
+  }
+  if (!has_floats && !has_histograms) return;
+  const std::span<const TimestampMs> times = has_floats ? samples.times : samples.histogram_times;
+  const size_t begin = has_floats ? float_begin : histogram_begin;
+  const size_t end = has_floats ? float_end : histogram_end;
+  const size_t next = static_cast<size_t>(std::lower_bound(times.begin() + static_cast<std::ptrdiff_t>(begin),
+                                                           times.begin() + static_cast<std::ptrdiff_t>(end), time) -
+                                          times.begin());
+  const bool exact = next < end && times[next] == time;
+  if (!exact && next == begin) return;
+  if (has_floats) {
+    out->SetFloat(step, exact        ? samples.values[next]
+                        : next < end ? InterpolateFloat(samples, next - 1, time, false)
+                                     : samples.values[next - 1]);
+    return;
+  }
+  if (exact) {
+    out->SetHistogram(step, samples.histograms[next]);
+    return;
+  }
+  const model::Histogram& before = *samples.histograms[next - 1];
+  if (next == end) {
+    // Held on, it is no longer the successor of the sample that its hint compares it to.
+    auto held = std::make_shared<model::Histogram>(before);
+    held->counter_reset_hint = model::CounterResetHint::kUnknown;
+    out->SetHistogram(step, std::move(held));
+    return;
+  }
+  const RangeCall call{ctx, labels, position_, RangeModifier::kSmoothed, {}};
+  const bool is_counter = before.counter_reset_hint != model::CounterResetHint::kGauge ||
+                          samples.histograms[next]->counter_reset_hint != model::CounterResetHint::kGauge;
+  HistogramPtr result = InterpolateHistogram(call, samples, next - 1, time, is_counter);
+  if (result != nullptr) out->SetHistogram(step, std::move(result));
+}
+
 Status SmoothedSelector::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {
   MS_RETURN_IF_ERROR(selection_->Load(ctx.querier, ctx.control));
   Batcher batcher(sink);
@@ -213,26 +264,10 @@ Status SmoothedSelector::Run(ExecContext& ctx, const Grid& grid, const BatchSink
     MS_ASSIGN_OR_RETURN(const storage::SampleColumns* columns, selection_->Read(i, ctx.control, &scratch));
     const SampleSpan samples = WithoutStale(*columns, &without_stale);
     Series series(grid.steps);
-    for (size_t step = 0; step < grid.steps; ++step) {
-      const TimestampMs time = (at_ ? *at_ : grid.At(step)) - offset_ms_;
-      const auto next = std::lower_bound(samples.times.begin(), samples.times.end(), time);
-      const size_t index = static_cast<size_t>(next - samples.times.begin());
-      const bool has_next = next != samples.times.end() && *next <= time + ctx.lookback_ms;
-      if (has_next && *next == time) {
-        series.SetFloat(step, samples.values[index]);
-        continue;
-      }
-      if (index == 0 || samples.times[index - 1] <= time - ctx.lookback_ms) continue;
-      const double before = samples.values[index - 1];
-      if (!has_next) {
-        series.SetFloat(step, before);
-        continue;
-      }
-      const TimestampMs before_time = samples.times[index - 1];
-      series.SetFloat(step, before + (samples.values[index] - before) * static_cast<double>(time - before_time) /
-                                         static_cast<double>(*next - before_time));
-    }
     series.labels = selection_->labels(i);
+    for (size_t step = 0; step < grid.steps; ++step) {
+      Smooth(ctx, series.labels, samples, (at_ ? *at_ : grid.At(step)) - offset_ms_, step, &series);
+    }
     MS_RETURN_IF_ERROR(batcher.Add(std::move(series)));
   }
   return batcher.Finish();

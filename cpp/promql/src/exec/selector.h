@@ -6,6 +6,7 @@
 #include <string>
 
 #include "exec/operator.h"
+#include "millstream/promql/ast.h"
 
 namespace millstream::promql::exec {
 
@@ -33,18 +34,24 @@ class InstantSelector final : public VectorOperator {
   Output output_;
 };
 
-// `smoothed` on an instant selector: the value at t by a line between the samples around it.
+// `smoothed` on an instant selector: the value at t on the line between the samples around it, within the lookback on
+// both sides. The last sample is held when none follows.
 class SmoothedSelector final : public VectorOperator {
  public:
-  SmoothedSelector(std::shared_ptr<Selection> selection, int64_t offset_ms, std::optional<TimestampMs> at)
-      : selection_(std::move(selection)), offset_ms_(offset_ms), at_(at) {}
+  SmoothedSelector(std::shared_ptr<Selection> selection, int64_t offset_ms, std::optional<TimestampMs> at,
+                   PositionRange position)
+      : selection_(std::move(selection)), offset_ms_(offset_ms), at_(at), position_(position) {}
 
   Status Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const override;
 
  private:
+  void Smooth(ExecContext& ctx, const model::Labels& labels, const SampleSpan& samples, TimestampMs time, size_t step,
+              Series* out) const;
+
   std::shared_ptr<Selection> selection_;
   int64_t offset_ms_;
   std::optional<TimestampMs> at_;
+  PositionRange position_;
 };
 
 class RangeSelector final : public RangeOperator {
