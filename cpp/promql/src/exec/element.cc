@@ -1,6 +1,8 @@
 #include "exec/element.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "exec/histogram_trim.h"
 #include "millstream/model/histogram_math.h"
@@ -110,6 +112,20 @@ bool FloatComparison(BinaryOp op, double left, double right) {
     default:
       return false;
   }
+}
+
+double Least(double a, double b) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  if (a == -kInf || b == -kInf) return -kInf;
+  if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
+  return std::min(a, b);
+}
+
+double Greatest(double a, double b) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  if (a == kInf || b == kInf) return kInf;
+  if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
+  return std::max(a, b);
 }
 
 bool ChangesMetric(BinaryOp op) {

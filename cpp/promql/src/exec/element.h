@@ -24,6 +24,10 @@ struct ElementResult {
 double FloatArithmetic(BinaryOp op, double left, double right);
 bool FloatComparison(BinaryOp op, double left, double right);
 
+// The lesser and the greater of two floats as Go has them: an infinity that decides wins, then NaN does.
+double Least(double a, double b);
+double Greatest(double a, double b);
+
 // A comparison's value is its left side. Notes on the samples' kinds go to the context's annotations at `position`.
 ElementResult ApplyElements(ExecContext& ctx, BinaryOp op, const Element& left, const Element& right,
                             PositionRange position);

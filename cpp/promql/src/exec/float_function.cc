@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "exec/calendar.h"
+#include "exec/element.h"
 #include "exec/instant_function.h"
 #include "exec/scalar.h"
 
@@ -66,16 +67,6 @@ constexpr std::array kFunctions = {
     Entry{"month", [](double x) { return static_cast<double>(CalendarOf(x).month); }},
     Entry{"year", [](double x) { return static_cast<double>(CalendarOf(x).year); }},
 };
-
-// Go's math.Min and math.Max: NaN wins, unlike C's fmin.
-double Least(double a, double b) {
-  if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
-  return std::min(a, b);
-}
-double Greatest(double a, double b) {
-  if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
-  return std::max(a, b);
-}
 
 // Replaces each float by function(float, step), or takes it out where `keep(step)` is false; histograms go.
 template <typename Function, typename Keep>

@@ -264,16 +264,33 @@ Status InstantDifference(const RangeCall& call, const Window& window, RangeOutpu
   return Status::Ok();
 }
 
+// Where an anchored window begins among the floats and the histograms: at the newest sample at or before its start, of
+// either kind. False when no sample lies after the start.
+bool FindAnchor(const Window& window, size_t* first_float, size_t* first_histogram) {
+  const auto after_start = [&](std::span<const TimestampMs> times) {
+    return static_cast<size_t>(std::upper_bound(times.begin(), times.end(), window.start) - times.begin());
+  };
+  const SampleSpan& samples = window.samples;
+  *first_float = after_start(samples.times);
+  *first_histogram = after_start(samples.histogram_times);
+  if (*first_float == samples.times.size() && *first_histogram == samples.histogram_times.size()) return false;
+  if (*first_float == 0 && *first_histogram == 0) return true;
+  const bool anchor_is_float =
+      *first_histogram == 0 ||
+      (*first_float > 0 && samples.times[*first_float - 1] >= samples.histogram_times[*first_histogram - 1]);
+  --*(anchor_is_float ? first_float : first_histogram);
+  return true;
+}
+
 // Walks floats and histograms in order of time and counts the pairs of neighbours that differ.
 template <typename Differ>
 Status CountPairs(const RangeCall& call, const Window& window, RangeOutput* out, Differ differ) {
   const SampleSpan& samples = window.samples;
   size_t next_float = 0;
-  if (call.modifier == RangeModifier::kAnchored) {
-    if (samples.times.empty() || samples.times.back() <= window.start) return Status::Ok();
-    next_float = FindBounds(window, samples.times, false).first;
-  }
   size_t next_histogram = 0;
+  if (call.modifier == RangeModifier::kAnchored && !FindAnchor(window, &next_float, &next_histogram)) {
+    return Status::Ok();
+  }
   int64_t count = 0;
   Point previous;
   bool first = true;

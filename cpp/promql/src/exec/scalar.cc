@@ -31,11 +31,7 @@ Result<std::vector<double>> ScalarChoice::Eval(ExecContext& ctx, const Grid& gri
   MS_ASSIGN_OR_RETURN(std::vector<double> left, left_->Eval(ctx, grid));
   MS_ASSIGN_OR_RETURN(const std::vector<double> right, right_->Eval(ctx, grid));
   for (size_t step = 0; step < grid.steps; ++step) {
-    if (std::isnan(left[step]) || std::isnan(right[step])) {
-      left[step] = std::numeric_limits<double>::quiet_NaN();
-    } else {
-      left[step] = greater_ ? std::max(left[step], right[step]) : std::min(left[step], right[step]);
-    }
+    left[step] = greater_ ? Greatest(left[step], right[step]) : Least(left[step], right[step]);
   }
   return left;
 }
