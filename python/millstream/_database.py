@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time as clock
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -19,7 +22,7 @@ from millstream.errors import Code, InvalidArgumentError, error_class
 from millstream.times import MAX_TIME_MS, MIN_TIME_MS
 
 if TYPE_CHECKING:
-    from millstream._core import Engine, PushResult
+    from millstream import _core
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Database:
     Threads: any thread may call any method; the interpreter's lock is released during the work.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: _core.Engine) -> None:
         self._engine = engine
 
     def write(
@@ -141,14 +144,15 @@ class Database:
         Raises `InvalidArgumentError` with the position for what does not parse.
         """
         now = _now_ms()
-        answer = self._engine.query(
+        evaluate = partial(
+            self._engine.query,
             expression,
             now if time is None else moment_ms(time, now),
             lookback_ms=span_ms(lookback),
             timeout_ms=span_ms(timeout),
             max_samples=max_samples,
         )
-        return QueryResult.from_json(answer.data_json(), answer.warnings, answer.infos)
+        return QueryResult.from_core(_interruptible(evaluate))
 
     def query_range(
         self,
@@ -170,7 +174,8 @@ class Database:
         [1.0, 0.0]
         """
         now = _now_ms()
-        answer = self._engine.query_range(
+        evaluate = partial(
+            self._engine.query_range,
             expression,
             moment_ms(start, now),
             now if end is None else moment_ms(end, now),
@@ -179,7 +184,7 @@ class Database:
             timeout_ms=span_ms(timeout),
             max_samples=max_samples,
         )
-        return QueryResult.from_json(answer.data_json(), answer.warnings, answer.infos)
+        return QueryResult.from_core(_interruptible(evaluate))
 
     def series(
         self,
@@ -274,7 +279,7 @@ def open(  # noqa: A001
     )
 
 
-def _result(pushed: PushResult, strict: bool) -> WriteResult:
+def _result(pushed: _core.PushResult, strict: bool) -> WriteResult:
     if pushed.rejected and strict:
         index, code, reason = pushed.errors[0]
         raise error_class(Code[code])(
@@ -282,6 +287,27 @@ def _result(pushed: PushResult, strict: bool) -> WriteResult:
             f"the first of these, item {index}: {reason}"
         )
     return WriteResult(pushed.samples, pushed.rejected, tuple(pushed.errors), pushed.offset_token)
+
+
+def _interruptible(evaluate: Callable[..., _core.QueryResult]) -> _core.QueryResult:
+    """Evaluate so that Ctrl-C, or a notebook's stop button, ends the query.
+
+    Python handles signals on the main thread, between its own instructions. So there the engine
+    works on another thread, while this one waits in a way that a signal can interrupt.
+    """
+    from millstream._core import CancelToken
+
+    token = CancelToken()
+    if threading.current_thread() is not threading.main_thread():
+        return evaluate(cancel=token)
+    with ThreadPoolExecutor(1, thread_name_prefix="millstream-query") as executor:
+        future = executor.submit(evaluate, cancel=token)
+        try:
+            return future.result()
+        except BaseException:
+            # After an error of the query itself this stops nothing.
+            token.cancel()
+            raise
 
 
 def _now_ms() -> int:

@@ -7,13 +7,16 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from millstream.errors import InvalidArgumentError
 from millstream.times import format_time
+
+if TYPE_CHECKING:
+    from millstream import _core
 
 _HTML_ROWS_MAX: Final = 20
 _LEGEND_MAX: Final = 20
@@ -68,14 +71,31 @@ class QueryResult:
         warnings: Sequence[str] = (),
         infos: Sequence[str] = (),
         text: str = "",
-        json_text: bytes = b"",
+        origin: _core.QueryResult | bytes = b"",
     ) -> None:
         self.type = kind
         self.series = tuple(series)
         self.warnings = tuple(warnings)
         self.infos = tuple(infos)
         self.text = text
-        self._json = json_text
+        self._origin = origin
+
+    @classmethod
+    def from_core(cls, answer: _core.QueryResult) -> QueryResult:
+        """Wrap an answer of the engine. The columns of a matrix are its own memory, not copied."""
+        data = answer.data_json()
+        # No label can hold these bytes: the quotes of a text are escaped.
+        if answer.type != "matrix" or b'"histograms":' in data:
+            read = cls.from_json(data, answer.warnings, answer.infos)
+            read._origin = answer
+            return read
+        return cls(
+            "matrix",
+            [Series(*columns) for columns in answer.matrix_columns()],
+            warnings=answer.warnings,
+            infos=answer.infos,
+            origin=answer,
+        )
 
     @classmethod
     def from_json(
@@ -104,11 +124,11 @@ class QueryResult:
                 _series(item["metric"], item.get("values", ()), item.get("histograms", ()))
                 for item in result
             ]
-        return cls(kind, series, warnings=warnings, infos=infos, text=text, json_text=data)
+        return cls(kind, series, warnings=warnings, infos=infos, text=text, origin=data)
 
     def to_json(self) -> bytes:
         """The ``data`` member of Prometheus's envelope, as it came."""
-        return self._json
+        return self._origin if isinstance(self._origin, bytes) else self._origin.data_json()
 
     def to_numpy(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """All series on one time axis: times of shape (T,), values of shape (series, T).
@@ -155,6 +175,8 @@ class QueryResult:
         """A pyarrow ``Table``: a row a sample, dictionary columns for labels, time, value."""
         import pyarrow as pa
 
+        if not isinstance(self._origin, bytes):
+            return pa.table(self._origin)
         columns: dict[str, Any] = {
             name: pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(texts))
             for name, codes, texts in self._label_columns()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +17,29 @@ from fastapi.testclient import TestClient
 
 from millstream_gateway import server as server_module
 from millstream_gateway.app import create_app
+from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.http_protocol import bounded_protocol
-from millstream_gateway.settings import Settings, StorageSettings
+from millstream_gateway.settings import NodesSettings, Settings, StorageSettings
 
 HAS_ENGINE = importlib.util.find_spec("millstream._core") is not None
 needs_engine = pytest.mark.skipif(not HAS_ENGINE, reason="the compiled engine is not built")
+
+ROOT = Path(__file__).resolve().parents[2]
+NODE_BINARY = next(
+    (
+        path
+        for preset in ("release", "dev")
+        if (path := ROOT / f"build/{preset}/cpp/node/millstreamd").exists()
+    ),
+    None,
+)
+needs_node = pytest.mark.skipif(
+    NODE_BINARY is None or importlib.util.find_spec("millstream.v1") is None,
+    reason="millstreamd is not built",
+)
 
 # Metadata requests have no default time range bound, so any fixed time does.
 T0 = 1_732_000_000_000
@@ -33,9 +50,41 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(storage=StorageSettings(path=str(tmp_path / "data"), retention="100y"))
 
 
-@pytest.fixture(params=["fake", pytest.param("embedded", marks=needs_engine)])
-def backend(request: pytest.FixtureRequest, settings: Settings) -> Backend:
-    return FakeBackend() if request.param == "fake" else EmbeddedBackend(settings.storage)
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("embedded", marks=needs_engine),
+        pytest.param("nodes", marks=needs_node),
+    ]
+)
+def backend(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Backend]:
+    if request.param == "fake":
+        yield FakeBackend()
+    elif request.param == "embedded":
+        yield EmbeddedBackend(settings.storage)
+    else:
+        with node(settings.storage) as address:
+            yield make_backend(Settings(nodes=NodesSettings(addresses=(address,))))
+
+
+@contextmanager
+def node(storage: StorageSettings) -> Iterator[str]:
+    """A real `millstreamd` on free ports; yields the address of its gRPC."""
+    command = [
+        str(NODE_BINARY),
+        *("--data", storage.path, "--grpc", "127.0.0.1:0", "--health", ""),
+        *("--retention", "100y"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            match = re.search(r"grpc (127\.0\.0\.1:\d+)", line)
+            assert match, line
+            yield match[1]
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -157,6 +159,25 @@ def test_a_closed_database_says_so(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(errors.MillstreamError):
         db.query("1")
+
+
+def test_ctrl_c_ends_a_long_query(db: millstream.Database) -> None:
+    refs = db.series_refs([{"__name__": "m", "i": str(i)} for i in range(2000)])
+    for step in range(50):
+        db.append(refs, np.full(2000, T0 + step * 1000), np.ones(2000))
+    slow = "sum(sum_over_time((sum by (i) (m * on (i) group_left m))[50s:1ms]))"
+
+    def ask_for_ever() -> None:
+        while True:
+            db.query(slow, time=T0 + 50_000)
+
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ask_for_ever()
+    finally:
+        timer.cancel()
 
 
 def test_threads_write_and_read_at_once(db: millstream.Database) -> None:
