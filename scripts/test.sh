@@ -14,7 +14,9 @@ stage_unit() { ctest --preset release --parallel "$jobs" --no-tests=error; }
 stage_lint() { scripts/lint.sh; }
 
 # the Python packages, the gateway's routes, and the examples of the documents
-stage_python() { "$venv/bin/pytest" --quiet --durations=5 -n "$jobs" tests/python tests/gateway tests/docs; }
+stage_python() {
+  "$venv/bin/pytest" -p tests.no_skips --quiet --durations=5 -n "$jobs" tests/python tests/gateway tests/docs
+}
 
 stage_page() {
   "$venv/bin/python" scripts/page.py --script check
@@ -36,7 +38,10 @@ sanitized() {
 stage_wheel() { scripts/wheel.sh; }
 
 # real services: Prometheus, node_exporter, Chromium, kill -9
-stage_e2e() { "$venv/bin/pytest" --quiet --durations=10 tests/e2e; }
+stage_e2e() {
+  "$venv/bin/python" -m tests.services.artifacts
+  "$venv/bin/pytest" -p tests.no_skips --quiet --durations=10 tests/e2e
+}
 
 stages=(setup build unit lint python page asan tsan wheel e2e)
 [ $# -eq 0 ] || stages=("$@")
