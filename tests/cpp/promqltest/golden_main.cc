@@ -1,6 +1,6 @@
 // Runs Prometheus's own scripts and compares with the checked-in list of evals that pass.
 //
-//   golden FOLDER [--update] [--verbose] [SCRIPT…]
+//   golden FOLDER [--store=memory|tsdb] [--update] [--verbose] [SCRIPT…]
 //
 // Fails when an eval that FOLDER/passing.txt lists does not pass. --update writes the list anew. Prints how many evals
 // pass: of all, of those without native histograms and experimental features, and of the rest.
@@ -16,9 +16,24 @@
 
 #include "memory_store.h"
 #include "millstream/promqltest/promqltest.h"
+#include "millstream/tsdb/partition_appender.h"
 
 namespace millstream::promqltest {
 namespace {
+
+// The real store, in memory.
+class TsdbStore final : public Store {
+ public:
+  static Result<std::unique_ptr<Store>> Make() { return std::unique_ptr<Store>(std::make_unique<TsdbStore>()); }
+
+  Result<std::unique_ptr<storage::Appender>> MakeAppender() override {
+    return std::unique_ptr<storage::Appender>(std::make_unique<tsdb::PartitionAppender>(*partition_));
+  }
+  Result<std::unique_ptr<storage::Querier>> MakeQuerier() override { return partition_->MakeQuerier(TenantId(0)); }
+
+ private:
+  std::unique_ptr<tsdb::Partition> partition_ = tsdb::Partition::MakeInMemory(tsdb::ScriptPartitionOptions());
+};
 
 struct Count {
   size_t passed = 0;
@@ -52,12 +67,17 @@ int Main(const std::vector<std::string>& args) {
   const std::filesystem::path folder = args.at(0);
   bool update = false;
   bool verbose = false;
+  StoreFactory make_store = MemoryStore::Make;
   std::set<std::string> only;
   for (size_t i = 1; i < args.size(); ++i) {
     if (args[i] == "--update") {
       update = true;
     } else if (args[i] == "--verbose") {
       verbose = true;
+    } else if (args[i] == "--store=tsdb") {
+      make_store = TsdbStore::Make;
+    } else if (args[i] == "--store=memory") {
+      make_store = MemoryStore::Make;
     } else {
       only.insert(args[i]);
     }
@@ -79,7 +99,7 @@ int Main(const std::vector<std::string>& args) {
   std::vector<std::string> passing;
   for (const auto& path : scripts) {
     const std::string name = path.filename().string();
-    const ScriptReport report = RunScript(name, ReadFile(path), ScriptEngineOptions(), MemoryStore::Make);
+    const ScriptReport report = RunScript(name, ReadFile(path), ScriptEngineOptions(), make_store);
     if (!report.error.empty()) fmt::print("{}: {}\n", name, report.error);
     Count script;
     for (const EvalReport& eval : report.evals) {
@@ -121,7 +141,7 @@ int Main(const std::vector<std::string>& args) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    fmt::print("usage: golden FOLDER [--update] [--verbose] [SCRIPT…]\n");
+    fmt::print("usage: golden FOLDER [--store=memory|tsdb] [--update] [--verbose] [SCRIPT…]\n");
     return 2;
   }
   return millstream::promqltest::Main({argv + 1, argv + argc});
