@@ -7,7 +7,9 @@ void QueryControl::SetTimeout(const env::Clock& clock, std::chrono::nanoseconds 
   deadline_ = clock.MonotonicNow() + timeout;
 }
 
-void QueryControl::Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
+void QueryControl::Cancel() {
+  cancelled_.store(true, std::memory_order_relaxed);
+}
 
 Status QueryControl::Check() const {
   if (cancelled_.load(std::memory_order_relaxed)) {

@@ -5,7 +5,8 @@
 //
 // Threads     Append from one thread at a time, the partition's writer; TruncateBefore from one thread at a time. All
 //             else from any thread, also meanwhile; a LogReader belongs to one thread at a time.
-// Errors      kResourceExhausted: the disk is full, or an append exceeds a limit below. Nothing of the refused append stays, and the log takes records
+// Errors      kResourceExhausted: the disk is full, or an append exceeds a limit below. Nothing of the refused append
+// stays, and the log takes records
 //             again by itself once there is space. kUnavailable: a sync has failed; what was acknowledged stays so,
 //             nothing is acknowledged or appended any more until the log is opened anew. kDataLoss: bytes on the disk
 //             are not what was written; the message names file and byte.
