@@ -9,6 +9,11 @@
 #define MS_THREAD_ATTRIBUTE_(x)
 #endif
 
+// Headers of gRPC bring the same names with the same meaning for Abseil's types.
+#undef GUARDED_BY
+#undef PT_GUARDED_BY
+#undef NO_THREAD_SAFETY_ANALYSIS
+
 #define CAPABILITY(name) MS_THREAD_ATTRIBUTE_(capability(name))
 #define SCOPED_CAPABILITY MS_THREAD_ATTRIBUTE_(scoped_lockable)
 #define GUARDED_BY(mutex) MS_THREAD_ATTRIBUTE_(guarded_by(mutex))

@@ -1,0 +1,238 @@
+#include "millstream/engine/database.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "database_impl.h"
+#include "millstream/env/file_util.h"
+
+namespace millstream::engine {
+namespace {
+
+constexpr std::string_view kManifestName = "MANIFEST";
+constexpr std::string_view kManifestFormat = "millstream 1\npartitions ";
+
+promql::EngineOptions PromqlOptions(const DatabaseOptions& options) {
+  promql::EngineOptions out;
+  for (const std::string& feature : options.enabled_features) {
+    if (feature == "promql-experimental-functions") out.parser.experimental_functions = true;
+    if (feature == "promql-extended-range-selectors") out.parser.extended_range_selectors = true;
+    if (feature == "promql-binop-fill-modifiers") out.parser.binop_fill_modifiers = true;
+    if (feature == "promql-delayed-name-removal") out.delayed_name_removal = true;
+    if (feature == "use-start-timestamps") out.use_start_timestamps = true;
+  }
+  return out;
+}
+
+tsdb::PartitionOptions ViewOptions(const DatabaseOptions& options) {
+  tsdb::PartitionOptions out;
+  out.out_of_order_window_ms = options.out_of_order_window_ms;
+  out.retention_ms = options.retention_ms;
+  out.series_max = options.series_max;
+  return out;
+}
+
+}  // namespace
+
+Status CheckOptions(const DatabaseOptions& options) {
+  static constexpr std::string_view kFeatures[] = {
+      "promql-experimental-functions", "promql-extended-range-selectors",
+      "promql-binop-fill-modifiers",   "promql-delayed-name-removal",
+      "use-start-timestamps",          "promql-duration-expr",
+  };
+  for (const std::string& feature : options.enabled_features) {
+    if (std::find(std::begin(kFeatures), std::end(kFeatures), feature) == std::end(kFeatures)) {
+      return InvalidArgument("unknown feature \"{}\"", feature);
+    }
+  }
+  if (options.partitions < 0 || options.partitions > kPartitionsMax) {
+    return InvalidArgument("partitions must be 0 to {}, not {}", kPartitionsMax, options.partitions);
+  }
+  if (options.retention_ms < 0 || options.out_of_order_window_ms < 0 || options.memory_limit_bytes < 0) {
+    return InvalidArgument("retention, out-of-order window and memory limit must not be negative");
+  }
+  if (options.checkpoint_interval_ms <= 0) return InvalidArgument("the checkpoint interval must be positive");
+  return Status::Ok();
+}
+
+Database::Impl::Impl(const DatabaseOptions& options, const env::Env& env)
+    : options_(options), env_(env), promql_(PromqlOptions(options)) {}
+
+Status Database::Impl::OpenInMemory() {
+  const int count = options_.partitions > 0 ? options_.partitions : env_.executor->cpu_count();
+  for (int i = 0; i < count; ++i) {
+    PartitionParts parts;
+    parts.partition = tsdb::Partition::MakeInMemory(ViewOptions(options_));
+    partitions_.push_back(std::move(parts));
+  }
+  return StartWorkers();
+}
+
+Result<int> Database::Impl::ReadOrWriteManifest(const std::string& path) {
+  env::FileSystem& files = *env_.files;
+  const std::string name = fmt::format("{}/{}", path, kManifestName);
+  MS_ASSIGN_OR_RETURN(const bool exists, files.Exists(name));
+  if (!exists) {
+    const int count =
+        options_.partitions > 0 ? options_.partitions : std::min(env_.executor->cpu_count(), kPartitionsMax);
+    MS_RETURN_IF_ERROR(env::WriteFileAtomically(files, name, fmt::format("{}{}\n", kManifestFormat, count)));
+    return count;
+  }
+  MS_ASSIGN_OR_RETURN(const std::string text, env::ReadFile(files, name, 4096));
+  int count = 0;
+  if (!text.starts_with(kManifestFormat) || text.back() != '\n') {
+    return DataLoss("{} is not a manifest of this version", name);
+  }
+  for (const char c : std::string_view(text).substr(kManifestFormat.size(), text.size() - kManifestFormat.size() - 1)) {
+    if (c < '0' || c > '9' || count > kPartitionsMax) return DataLoss("{} does not tell the partitions", name);
+    count = count * 10 + (c - '0');
+  }
+  if (count < 1 || count > kPartitionsMax) return DataLoss("{} says {} partitions", name, count);
+  if (options_.partitions != 0 && options_.partitions != count) {
+    return FailedPrecondition("{} was made with {} partitions, not {}; the number cannot be changed", path, count,
+                              options_.partitions);
+  }
+  return count;
+}
+
+Status Database::Impl::OpenFolder(const std::string& path) {
+  env::FileSystem& files = *env_.files;
+  MS_RETURN_IF_ERROR(env::MakeFolders(files, path));
+  MS_ASSIGN_OR_RETURN(lock_, files.LockFolder(path));
+  MS_ASSIGN_OR_RETURN(const int count, ReadOrWriteManifest(path));
+  for (int i = 0; i < count; ++i) {
+    const std::string folder = fmt::format("{}/partition-{:04}", path, i);
+    MS_RETURN_IF_ERROR(env::MakeFolders(files, folder + "/log"));
+    MS_RETURN_IF_ERROR(env::MakeFolders(files, folder + "/metrics"));
+    PartitionParts parts;
+    MS_ASSIGN_OR_RETURN(parts.log, log::LocalLog::Open(env_, folder + "/log", {.durability = options_.durability}));
+    MS_ASSIGN_OR_RETURN(parts.partition, tsdb::Partition::Open(ViewOptions(options_), files, *env_.clock,
+                                                               folder + "/metrics", parts.log.get()));
+    partitions_.push_back(std::move(parts));
+    MS_RETURN_IF_ERROR(files.SyncFolder(folder));
+  }
+  // Folders that were there already may be from a run that died before it made them durable.
+  MS_RETURN_IF_ERROR(files.SyncFolder(path));
+  MS_RETURN_IF_ERROR(files.SyncFolder(env::ParentFolder(path)));
+  return StartWorkers();
+}
+
+Status Database::Impl::StartWorkers() {
+  std::vector<const storage::Queryable*> stores;
+  const int cpus = env_.executor->cpu_count();
+  for (size_t i = 0; i < partitions_.size(); ++i) {
+    PartitionParts& parts = partitions_[i];
+    std::optional<int> cpu;
+    if (options_.pin_threads) cpu = static_cast<int>(i) % cpus;
+    MS_ASSIGN_OR_RETURN(parts.worker,
+                        PartitionWorker::Start(fmt::format("partition-{}", i), cpu, *parts.partition, *env_.executor));
+    doors_.push_back({parts.worker.get(), parts.log.get()});
+    stores.push_back(parts.partition.get());
+  }
+  queryable_ = std::make_unique<tsdb::MergeQueryable>(std::move(stores));
+  MS_ASSIGN_OR_RETURN(timer_, MaintenanceTimer::Start(
+                                  std::chrono::milliseconds(options_.checkpoint_interval_ms),
+                                  [this] {
+                                    for (const PartitionDoor& door : doors_) {
+                                      door.worker->RequestMaintenance();
+                                    }
+                                  },
+                                  *env_.executor));
+  return Status::Ok();
+}
+
+Status Database::Impl::Close() {
+  if (closed_.exchange(true)) return Status::Ok();
+  const WriterLock alone(open_mutex_);
+  timer_.reset();
+  Status first_error;
+  for (PartitionParts& parts : partitions_) {
+    if (parts.worker == nullptr) continue;
+    Status status = parts.worker->Stop();
+    if (status.ok() && parts.log != nullptr) status = parts.log->Close();
+    if (first_error.ok()) first_error = std::move(status);
+  }
+  queryable_.reset();
+  doors_.clear();
+  partitions_.clear();
+  lock_.reset();
+  return first_error;
+}
+
+Status Database::Impl::CheckOpen() const {
+  return closed_.load() ? Unavailable("the database is closed") : Status::Ok();
+}
+
+Status Database::Impl::CheckMemory() const {
+  if (options_.memory_limit_bytes == 0) return Status::Ok();
+  uint64_t used = 0;
+  for (const PartitionParts& parts : partitions_) used += parts.partition->Stats().head_bytes;
+  if (used <= static_cast<uint64_t>(options_.memory_limit_bytes)) return Status::Ok();
+  return ResourceExhausted("the engine holds {} bytes in memory, more than its limit storage.memory_limit_bytes of {}",
+                           used, options_.memory_limit_bytes);
+}
+
+PartitionId Database::Impl::PartitionOf(TenantId tenant, const model::Labels& labels) const {
+  // Not Hash() alone: its low bits choose buckets of tables inside the partitions too.
+  const uint64_t hash = (labels.Hash() ^ (uint64_t{tenant.value()} * 0x9E3779B97F4A7C15)) >> 17;
+  return PartitionId(static_cast<uint32_t>(hash % doors_.size()));
+}
+
+Database::Database(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Database::~Database() {
+  (void)impl_->Close().ok();
+}
+
+Result<std::unique_ptr<Database>> Database::Open(const std::string& path, const DatabaseOptions& options,
+                                                 const env::Env& env) {
+  MS_RETURN_IF_ERROR(CheckOptions(options));
+  if (path.empty()) return InvalidArgument("the path is empty; \"{}\" opens a database in memory", kMemoryPath);
+  auto impl = std::make_unique<Impl>(options, env);
+  MS_RETURN_IF_ERROR(path == kMemoryPath ? impl->OpenInMemory() : impl->OpenFolder(path));
+  return std::unique_ptr<Database>(new Database(std::move(impl)));
+}
+
+Status Database::Close() {
+  return impl_->Close();
+}
+
+TimestampMs Database::Now() const {
+  return impl_->env_.clock->WallNow();
+}
+
+std::map<std::string, double> Database::Stats() const {
+  std::map<std::string, double> out;
+  const ReaderLock open(impl_->open_mutex_);
+  if (impl_->closed_.load()) return out;
+  const auto add = [&out](const char* name, auto value) { out[name] += static_cast<double>(value); };
+  for (const PartitionParts& parts : impl_->partitions_) {
+    const tsdb::PartitionStats stats = parts.partition->Stats();
+    add("millstream_head_series", stats.series);
+    add("millstream_head_bytes", stats.head_bytes);
+    add("millstream_blocks", stats.blocks);
+    add("millstream_block_bytes", stats.block_bytes);
+    add("millstream_samples_appended_total", stats.samples_appended);
+    add("millstream_samples_out_of_order_total", stats.samples_out_of_order);
+    add("millstream_samples_duplicate_total", stats.samples_duplicate);
+    add("millstream_samples_rejected_total", stats.samples_rejected);
+    add("millstream_write_queue_tasks", parts.worker->queued());
+    add("millstream_checkpoints_total", parts.worker->checkpoints());
+    add("millstream_checkpoint_failures_total", parts.worker->checkpoint_failures());
+    if (parts.log != nullptr) {
+      const log::LogStats log_stats = parts.log->stats();
+      add("millstream_log_records", parts.log->end() - parts.log->start());
+      add("millstream_log_segments", log_stats.segments);
+      add("millstream_log_appended_records_total", log_stats.appended_records);
+      add("millstream_log_appended_bytes_total", log_stats.appended_bytes);
+      add("millstream_log_syncs_total", log_stats.syncs);
+    }
+  }
+  add("millstream_partitions", impl_->partitions_.size());
+  add("millstream_series_cache_entries", impl_->cache_.size());
+  return out;
+}
+
+}  // namespace millstream::engine

@@ -1,0 +1,87 @@
+// What Database is made of. Its functions are spread over database.cc (life), ingest.cc (writes) and query.cc (reads).
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "maintenance_timer.h"
+#include "millstream/base/mutex.h"
+#include "millstream/engine/database.h"
+#include "millstream/log/local_log.h"
+#include "millstream/promql/engine.h"
+#include "millstream/tsdb/merge_querier.h"
+#include "partition_worker.h"
+#include "request_writer.h"
+#include "series_cache.h"
+
+namespace millstream::engine {
+
+// A partition from log to view. Members are destroyed in reverse: the thread first, the log last.
+struct PartitionParts {
+  std::unique_ptr<log::LocalLog> log;  // null in memory
+  std::unique_ptr<tsdb::Partition> partition;
+  std::unique_ptr<PartitionWorker> worker;
+};
+
+class Database::Impl {
+ public:
+  Impl(const DatabaseOptions& options, const env::Env& env);
+
+  Status OpenInMemory();
+  Status OpenFolder(const std::string& path);
+  Status Close();
+
+  Status CheckOpen() const REQUIRES_SHARED(open_mutex_);
+  // kResourceExhausted when the heads are above the memory limit.
+  Status CheckMemory() const;
+  PartitionId PartitionOf(TenantId tenant, const model::Labels& labels) const;
+
+  Result<PushOutcome> Push(TenantId tenant, wire::DecodedWrite decoded) EXCLUDES(open_mutex_);
+
+  // A series that Append names by its handle, which is its index here plus one.
+  struct HandleEntry {
+    TenantId tenant;
+    model::Labels labels;
+    SeriesPlace place;
+  };
+  struct HandleKey {
+    TenantId tenant;
+    model::Labels labels;
+    friend bool operator==(const HandleKey&, const HandleKey&) = default;
+  };
+  struct HandleKeyHash {
+    size_t operator()(const HandleKey& key) const { return key.labels.Hash() ^ key.tenant.value(); }
+  };
+
+  const DatabaseOptions options_;
+  const env::Env env_;
+  const promql::Engine promql_;
+
+  // Held shared by every call, and alone by Close.
+  mutable SharedMutex open_mutex_;
+  std::atomic<bool> closed_{false};  // written by Close, before it waits: calls that come later give up at once
+
+  std::unique_ptr<env::FolderLock> lock_;
+  std::vector<PartitionParts> partitions_;
+  std::vector<PartitionDoor> doors_;
+  std::unique_ptr<tsdb::MergeQueryable> queryable_;
+  std::unique_ptr<MaintenanceTimer> timer_;
+
+  SeriesCache cache_;
+
+  mutable SharedMutex handles_mutex_;
+  std::vector<HandleEntry> handles_ GUARDED_BY(handles_mutex_);
+  std::unordered_map<HandleKey, uint64_t, HandleKeyHash> handle_of_ GUARDED_BY(handles_mutex_);
+
+ private:
+  Status StartWorkers();
+  // Adds one decoded series to the request, its labels parsed only when the cache does not know them.
+  Status PushSeries(TenantId tenant, uint32_t index, wire::DecodedWrite& decoded, RequestWriter& writer,
+                    PushOutcome* outcome);
+  Result<int> ReadOrWriteManifest(const std::string& path);
+};
+
+}  // namespace millstream::engine

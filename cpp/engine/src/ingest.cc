@@ -1,0 +1,265 @@
+#include <algorithm>
+#include <utility>
+
+#include "database_impl.h"
+#include "millstream/base/hash.h"
+#include "millstream/wire/json_metrics.h"
+#include "millstream/wire/labels_decoder.h"
+#include "millstream/wire/remote_write.h"
+#include "millstream/wire/text_exposition.h"
+
+namespace millstream::engine {
+namespace {
+
+constexpr size_t kHandlesMax = 50'000'000;
+
+void Refuse(uint32_t item, uint64_t samples, Status reason, PushOutcome* outcome) {
+  outcome->rejected += samples;
+  if (outcome->refusals.size() < storage::kRejectionsReportedMax) {
+    outcome->refusals.push_back({item, std::move(reason)});
+  }
+}
+
+// The series of a decoded request: the cache is told where they were found.
+class DecodedSource final : public SeriesSource {
+ public:
+  DecodedSource(TenantId tenant, const wire::DecodedWrite& decoded, SeriesCache& cache)
+      : tenant_(tenant), decoded_(decoded), cache_(cache) {}
+
+  Result<model::Labels> LabelsOf(uint32_t origin) override {
+    cache_.Forget(KeyOf(origin));
+    return wire::DecodeLabels(decoded_.encoding, decoded_.series[origin].raw_labels);
+  }
+  void Resolved(uint32_t origin, SeriesPlace place) override { cache_.Put(KeyOf(origin), place); }
+
+ private:
+  SeriesKey KeyOf(uint32_t origin) const {
+    return SeriesKey::Make(tenant_, decoded_.encoding, decoded_.series[origin].raw_labels);
+  }
+
+  const TenantId tenant_;
+  const wire::DecodedWrite& decoded_;
+  SeriesCache& cache_;
+};
+
+// One series whose labels are at hand.
+class SingleSource final : public SeriesSource {
+ public:
+  explicit SingleSource(const model::Labels& labels) : labels_(labels) {}
+  Result<model::Labels> LabelsOf(uint32_t /*origin*/) override { return labels_; }
+  void Resolved(uint32_t /*origin*/, SeriesPlace /*place*/) override {}
+
+ private:
+  const model::Labels& labels_;
+};
+
+Result<model::Labels> ValidLabels(std::span<const model::Label> pairs) {
+  std::string raw;
+  for (const model::Label& label : pairs) {
+    wire::AppendPairString(label.name, &raw);
+    wire::AppendPairString(label.value, &raw);
+  }
+  return wire::DecodeLabels(wire::LabelEncoding::kPairs, raw);
+}
+
+}  // namespace
+
+Status Database::Impl::PushSeries(TenantId tenant, uint32_t index, wire::DecodedWrite& decoded, RequestWriter& writer,
+                                  PushOutcome* outcome) {
+  const wire::DecodedSeries& series = decoded.series[index];
+  const uint32_t floats = series.floats_end - series.floats_begin;
+  const uint32_t histograms = series.histograms_end - series.histograms_begin;
+  RequestWriter::Target target{
+      .origin = index, .place = {}, .labels = nullptr, .first_item = series.item, .item_step = 0};
+  model::Labels labels;
+  if (const auto place = cache_.Find(SeriesKey::Make(tenant, decoded.encoding, series.raw_labels))) {
+    target.place = *place;
+  } else {
+    Result<model::Labels> parsed = wire::DecodeLabels(decoded.encoding, series.raw_labels);
+    if (!parsed.ok()) {
+      Refuse(series.item, std::max<uint64_t>(floats + histograms, 1), std::move(parsed).status(), outcome);
+      return Status::Ok();
+    }
+    labels = std::move(parsed).value();
+    target.place = {PartitionOf(tenant, labels), SeriesRef(0)};
+    target.labels = &labels;
+  }
+  MS_RETURN_IF_ERROR(writer.AddFloats(target, std::span(decoded.timestamps).subspan(series.floats_begin, floats),
+                                      std::span(decoded.values).subspan(series.floats_begin, floats)));
+  return writer.AddHistograms(target,
+                              std::span(decoded.histogram_timestamps).subspan(series.histograms_begin, histograms),
+                              std::span(decoded.histograms).subspan(series.histograms_begin, histograms));
+}
+
+Result<PushOutcome> Database::Impl::Push(TenantId tenant, wire::DecodedWrite decoded) {
+  const ReaderLock open(open_mutex_);
+  MS_RETURN_IF_ERROR(CheckOpen());
+  MS_RETURN_IF_ERROR(CheckMemory());
+  PushOutcome outcome;
+  outcome.rejected = decoded.rejected;
+  for (wire::ItemError& error : decoded.errors) outcome.refusals.push_back({error.item, std::move(error.reason)});
+
+  DecodedSource source(tenant, decoded, cache_);
+  RequestWriter writer(tenant, doors_, source, &outcome);
+  for (uint32_t i = 0; i < decoded.series.size(); ++i) {
+    MS_RETURN_IF_ERROR(PushSeries(tenant, i, decoded, writer, &outcome));
+  }
+  for (model::MetricMetadata& metadata : decoded.metadata) {
+    const PartitionId partition(static_cast<uint32_t>(Hash64(metadata.metric) % doors_.size()));
+    writer.AddMetadata(partition, std::move(metadata));
+  }
+  MS_RETURN_IF_ERROR(writer.Finish());
+  return outcome;
+}
+
+Result<PushOutcome> Database::PushRemoteWrite(TenantId tenant, std::string_view compressed) {
+  MS_ASSIGN_OR_RETURN(wire::DecodedWrite decoded, wire::DecodeRemoteWrite(compressed));
+  return impl_->Push(tenant, std::move(decoded));
+}
+
+Result<PushOutcome> Database::PushText(TenantId tenant, std::string text, TextFormat format,
+                                       TimestampMs default_timestamp) {
+  const auto wire_format =
+      format == TextFormat::kOpenMetrics ? wire::TextFormat::kOpenMetrics : wire::TextFormat::kPrometheus;
+  return impl_->Push(tenant, wire::DecodeTextExposition(std::move(text), wire_format, default_timestamp));
+}
+
+Result<PushOutcome> Database::PushJson(TenantId tenant, std::string_view text, TimestampMs default_timestamp) {
+  MS_ASSIGN_OR_RETURN(wire::DecodedWrite decoded, wire::DecodeJsonMetrics(text, default_timestamp));
+  return impl_->Push(tenant, std::move(decoded));
+}
+
+Result<PushOutcome> Database::Write(TenantId tenant, std::span<const model::Label> labels,
+                                    std::span<const TimestampMs> timestamps, std::span<const double> values) {
+  const ReaderLock open(impl_->open_mutex_);
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  MS_RETURN_IF_ERROR(impl_->CheckMemory());
+  if (timestamps.size() != values.size()) {
+    return InvalidArgument("{} timestamps, but {} values", timestamps.size(), values.size());
+  }
+  MS_ASSIGN_OR_RETURN(const model::Labels valid, ValidLabels(labels));
+  PushOutcome outcome;
+  SingleSource source(valid);
+  RequestWriter writer(tenant, impl_->doors_, source, &outcome);
+  const RequestWriter::Target target{.origin = 0,
+                                     .place = {impl_->PartitionOf(tenant, valid), SeriesRef(0)},
+                                     .labels = &valid,
+                                     .first_item = 0,
+                                     .item_step = 1};
+  MS_RETURN_IF_ERROR(writer.AddFloats(target, timestamps, values));
+  MS_RETURN_IF_ERROR(writer.Finish());
+  return outcome;
+}
+
+Result<std::vector<uint64_t>> Database::SeriesHandles(TenantId tenant,
+                                                      std::span<const std::vector<model::Label>> label_sets) {
+  const ReaderLock open(impl_->open_mutex_);
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  std::vector<Impl::HandleKey> keys;
+  keys.reserve(label_sets.size());
+  for (size_t i = 0; i < label_sets.size(); ++i) {
+    Result<model::Labels> labels = ValidLabels(label_sets[i]);
+    if (!labels.ok()) return labels.status().WithContext(fmt::format("label set {}", i));
+    keys.push_back({tenant, std::move(labels).value()});
+  }
+  std::vector<uint64_t> handles;
+  handles.reserve(keys.size());
+  WriterLock lock(impl_->handles_mutex_);
+  for (Impl::HandleKey& key : keys) {
+    const auto [found, inserted] = impl_->handle_of_.try_emplace(key, impl_->handles_.size() + 1);
+    if (inserted) {
+      if (impl_->handles_.size() >= kHandlesMax) {
+        impl_->handle_of_.erase(found);
+        return ResourceExhausted("more than {} series handles", kHandlesMax);
+      }
+      const PartitionId partition = impl_->PartitionOf(tenant, key.labels);
+      impl_->handles_.push_back({tenant, std::move(key.labels), {partition, SeriesRef(0)}});
+    }
+    handles.push_back(found->second);
+  }
+  return handles;
+}
+
+namespace {
+
+// Rows of Append in order of their series, so that each series is looked up once.
+std::vector<uint32_t> RowsBySeries(std::span<const uint64_t> handles) {
+  std::vector<uint32_t> rows(handles.size());
+  for (uint32_t i = 0; i < rows.size(); ++i) rows[i] = i;
+  if (!std::is_sorted(handles.begin(), handles.end())) {
+    std::sort(rows.begin(), rows.end(),
+              [&](uint32_t a, uint32_t b) { return handles[a] != handles[b] ? handles[a] < handles[b] : a < b; });
+  }
+  return rows;
+}
+
+}  // namespace
+
+Result<PushOutcome> Database::Append(TenantId tenant, std::span<const uint64_t> handles,
+                                     std::span<const TimestampMs> timestamps, std::span<const double> values) {
+  const ReaderLock open(impl_->open_mutex_);
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  MS_RETURN_IF_ERROR(impl_->CheckMemory());
+  if (handles.size() != timestamps.size() || handles.size() != values.size()) {
+    return InvalidArgument("columns differ in length: {} refs, {} timestamps, {} values", handles.size(),
+                           timestamps.size(), values.size());
+  }
+  if (handles.size() > UINT32_MAX) return InvalidArgument("more than {} rows at once", UINT32_MAX);
+
+  // Copies what the rows need of the handles, so that no lock is held while the partitions work.
+  struct Entry {
+    uint64_t handle;
+    Impl::HandleEntry series;
+  };
+  const std::vector<uint32_t> rows = RowsBySeries(handles);
+  std::vector<Entry> entries;
+  {
+    ReaderLock lock(impl_->handles_mutex_);
+    for (const uint32_t row : rows) {
+      const uint64_t handle = handles[row];
+      if (!entries.empty() && entries.back().handle == handle) continue;
+      if (handle == 0 || handle > impl_->handles_.size()) {
+        return InvalidArgument("row {}: {} is no series ref of this database", row, handle);
+      }
+      const Impl::HandleEntry& known = impl_->handles_[handle - 1];
+      if (known.tenant != tenant) return InvalidArgument("row {}: ref {} is another tenant's", row, handle);
+      const bool resolved = known.place.ref != SeriesRef(0);
+      entries.push_back({handle, {tenant, resolved ? model::Labels() : known.labels, known.place}});
+    }
+  }
+
+  class HandleSource final : public SeriesSource {
+   public:
+    HandleSource(Impl& impl, const std::vector<Entry>& source_entries) : impl_(impl), entries_(source_entries) {}
+    Result<model::Labels> LabelsOf(uint32_t origin) override {
+      ReaderLock lock(impl_.handles_mutex_);
+      return impl_.handles_[entries_[origin].handle - 1].labels;
+    }
+    void Resolved(uint32_t origin, SeriesPlace place) override {
+      WriterLock lock(impl_.handles_mutex_);
+      impl_.handles_[entries_[origin].handle - 1].place = place;
+    }
+
+   private:
+    Impl& impl_;
+    const std::vector<Entry>& entries_;
+  };
+
+  PushOutcome outcome;
+  HandleSource source(*impl_, entries);
+  RequestWriter writer(tenant, impl_->doors_, source, &outcome);
+  size_t at = 0;
+  for (uint32_t origin = 0; origin < entries.size(); ++origin) {
+    const Impl::HandleEntry& series = entries[origin].series;
+    for (; at < rows.size() && handles[rows[at]] == entries[origin].handle; ++at) {
+      const uint32_t row = rows[at];
+      const RequestWriter::Target target{
+          .origin = origin, .place = series.place, .labels = &series.labels, .first_item = row, .item_step = 0};
+      MS_RETURN_IF_ERROR(writer.AddFloats(target, timestamps.subspan(row, 1), values.subspan(row, 1)));
+    }
+  }
+  MS_RETURN_IF_ERROR(writer.Finish());
+  return outcome;
+}
+
+}  // namespace millstream::engine

@@ -1,0 +1,221 @@
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "database_impl.h"
+#include "millstream/promql/parser.h"
+
+namespace millstream::engine {
+namespace {
+
+constexpr int64_t kQuerySamplesMax = 50'000'000;
+constexpr size_t kSelectorsMax = 100;
+
+storage::QueryLimits LimitsOf(const DatabaseOptions& database, const QueryOptions& options) {
+  storage::QueryLimits limits;
+  limits.samples_max = options.samples_max > 0 ? options.samples_max : kQuerySamplesMax;
+  // A single query may take a quarter of the engine's memory.
+  if (database.memory_limit_bytes > 0) limits.bytes_max = std::max<int64_t>(database.memory_limit_bytes / 4, 1 << 20);
+  return limits;
+}
+
+Result<std::vector<std::vector<model::Matcher>>> ParseSelectors(const std::vector<std::string>& selectors) {
+  if (selectors.size() > kSelectorsMax) {
+    return ResourceExhausted("{} selectors; the limit is {}", selectors.size(), kSelectorsMax);
+  }
+  std::vector<std::vector<model::Matcher>> parsed;
+  for (const std::string& selector : selectors) {
+    MS_ASSIGN_OR_RETURN(std::vector<model::Matcher> matchers, promql::ParseMetricSelector(selector));
+    parsed.push_back(std::move(matchers));
+  }
+  return parsed;
+}
+
+// The sorted union of what `list` yields for each set of matchers; for no matchers at all when there is no set.
+template <typename T, typename List>
+Result<std::vector<T>> UnionOf(const std::vector<std::vector<model::Matcher>>& sets, size_t limit, const List& list) {
+  if (sets.empty()) return list(std::span<const model::Matcher>());
+  std::set<T> all;
+  for (const std::vector<model::Matcher>& matchers : sets) {
+    MS_ASSIGN_OR_RETURN(std::vector<T> part, list(std::span<const model::Matcher>(matchers)));
+    all.insert(std::make_move_iterator(part.begin()), std::make_move_iterator(part.end()));
+  }
+  std::vector<T> out(all.begin(), all.end());
+  if (limit > 0 && out.size() > limit + 1) out.resize(limit + 1);
+  return out;
+}
+
+}  // namespace
+
+void QueryCancel::Cancel() {
+  MutexLock lock(mutex_);
+  cancelled_ = true;
+  if (control_ != nullptr) control_->Cancel();
+}
+
+void QueryCancel::Attach(storage::QueryControl* control) {
+  MutexLock lock(mutex_);
+  control_ = control;
+  if (cancelled_ && control_ != nullptr) control_->Cancel();
+}
+
+namespace {
+
+// Ties a cancel to a query for as long as the query's control lives.
+template <typename Attach>
+class Attachment {
+ public:
+  explicit Attachment(Attach attach) : attach_(std::move(attach)) { attach_(true); }
+  ~Attachment() { attach_(false); }
+  Attachment(const Attachment&) = delete;
+  Attachment& operator=(const Attachment&) = delete;
+
+ private:
+  Attach attach_;
+};
+
+}  // namespace
+
+Result<promql::QueryResult> Database::Query(TenantId tenant, std::string_view expression, TimestampMs time,
+                                            const QueryOptions& options, QueryCancel* cancel) const {
+  const ReaderLock open(impl_->open_mutex_);
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  storage::QueryControl control(LimitsOf(impl_->options_, options));
+  if (options.timeout_ms > 0) control.SetTimeout(*impl_->env_.clock, std::chrono::milliseconds(options.timeout_ms));
+  const Attachment attachment([&](bool begin) {
+    if (cancel != nullptr) cancel->Attach(begin ? &control : nullptr);
+  });
+  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
+  return impl_->promql_.QueryInstant(*querier, expression, time, control, options.lookback_ms);
+}
+
+Result<promql::QueryResult> Database::QueryRange(TenantId tenant, std::string_view expression, TimestampMs start,
+                                                 TimestampMs end, int64_t step_ms, const QueryOptions& options,
+                                                 QueryCancel* cancel) const {
+  const ReaderLock open(impl_->open_mutex_);
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  storage::QueryControl control(LimitsOf(impl_->options_, options));
+  if (options.timeout_ms > 0) control.SetTimeout(*impl_->env_.clock, std::chrono::milliseconds(options.timeout_ms));
+  const Attachment attachment([&](bool begin) {
+    if (cancel != nullptr) cancel->Attach(begin ? &control : nullptr);
+  });
+  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
+  return impl_->promql_.QueryRange(
+      *querier,
+      {.text = expression, .start = start, .end = end, .step_ms = step_ms, .lookback_ms = options.lookback_ms},
+      control);
+}
+
+Result<std::vector<model::Labels>> Database::Series(TenantId tenant, const LabelQuery& query) const {
+  const ReaderLock open(impl_->open_mutex_);
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  if (query.selectors.empty()) return InvalidArgument("no match[] parameter provided");
+  MS_ASSIGN_OR_RETURN(const auto sets, ParseSelectors(query.selectors));
+  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
+  storage::QueryControl control;
+  return UnionOf<model::Labels>(
+      sets, query.limit, [&](std::span<const model::Matcher> matchers) -> Result<std::vector<model::Labels>> {
+        MS_ASSIGN_OR_RETURN(const auto selected, querier->Select(query.range, matchers, {}, control));
+        std::vector<model::Labels> out;
+        for (const auto& series : selected) {
+          if (query.limit > 0 && out.size() > query.limit) break;
+          out.push_back(series->labels());
+        }
+        return out;
+      });
+}
+
+Result<std::vector<std::string>> Database::LabelNames(TenantId tenant, const LabelQuery& query) const {
+  const ReaderLock open(impl_->open_mutex_);
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  MS_ASSIGN_OR_RETURN(const auto sets, ParseSelectors(query.selectors));
+  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
+  storage::QueryControl control;
+  return UnionOf<std::string>(sets, query.limit, [&](std::span<const model::Matcher> matchers) {
+    return querier->LabelNames(query.range, matchers, query.limit, control);
+  });
+}
+
+Result<std::vector<std::string>> Database::LabelValues(TenantId tenant, std::string_view name,
+                                                       const LabelQuery& query) const {
+  const ReaderLock open(impl_->open_mutex_);
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  if (name.empty()) return InvalidArgument("the label name is empty");
+  MS_ASSIGN_OR_RETURN(const auto sets, ParseSelectors(query.selectors));
+  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
+  storage::QueryControl control;
+  return UnionOf<std::string>(sets, query.limit, [&](std::span<const model::Matcher> matchers) {
+    return querier->LabelValues(name, query.range, matchers, query.limit, control);
+  });
+}
+
+std::vector<model::MetricMetadata> Database::Metadata(TenantId tenant, std::string_view metric, size_t limit) const {
+  std::vector<model::MetricMetadata> out;
+  const ReaderLock open(impl_->open_mutex_);
+  if (impl_->closed_.load()) return out;
+  for (const PartitionParts& parts : impl_->partitions_) {
+    for (model::MetricMetadata& entry : parts.partition->Metadata(tenant, metric, limit)) {
+      out.push_back(std::move(entry));
+    }
+  }
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.metric < b.metric; });
+  if (limit > 0 && out.size() > limit) out.resize(limit);
+  return out;
+}
+
+namespace {
+
+void MergeCounts(const std::vector<tsdb::NamedCount>& from, std::vector<tsdb::NamedCount>* to) {
+  for (const tsdb::NamedCount& entry : from) {
+    const auto found = std::find_if(to->begin(), to->end(), [&](const auto& have) { return have.name == entry.name; });
+    if (found == to->end()) {
+      to->push_back(entry);
+    } else {
+      found->count += entry.count;
+    }
+  }
+}
+
+void KeepTop(size_t limit, std::vector<tsdb::NamedCount>* counts) {
+  std::sort(counts->begin(), counts->end(),
+            [](const auto& a, const auto& b) { return a.count != b.count ? a.count > b.count : a.name < b.name; });
+  if (counts->size() > limit) counts->resize(limit);
+}
+
+}  // namespace
+
+tsdb::TenantStatus Database::StatusOf(TenantId tenant, size_t limit) const {
+  tsdb::TenantStatus total;
+  const ReaderLock open(impl_->open_mutex_);
+  if (impl_->closed_.load()) return total;
+  bool any = false;
+  for (const PartitionParts& parts : impl_->partitions_) {
+    // Top lists of parts are not the parts of the top list: each partition tells far more than is shown.
+    constexpr size_t kListedPerPartition = 10'000;
+    const tsdb::TenantStatus part = parts.partition->StatusOf(tenant, std::max(limit, kListedPerPartition));
+    total.series += part.series;
+    total.chunks += part.chunks;
+    total.label_pairs += part.label_pairs;
+    if (part.series > 0) {
+      total.min_time = any ? std::min(total.min_time, part.min_time) : part.min_time;
+      total.max_time = any ? std::max(total.max_time, part.max_time) : part.max_time;
+      any = true;
+    }
+    MergeCounts(part.series_count_by_metric_name, &total.series_count_by_metric_name);
+    MergeCounts(part.label_value_count_by_label_name, &total.label_value_count_by_label_name);
+    MergeCounts(part.memory_bytes_by_label_name, &total.memory_bytes_by_label_name);
+    MergeCounts(part.series_count_by_label_pair, &total.series_count_by_label_pair);
+  }
+  KeepTop(limit, &total.series_count_by_metric_name);
+  KeepTop(limit, &total.label_value_count_by_label_name);
+  KeepTop(limit, &total.memory_bytes_by_label_name);
+  KeepTop(limit, &total.series_count_by_label_pair);
+  return total;
+}
+
+Result<std::string> Database::FormatQuery(std::string_view expression) const {
+  MS_ASSIGN_OR_RETURN(const promql::ExprPtr expr, promql::ParseExpr(expression, impl_->promql_.options().parser));
+  return promql::PrettyPrint(*expr);
+}
+
+}  // namespace millstream::engine

@@ -1,0 +1,181 @@
+#include "request_writer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace millstream::engine {
+
+RequestWriter::RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source,
+                             PushOutcome* outcome)
+    : tenant_(tenant), doors_(doors), source_(source), outcome_(outcome), lanes_(MakeLanes()), offsets_(doors.size()) {}
+
+std::vector<RequestWriter::Lane> RequestWriter::MakeLanes() const {
+  std::vector<Lane> lanes(doors_.size());
+  for (Lane& lane : lanes) lane.batch.tenant = tenant_;
+  return lanes;
+}
+
+uint32_t RequestWriter::Slot(const Target& target) {
+  Lane& lane = lanes_[target.place.partition.value()];
+  if (!lane.origins.empty() && lane.origins.back() == target.origin) {
+    return static_cast<uint32_t>(lane.origins.size() - 1);
+  }
+  storage::BatchSeries series{.ref = target.place.ref, .labels = {}};
+  const bool known = target.place.ref != SeriesRef(0);
+  if (!known) series.labels = *target.labels;
+  lane.batch.series.push_back(std::move(series));
+  lane.origins.push_back(target.origin);
+  lane.asked.push_back(!known);
+  return static_cast<uint32_t>(lane.origins.size() - 1);
+}
+
+Status RequestWriter::AddFloats(const Target& target, std::span<const TimestampMs> timestamps,
+                                std::span<const double> values) {
+  size_t done = 0;
+  while (done < timestamps.size()) {
+    if (pending_ >= kRequestBatchSamples) MS_RETURN_IF_ERROR(Flush());
+    const size_t take = std::min(timestamps.size() - done, kRequestBatchSamples - pending_);
+    const uint32_t slot = Slot(target);
+    storage::FloatColumns& floats = lanes_[target.place.partition.value()].batch.floats;
+    for (size_t i = done; i < done + take; ++i) {
+      floats.series.push_back(slot);
+      floats.timestamps.push_back(timestamps[i]);
+      floats.values.push_back(values[i]);
+      floats.item.push_back(target.first_item + static_cast<uint32_t>(i) * target.item_step);
+    }
+    pending_ += take;
+    done += take;
+  }
+  return Status::Ok();
+}
+
+Status RequestWriter::AddHistograms(const Target& target, std::span<const TimestampMs> timestamps,
+                                    std::span<model::Histogram> histograms) {
+  for (size_t i = 0; i < timestamps.size(); ++i) {
+    if (pending_ >= kRequestBatchSamples) MS_RETURN_IF_ERROR(Flush());
+    const uint32_t slot = Slot(target);
+    storage::HistogramColumns& columns = lanes_[target.place.partition.value()].batch.histograms;
+    columns.series.push_back(slot);
+    columns.timestamps.push_back(timestamps[i]);
+    columns.histograms.push_back(std::move(histograms[i]));
+    columns.item.push_back(target.first_item + static_cast<uint32_t>(i) * target.item_step);
+    ++pending_;
+  }
+  return Status::Ok();
+}
+
+void RequestWriter::AddMetadata(PartitionId partition, model::MetricMetadata metadata) {
+  lanes_[partition.value()].batch.metadata.push_back(std::move(metadata));
+  ++outcome_->metadata;
+}
+
+Status RequestWriter::Flush() {
+  std::vector<Lane> lanes = std::exchange(lanes_, MakeLanes());
+  pending_ = 0;
+  MS_RETURN_IF_ERROR(Send(lanes));
+  return Resend(lanes);
+}
+
+Status RequestWriter::Send(std::vector<Lane>& lanes) {
+  TaskGroup group;
+  Status first_error;
+  std::vector<size_t> sent;
+  for (size_t p = 0; p < lanes.size(); ++p) {
+    Lane& lane = lanes[p];
+    if (lane.batch.series.empty() && lane.batch.metadata.empty()) continue;
+    lane.task.batch = &lane.batch;
+    lane.task.group = &group;
+    if (Status status = doors_[p].worker->Submit(&lane.task); status.ok()) {
+      sent.push_back(p);
+    } else if (first_error.ok()) {
+      first_error = std::move(status);
+    }
+  }
+  group.Wait();
+  for (const size_t p : sent) {
+    Lane& lane = lanes[p];
+    if (!lane.task.status.ok()) {
+      if (first_error.ok()) first_error = lane.task.status;
+      continue;
+    }
+    Collect(lane.task);
+    for (size_t i = 0; i < lane.origins.size(); ++i) {
+      const SeriesRef ref = lane.batch.series[i].ref;
+      if (lane.asked[i] && ref != SeriesRef(0)) {
+        source_.Resolved(lane.origins[i], {PartitionId(static_cast<uint32_t>(p)), ref});
+      }
+    }
+    if (lane.task.offset) offsets_[p] = std::max(offsets_[p].value_or(Offset(0)), *lane.task.offset);
+  }
+  return first_error;
+}
+
+void RequestWriter::Collect(const WriteTask& task) {
+  outcome_->samples += task.outcome.floats_written;
+  outcome_->histograms += task.outcome.histograms_written;
+  outcome_->rejected += task.outcome.rejected;
+  for (const storage::Rejection& rejection : task.outcome.rejections) {
+    outcome_->refusals.push_back({rejection.item, rejection.reason});
+  }
+}
+
+Status RequestWriter::Resend(std::vector<Lane>& lanes) {
+  std::vector<Lane> again = MakeLanes();
+  bool any = false;
+  for (size_t p = 0; p < lanes.size(); ++p) {
+    Lane& lane = lanes[p];
+    if (lane.task.outcome.unknown_series.empty()) continue;
+    any = true;
+    constexpr uint32_t kKnown = UINT32_MAX;
+    std::vector<uint32_t> new_slot(lane.origins.size(), kKnown);
+    for (const uint32_t unknown : lane.task.outcome.unknown_series) {
+      MS_ASSIGN_OR_RETURN(model::Labels labels, source_.LabelsOf(lane.origins[unknown]));
+      new_slot[unknown] = static_cast<uint32_t>(again[p].origins.size());
+      again[p].batch.series.push_back({.ref = SeriesRef(0), .labels = std::move(labels)});
+      again[p].origins.push_back(lane.origins[unknown]);
+      again[p].asked.push_back(true);
+    }
+    const auto resend = [&](auto& from, auto& to, const auto& move_value) {
+      for (size_t i = 0; i < from.series.size(); ++i) {
+        const uint32_t slot = new_slot[from.series[i]];
+        if (slot == kKnown) continue;
+        to.series.push_back(slot);
+        to.timestamps.push_back(from.timestamps[i]);
+        to.item.push_back(from.item[i]);
+        move_value(i);
+      }
+    };
+    storage::WriteBatch& from = lane.batch;
+    storage::WriteBatch& to = again[p].batch;
+    resend(from.floats, to.floats, [&](size_t i) { to.floats.values.push_back(from.floats.values[i]); });
+    resend(from.histograms, to.histograms,
+           [&](size_t i) { to.histograms.histograms.push_back(std::move(from.histograms.histograms[i])); });
+  }
+  if (!any) return Status::Ok();
+  MS_RETURN_IF_ERROR(Send(again));
+  for (const Lane& lane : again) {
+    if (!lane.task.outcome.unknown_series.empty()) return Internal("a series sent by labels is still unknown");
+  }
+  return Status::Ok();
+}
+
+Status RequestWriter::Finish() {
+  MS_RETURN_IF_ERROR(Flush());
+  std::string token;
+  for (size_t p = 0; p < doors_.size(); ++p) {
+    if (!offsets_[p]) continue;
+    if (doors_[p].log != nullptr) MS_RETURN_IF_ERROR(doors_[p].log->WaitDurable(*offsets_[p]));
+    token += fmt::format("{}{}:{}", token.empty() ? "" : ",", p, offsets_[p]->value());
+  }
+  outcome_->offset_token = std::move(token);
+  std::sort(outcome_->refusals.begin(), outcome_->refusals.end(),
+            [](const ItemRefusal& a, const ItemRefusal& b) { return a.item < b.item; });
+  if (outcome_->refusals.size() > storage::kRejectionsReportedMax) {
+    outcome_->refusals.resize(storage::kRejectionsReportedMax);
+  }
+  return Status::Ok();
+}
+
+}  // namespace millstream::engine

@@ -1,0 +1,89 @@
+// RequestWriter: carries the samples of one request to their partitions and gathers what became of them.
+//
+// Samples are added series by series and go out in batches of at most kRequestBatchSamples; a request of any size needs
+// bounded memory on top of itself.
+// Threads     One.
+// Errors      The first error of a partition is returned by Finish: some partitions may have written their part then.
+//             Resending is harmless, since a sample that is there already is accepted.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "millstream/engine/database.h"
+#include "millstream/model/histogram.h"
+#include "millstream/storage/log.h"
+#include "millstream/storage/write_batch.h"
+#include "partition_worker.h"
+#include "series_cache.h"
+
+namespace millstream::engine {
+
+inline constexpr size_t kRequestBatchSamples = 200'000;
+static_assert(kRequestBatchSamples <= storage::kBatchSamplesMax);
+
+// Where a request's series come from. `origin` is the caller's own number of a series.
+class SeriesSource {
+ public:
+  virtual ~SeriesSource() = default;
+
+  virtual Result<model::Labels> LabelsOf(uint32_t origin) = 0;
+  // The series of `origin` was found or made.
+  virtual void Resolved(uint32_t origin, SeriesPlace place) = 0;
+};
+
+// One partition as a request sees it.
+struct PartitionDoor {
+  PartitionWorker* worker;
+  storage::Log* log;  // null in memory
+};
+
+class RequestWriter {
+ public:
+  RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source, PushOutcome* outcome);
+
+  // Samples of one series, as parallel columns; `item` of the i-th sample is first_item + i * item_step. `ref` 0 makes
+  // the partition look the series up by its labels.
+  struct Target {
+    uint32_t origin;
+    SeriesPlace place;
+    const model::Labels* labels;  // may be null when place.ref is known
+    uint32_t first_item;
+    uint32_t item_step;
+  };
+  Status AddFloats(const Target& target, std::span<const TimestampMs> timestamps, std::span<const double> values);
+  Status AddHistograms(const Target& target, std::span<const TimestampMs> timestamps,
+                       std::span<model::Histogram> histograms);
+  void AddMetadata(PartitionId partition, model::MetricMetadata metadata);
+
+  // Sends what is left and waits until all is acknowledged.
+  Status Finish();
+
+ private:
+  struct Lane {
+    storage::WriteBatch batch;
+    std::vector<uint32_t> origins;  // of batch.series
+    std::vector<bool> asked;        // whether the series went out without a ref
+    WriteTask task;
+  };
+
+  uint32_t Slot(const Target& target);
+  Status Flush();
+  Status Send(std::vector<Lane>& lanes);
+  void Collect(const WriteTask& task);
+  // Sends what partitions no longer knew by ref once more, by labels.
+  Status Resend(std::vector<Lane>& lanes);
+  std::vector<Lane> MakeLanes() const;
+
+  const TenantId tenant_;
+  const std::span<const PartitionDoor> doors_;
+  SeriesSource& source_;
+  PushOutcome* const outcome_;
+  std::vector<Lane> lanes_;
+  std::vector<std::optional<Offset>> offsets_;
+  size_t pending_ = 0;
+};
+
+}  // namespace millstream::engine
