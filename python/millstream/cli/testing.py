@@ -39,11 +39,11 @@ def promql_command(
         passed += result.passed
         failed += result.failed
         for failure in result.failures:
-            sys.stdout.write(
-                f"{file}:{failure.line}: {failure.expression}\n"
-                f"  expected: {failure.expected}\n"
-                f"  got:      {failure.got}\n"
-            )
+            message = failure.message.replace("\n", "\n  ")
+            sys.stdout.write(f"{file}:{failure.line}: {failure.expression}\n  {message}\n")
+        if result.error and not result.failures:
+            sys.stdout.write(f"{file}: {result.error}\n")
+            failed += 1
     sys.stdout.write(f"{passed} passed, {failed} failed\n")
     if failed:
         raise typer.Exit(1)

@@ -1,0 +1,260 @@
+#include "millstream/engine/database.h"
+
+#include <pybind11/stl.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "convert.h"
+#include "errors.h"
+#include "module.h"
+
+namespace millstream::pybind {
+
+namespace py = pybind11;
+using engine::Database;
+using engine::DatabaseOptions;
+using engine::kDefaultTenant;
+using engine::PushOutcome;
+using engine::QueryCancel;
+using engine::QueryOptions;
+
+namespace {
+
+using Released = py::call_guard<py::gil_scoped_release>;
+
+storage::Durability DurabilityOf(const std::string& name) {
+  if (name == "process") return storage::Durability::kProcess;
+  if (name == "fsync") return storage::Durability::kFsync;
+  throw StatusError(InvalidArgument("durability must be \"process\" or \"fsync\", not \"{}\"", name));
+}
+
+std::unique_ptr<Database> Open(const std::string& path, int partitions, const std::string& durability,
+                               int64_t retention_ms, int64_t memory_limit_bytes, int64_t out_of_order_window_ms,
+                               bool pin_threads, std::vector<std::string> enabled_features) {
+  DatabaseOptions options;
+  options.partitions = partitions;
+  options.durability = DurabilityOf(durability);
+  options.retention_ms = retention_ms;
+  options.memory_limit_bytes = memory_limit_bytes;
+  options.out_of_order_window_ms = out_of_order_window_ms;
+  options.pin_threads = pin_threads;
+  options.enabled_features = std::move(enabled_features);
+  return ValueOrThrow(Database::Open(path, options));
+}
+
+PushOutcome PushRemoteWrite(Database& self, const py::bytes& body) {
+  const std::string_view view = BytesView(body);
+  const py::gil_scoped_release released;
+  return ValueOrThrow(self.PushRemoteWrite(kDefaultTenant, view));
+}
+
+PushOutcome PushText(Database& self, const py::bytes& body, bool open_metrics, std::optional<int64_t> timestamp) {
+  const std::string_view view = BytesView(body);
+  const py::gil_scoped_release released;
+  const auto format = open_metrics ? engine::TextFormat::kOpenMetrics : engine::TextFormat::kPrometheus;
+  return ValueOrThrow(self.PushText(kDefaultTenant, std::string(view), format, timestamp.value_or(self.Now())));
+}
+
+PushOutcome PushJson(Database& self, const py::bytes& body, std::optional<int64_t> timestamp) {
+  const std::string_view view = BytesView(body);
+  const py::gil_scoped_release released;
+  return ValueOrThrow(self.PushJson(kDefaultTenant, view, timestamp.value_or(self.Now())));
+}
+
+PushOutcome Write(Database& self, std::string_view name, const py::dict& labels, const Column<int64_t>& timestamps,
+                  const Column<double>& values) {
+  LabelPairs pairs(labels);
+  pairs.Add(model::kMetricName, name);
+  const auto times = SpanOf(timestamps, "timestamps");
+  const auto samples = SpanOf(values, "values");
+  const py::gil_scoped_release released;
+  return ValueOrThrow(self.Write(kDefaultTenant, pairs.pairs(), times, samples));
+}
+
+py::array_t<uint64_t> SeriesRefs(Database& self, const py::sequence& labels) {
+  std::vector<std::vector<model::Label>> sets;
+  sets.reserve(py::len(labels));
+  for (const py::handle item : labels) {
+    if (!py::isinstance<py::dict>(item)) {
+      throw StatusError(
+          InvalidArgument("label set {} must be a dict, not {}", sets.size(), Py_TYPE(item.ptr())->tp_name));
+    }
+    sets.push_back(LabelPairs(py::reinterpret_borrow<py::dict>(item)).pairs());
+  }
+  std::vector<uint64_t> handles;
+  {
+    const py::gil_scoped_release released;
+    handles = ValueOrThrow(self.SeriesHandles(kDefaultTenant, sets));
+  }
+  return py::array_t<uint64_t>(static_cast<py::ssize_t>(handles.size()), handles.data());
+}
+
+PushOutcome Append(Database& self, const Column<uint64_t>& refs, const Column<int64_t>& timestamps,
+                   const Column<double>& values) {
+  const auto handles = SpanOf(refs, "refs");
+  const auto times = SpanOf(timestamps, "timestamps");
+  const auto samples = SpanOf(values, "values");
+  const py::gil_scoped_release released;
+  return ValueOrThrow(self.Append(kDefaultTenant, handles, times, samples));
+}
+
+promql::QueryResult Query(const Database& self, const std::string& expression, int64_t time, int64_t lookback,
+                          int64_t timeout, int64_t max_samples, QueryCancel* cancel) {
+  const QueryOptions options{.lookback_ms = lookback, .timeout_ms = timeout, .samples_max = max_samples};
+  return ValueOrThrow(self.Query(kDefaultTenant, expression, time, options, cancel));
+}
+
+promql::QueryResult QueryRange(const Database& self, const std::string& expression, int64_t start, int64_t end,
+                               int64_t step, int64_t lookback, int64_t timeout, int64_t max_samples,
+                               QueryCancel* cancel) {
+  const QueryOptions options{.lookback_ms = lookback, .timeout_ms = timeout, .samples_max = max_samples};
+  return ValueOrThrow(self.QueryRange(kDefaultTenant, expression, start, end, step, options, cancel));
+}
+
+engine::LabelQuery QueryOf(std::vector<std::string> matchers, int64_t start, int64_t end, size_t limit) {
+  return {.selectors = std::move(matchers), .range = {start, end}, .limit = limit};
+}
+
+// At most `limit` of the limit + 1 entries that the engine may return.
+template <typename T>
+std::vector<T> Cut(std::vector<T> all, size_t limit) {
+  if (limit > 0 && all.size() > limit) all.resize(limit);
+  return all;
+}
+
+py::list Series(const Database& self, std::vector<std::string> matchers, int64_t start, int64_t end, size_t limit) {
+  std::vector<model::Labels> all;
+  {
+    const py::gil_scoped_release released;
+    all = Cut(ValueOrThrow(self.Series(kDefaultTenant, QueryOf(std::move(matchers), start, end, limit))), limit);
+  }
+  py::list out;
+  for (const model::Labels& labels : all) out.append(LabelsDict(labels));
+  return out;
+}
+
+std::vector<std::string> LabelNames(const Database& self, std::vector<std::string> matchers, int64_t start, int64_t end,
+                                    size_t limit) {
+  return Cut(ValueOrThrow(self.LabelNames(kDefaultTenant, QueryOf(std::move(matchers), start, end, limit))), limit);
+}
+
+std::vector<std::string> LabelValues(const Database& self, const std::string& name, std::vector<std::string> matchers,
+                                     int64_t start, int64_t end, size_t limit) {
+  return Cut(ValueOrThrow(self.LabelValues(kDefaultTenant, name, QueryOf(std::move(matchers), start, end, limit))),
+             limit);
+}
+
+py::dict Metadata(const Database& self, const std::string& metric, size_t limit, size_t limit_per_metric) {
+  std::vector<model::MetricMetadata> entries;
+  {
+    const py::gil_scoped_release released;
+    entries = self.Metadata(kDefaultTenant, metric, limit);
+  }
+  py::dict out;
+  for (const model::MetricMetadata& entry : entries) {
+    const py::str name = Text(entry.metric);
+    if (!out.contains(name)) out[name] = py::list();
+    auto list = out[name].cast<py::list>();
+    if (limit_per_metric > 0 && py::len(list) >= limit_per_metric) continue;
+    list.append(py::make_tuple(Text(entry.type), Text(entry.help), Text(entry.unit)));
+  }
+  return out;
+}
+
+py::list Counts(const std::vector<tsdb::NamedCount>& counts) {
+  py::list out;
+  for (const tsdb::NamedCount& entry : counts) {
+    py::dict item;
+    item["name"] = Text(entry.name);
+    item["value"] = entry.count;
+    out.append(item);
+  }
+  return out;
+}
+
+py::dict TsdbStatus(const Database& self, size_t limit) {
+  tsdb::TenantStatus status;
+  {
+    const py::gil_scoped_release released;
+    status = self.StatusOf(kDefaultTenant, limit);
+  }
+  py::dict head;
+  head["numSeries"] = status.series;
+  head["numLabelPairs"] = status.label_pairs;
+  head["chunkCount"] = status.chunks;
+  head["minTime"] = status.min_time;
+  head["maxTime"] = status.max_time;
+  py::dict out;
+  out["headStats"] = head;
+  out["seriesCountByMetricName"] = Counts(status.series_count_by_metric_name);
+  out["labelValueCountByLabelName"] = Counts(status.label_value_count_by_label_name);
+  out["memoryInBytesByLabelName"] = Counts(status.memory_bytes_by_label_name);
+  out["seriesCountByLabelValuePair"] = Counts(status.series_count_by_label_pair);
+  return out;
+}
+
+py::list Errors(const PushOutcome& outcome) {
+  py::list out;
+  for (const engine::ItemRefusal& refusal : outcome.refusals) {
+    out.append(
+        py::make_tuple(refusal.item, Text(StatusCodeName(refusal.reason.code())), Text(refusal.reason.message())));
+  }
+  return out;
+}
+
+}  // namespace
+
+void RegisterEngine(py::module_& module) {
+  py::class_<PushOutcome>(module, "PushResult", "What became of a write.")
+      .def_readonly("samples", &PushOutcome::samples)
+      .def_readonly("histograms", &PushOutcome::histograms)
+      .def_property_readonly("exemplars", [](const PushOutcome&) { return 0; })
+      .def_readonly("metadata", &PushOutcome::metadata)
+      .def_readonly("rejected", &PushOutcome::rejected)
+      .def_property_readonly("errors", &Errors, "(item or line, code, reason) of the first 100 refused items.")
+      .def_readonly("offset_token", &PushOutcome::offset_token);
+
+  py::class_<QueryCancel>(module, "CancelToken", "Stops one query from another thread.")
+      .def(py::init<>())
+      .def("cancel", &QueryCancel::Cancel, Released());
+
+  py::class_<Database>(module, "Engine", "One open database.")
+      .def_static("open", &Open, py::arg("path"), py::kw_only(), py::arg("partitions") = 0,
+                  py::arg("durability") = "process", py::arg("retention_ms") = 0, py::arg("memory_limit_bytes") = 0,
+                  py::arg("out_of_order_window_ms") = int64_t{24} * tsdb::kHourMs, py::arg("pin_threads") = false,
+                  py::arg("enabled_features") = std::vector<std::string>(), Released())
+      .def(
+          "close", [](Database& self) { ThrowIfError(self.Close()); }, Released())
+      .def("push_remote_write", &PushRemoteWrite, py::arg("body"))
+      .def("push_text", &PushText, py::arg("body"), py::kw_only(), py::arg("open_metrics") = false,
+           py::arg("default_timestamp_ms") = py::none())
+      .def("push_json", &PushJson, py::arg("body"), py::kw_only(), py::arg("default_timestamp_ms") = py::none())
+      .def("write", &Write, py::arg("name"), py::arg("labels"), py::arg("timestamps"), py::arg("values"))
+      .def("series_refs", &SeriesRefs, py::arg("labels"))
+      .def("append", &Append, py::arg("refs"), py::arg("timestamps"), py::arg("values"))
+      .def("query", &Query, py::arg("expr"), py::arg("time_ms"), py::kw_only(), py::arg("lookback_ms") = 0,
+           py::arg("timeout_ms") = 0, py::arg("max_samples") = 0, py::arg("cancel") = py::none(), Released())
+      .def("query_range", &QueryRange, py::arg("expr"), py::arg("start_ms"), py::arg("end_ms"), py::arg("step_ms"),
+           py::kw_only(), py::arg("lookback_ms") = 0, py::arg("timeout_ms") = 0, py::arg("max_samples") = 0,
+           py::arg("cancel") = py::none(), Released())
+      .def("series", &Series, py::arg("matchers"), py::arg("start_ms"), py::arg("end_ms"), py::arg("limit") = 0)
+      .def("label_names", &LabelNames, py::arg("matchers"), py::arg("start_ms"), py::arg("end_ms"),
+           py::arg("limit") = 0, Released())
+      .def("label_values", &LabelValues, py::arg("name"), py::arg("matchers"), py::arg("start_ms"), py::arg("end_ms"),
+           py::arg("limit") = 0, Released())
+      .def("metadata", &Metadata, py::arg("metric") = "", py::arg("limit") = 0, py::arg("limit_per_metric") = 0)
+      .def("tsdb_status", &TsdbStatus, py::arg("limit") = 10)
+      .def("stats", &Database::Stats, Released())
+      .def(
+          "format_query",
+          [](const Database& self, const std::string& expression) {
+            return ValueOrThrow(self.FormatQuery(expression));
+          },
+          py::arg("expr"), Released());
+}
+
+}  // namespace millstream::pybind

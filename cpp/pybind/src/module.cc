@@ -1,0 +1,12 @@
+#include "module.h"
+
+#include "errors.h"
+
+PYBIND11_MODULE(_core, module) {
+  module.doc() = "The compiled core of Millstream. Private: use the package millstream.";
+  module.def("version", [] { return MILLSTREAM_VERSION; }, "The version that this core was built as.");
+  millstream::pybind::RegisterErrors();
+  millstream::pybind::RegisterQueryResult(module);
+  millstream::pybind::RegisterEngine(module);
+  millstream::pybind::RegisterPromqlTest(module);
+}
