@@ -1,0 +1,89 @@
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <string>
+
+#include "millstream/node/server.h"
+#include "millstream/promql/parser.h"
+
+namespace {
+
+using millstream::Result;
+using millstream::Status;
+using millstream::node::NodeConfig;
+using millstream::node::NodeServer;
+
+constexpr int kWorkFailed = 1;
+constexpr int kWrongUsage = 2;
+
+// An option that reads a duration such as 15d into milliseconds.
+void AddDuration(CLI::App& app, const std::string& name, int64_t* ms, const std::string& help) {
+  app.add_option_function<std::string>(
+         name, [ms](const std::string& text) { *ms = millstream::promql::ParseDuration(text).value(); }, help)
+      ->check([](const std::string& text) {
+        const Result<int64_t> parsed = millstream::promql::ParseDuration(text);
+        return parsed.ok() ? std::string() : std::string(parsed.status().message());
+      });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Before any thread starts: all inherit the mask, and only the wait below takes the signals.
+  sigset_t stop_signals;
+  sigemptyset(&stop_signals);
+  sigaddset(&stop_signals, SIGINT);
+  sigaddset(&stop_signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
+
+  NodeConfig config;
+  bool pin_threads = false;
+  std::string durability = "process";
+  CLI::App app("millstreamd: one Millstream node. Example: millstreamd --data /var/lib/millstream");
+  app.set_version_flag("--version", MILLSTREAM_VERSION);
+  app.set_config("--config", "", "file of these settings, as name=value lines");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+  app.add_option("--data", config.data, "folder of the data; made when absent")->capture_default_str();
+  app.add_option("--grpc", config.grpc, "HOST:PORT of gRPC; port 0 picks a free one")->capture_default_str();
+  app.add_option("--health", config.health, "HOST:PORT of /health and /metrics; empty is off")->capture_default_str();
+  app.add_option("--partitions", config.database.partitions, "partitions of a new folder; 0 is one per CPU")
+      ->check(CLI::Range(0, millstream::engine::kPartitionsMax));
+  app.add_option("--durability", durability,
+                 "what an acknowledged write survives: the process's death, or the machine's")
+      ->check(CLI::IsMember({"process", "fsync"}))
+      ->capture_default_str();
+  AddDuration(app, "--retention", &config.database.retention_ms, "drop samples older than this, as 15d; 0 keeps all");
+  AddDuration(app, "--out-of-order-window", &config.database.out_of_order_window_ms,
+              "how late a sample may come, as 1d");
+  app.add_option("--memory-limit-bytes", config.database.memory_limit_bytes, "refuse writes above it; 0 is none")
+      ->check(CLI::NonNegativeNumber);
+  app.add_flag("--pin-threads", pin_threads, "pin each partition's thread to a CPU");
+  app.add_option("--enable-feature", config.database.enabled_features, "a PromQL feature by Prometheus's name");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUsage;
+  }
+  config.database.pin_threads = pin_threads;
+  if (durability == "fsync") config.database.durability = millstream::storage::Durability::kFsync;
+
+  Result<std::unique_ptr<NodeServer>> server = NodeServer::Start(config);
+  if (!server.ok()) {
+    fmt::print(stderr, "millstreamd: {}\n", server.status().ToString());
+    return kWorkFailed;
+  }
+  fmt::print("millstreamd ready: grpc 127.0.0.1:{}", (*server)->grpc_port());
+  if ((*server)->health_port() != 0) fmt::print(", health http://127.0.0.1:{}", (*server)->health_port());
+  fmt::print("\n");
+  std::fflush(stdout);
+
+  int signal = 0;
+  sigwait(&stop_signals, &signal);
+  if (const Status status = (*server)->Stop(); !status.ok()) {
+    fmt::print(stderr, "millstreamd: {}\n", status.ToString());
+    return kWorkFailed;
+  }
+  return 0;
+}

@@ -1,0 +1,23 @@
+// Between the engine's values and the messages of millstream.v1.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include "millstream/base/status.h"
+#include "millstream/engine/database.h"
+#include "millstream/promql/value.h"
+#include "millstream/v1/ingest.pb.h"
+#include "millstream/v1/query.pb.h"
+
+namespace millstream::node {
+
+// Codes are the same numbers; text that is not UTF-8 is replaced, since gRPC sends it as such.
+grpc::Status ToGrpc(const Status& status);
+
+void ToProto(const engine::PushOutcome& outcome, v1::PushResponse* out);
+void ToProto(const promql::QueryResult& result, v1::QueryResponse* out);
+void ToProto(const model::Labels& labels, v1::LabelSet* out);
+void ToProto(const tsdb::TenantStatus& status, v1::TsdbStatusResponse* out);
+engine::LabelQuery FromProto(const v1::LabelRequest& request);
+
+}  // namespace millstream::node

@@ -1,0 +1,125 @@
+#include "query_service.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "proto_convert.h"
+#include "unary_call.h"
+
+namespace millstream::node {
+
+using engine::kDefaultTenant;
+using engine::QueryCancel;
+
+int64_t QueryService::TimeoutMs(const grpc::CallbackServerContext& context) const {
+  const auto deadline = context.deadline();
+  if (deadline == std::chrono::system_clock::time_point::max()) return 0;
+  const auto wall = std::chrono::duration_cast<std::chrono::milliseconds>(deadline.time_since_epoch()).count();
+  return std::max<int64_t>(wall - clock_.WallNow(), 1);
+}
+
+Result<promql::QueryResult> QueryService::Evaluate(const v1::QueryRequest& request, int64_t timeout_ms,
+                                                   QueryCancel& cancel) const {
+  const engine::QueryOptions options{
+      .lookback_ms = request.lookback_ms(), .timeout_ms = timeout_ms, .samples_max = request.max_samples()};
+  switch (request.when_case()) {
+    case v1::QueryRequest::kTimeMs:
+      return database_.Query(kDefaultTenant, request.expression(), request.time_ms(), options, &cancel);
+    case v1::QueryRequest::kRange: {
+      const v1::RangeMs& range = request.range();
+      return database_.QueryRange(kDefaultTenant, request.expression(), range.start_ms(), range.end_ms(),
+                                  range.step_ms(), options, &cancel);
+    }
+    case v1::QueryRequest::WHEN_NOT_SET:
+      return InvalidArgument("the request has neither a time nor a range");
+  }
+  return InvalidArgument("the request has a time that this node does not know");
+}
+
+grpc::ServerUnaryReactor* QueryService::Query(grpc::CallbackServerContext* context, const v1::QueryRequest* request,
+                                              v1::QueryResponse* response) {
+  const int64_t timeout_ms = TimeoutMs(*context);
+  return UnaryCall::Run(pool_, [this, timeout_ms, request, response](QueryCancel& cancel) -> Status {
+    MS_ASSIGN_OR_RETURN(const promql::QueryResult result, Evaluate(*request, timeout_ms, cancel));
+    if (request->encoding() == v1::QueryRequest::ENCODING_PROMETHEUS_JSON) {
+      response->set_prometheus_json(engine::ResultJson(result));
+    } else {
+      ToProto(result, response);
+    }
+    for (const std::string& warning : result.warnings) response->add_warnings(warning);
+    for (const std::string& info : result.infos) response->add_infos(info);
+    return Status::Ok();
+  });
+}
+
+grpc::ServerUnaryReactor* QueryService::Series(grpc::CallbackServerContext* /*context*/,
+                                               const v1::LabelRequest* request, v1::SeriesResponse* response) {
+  return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
+    MS_ASSIGN_OR_RETURN(const auto all, database_.Series(kDefaultTenant, FromProto(*request)));
+    for (const model::Labels& labels : all) ToProto(labels, response->add_series());
+    return Status::Ok();
+  });
+}
+
+grpc::ServerUnaryReactor* QueryService::LabelNames(grpc::CallbackServerContext* /*context*/,
+                                                   const v1::LabelRequest* request, v1::LabelNamesResponse* response) {
+  return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
+    MS_ASSIGN_OR_RETURN(const auto names, database_.LabelNames(kDefaultTenant, FromProto(*request)));
+    response->mutable_names()->Add(names.begin(), names.end());
+    return Status::Ok();
+  });
+}
+
+grpc::ServerUnaryReactor* QueryService::LabelValues(grpc::CallbackServerContext* /*context*/,
+                                                    const v1::LabelValuesRequest* request,
+                                                    v1::LabelValuesResponse* response) {
+  return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
+    MS_ASSIGN_OR_RETURN(const auto values,
+                        database_.LabelValues(kDefaultTenant, request->name(), FromProto(request->select())));
+    response->mutable_values()->Add(values.begin(), values.end());
+    return Status::Ok();
+  });
+}
+
+grpc::ServerUnaryReactor* QueryService::Metadata(grpc::CallbackServerContext* /*context*/,
+                                                 const v1::MetadataRequest* request, v1::MetadataResponse* response) {
+  return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
+    for (const model::MetricMetadata& entry : database_.Metadata(kDefaultTenant, request->metric(), request->limit())) {
+      v1::MetricMetadata* added = response->add_metadata();
+      added->set_metric(entry.metric);
+      added->set_type(entry.type);
+      added->set_help(entry.help);
+      added->set_unit(entry.unit);
+    }
+    return Status::Ok();
+  });
+}
+
+grpc::ServerUnaryReactor* QueryService::TsdbStatus(grpc::CallbackServerContext* /*context*/,
+                                                   const v1::TsdbStatusRequest* request,
+                                                   v1::TsdbStatusResponse* response) {
+  return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
+    ToProto(database_.StatusOf(kDefaultTenant, request->limit()), response);
+    return Status::Ok();
+  });
+}
+
+grpc::ServerUnaryReactor* QueryService::Stats(grpc::CallbackServerContext* /*context*/,
+                                              const v1::StatsRequest* /*request*/, v1::StatsResponse* response) {
+  return UnaryCall::Run(pool_, [this, response](QueryCancel& /*cancel*/) -> Status {
+    for (const auto& [name, value] : database_.Stats()) (*response->mutable_stats())[name] = value;
+    return Status::Ok();
+  });
+}
+
+grpc::ServerUnaryReactor* QueryService::FormatQuery(grpc::CallbackServerContext* /*context*/,
+                                                    const v1::FormatQueryRequest* request,
+                                                    v1::FormatQueryResponse* response) {
+  return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
+    MS_ASSIGN_OR_RETURN(std::string formatted, database_.FormatQuery(request->expression()));
+    response->set_expression(std::move(formatted));
+    return Status::Ok();
+  });
+}
+
+}  // namespace millstream::node

@@ -1,0 +1,108 @@
+#include "millstream/node/server.h"
+
+#include <fmt/format.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "health_http.h"
+#include "ingest_service.h"
+#include "query_service.h"
+#include "work_pool.h"
+
+namespace millstream::node {
+namespace {
+
+constexpr int kMessageBytesMax = 64 << 20;
+constexpr size_t kQueuedPushesMax = 1024;
+constexpr size_t kQueuedQueriesMax = 256;
+
+std::string MetricsText(const engine::Database& database) {
+  std::string out;
+  for (const auto& [name, value] : database.Stats()) {
+    out += fmt::format("# TYPE {} {}\n{} {}\n", name, name.ends_with("_total") ? "counter" : "gauge", name, value);
+  }
+  return out;
+}
+
+}  // namespace
+
+// Members are destroyed in reverse: listeners first, the database last.
+class NodeServer::Impl {
+ public:
+  std::unique_ptr<engine::Database> database;
+  std::unique_ptr<WorkPool> push_pool;
+  std::unique_ptr<WorkPool> query_pool;
+  std::unique_ptr<IngestService> ingest;
+  std::unique_ptr<QueryService> query;
+  std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<HealthHttp> health;
+  int grpc_port = 0;
+};
+
+NodeServer::NodeServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+NodeServer::~NodeServer() {
+  (void)Stop(0).ok();
+}
+
+Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, const env::Env& env) {
+  MS_ASSIGN_OR_RETURN(const HostPort address, ParseLoopback(config.grpc));
+  auto impl = std::make_unique<Impl>();
+  MS_ASSIGN_OR_RETURN(impl->database, engine::Database::Open(config.data, config.database, env));
+  const int query_threads = config.query_threads > 0 ? config.query_threads : std::max(4, env.executor->cpu_count());
+  MS_ASSIGN_OR_RETURN(impl->push_pool,
+                      WorkPool::Start("ms-push", config.push_threads, kQueuedPushesMax, *env.executor));
+  MS_ASSIGN_OR_RETURN(impl->query_pool, WorkPool::Start("ms-query", query_threads, kQueuedQueriesMax, *env.executor));
+  impl->ingest = std::make_unique<IngestService>(*impl->database, *impl->push_pool);
+  impl->query = std::make_unique<QueryService>(*impl->database, *env.clock, *impl->query_pool);
+
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  const std::string host = address.host == "::1" ? "[::1]" : address.host;
+  builder.AddListeningPort(fmt::format("{}:{}", host, address.port), grpc::InsecureServerCredentials(),
+                           &impl->grpc_port);
+  builder.SetMaxReceiveMessageSize(kMessageBytesMax);
+  builder.SetMaxSendMessageSize(-1);
+  // A port that another process listens on is an error, not something to share.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.RegisterService(impl->ingest.get());
+  builder.RegisterService(impl->query.get());
+  impl->server = builder.BuildAndStart();
+  if (impl->server == nullptr || impl->grpc_port == 0) return Unavailable("cannot listen on {}", config.grpc);
+
+  if (!config.health.empty()) {
+    MS_ASSIGN_OR_RETURN(const HostPort health, ParseLoopback(config.health));
+    MS_ASSIGN_OR_RETURN(
+        impl->health,
+        HealthHttp::Start(health, [raw = impl->database.get()] { return MetricsText(*raw); }, *env.executor));
+  }
+  return std::unique_ptr<NodeServer>(new NodeServer(std::move(impl)));
+}
+
+Status NodeServer::Stop(int64_t grace_ms) {
+  if (impl_->server == nullptr) return Status::Ok();
+  if (auto* health = impl_->server->GetHealthCheckService()) health->SetServingStatus(false);
+  impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(grace_ms));
+  impl_->server->Wait();
+  impl_->server.reset();
+  impl_->health.reset();
+  impl_->push_pool.reset();
+  impl_->query_pool.reset();
+  return impl_->database->Close();
+}
+
+uint16_t NodeServer::grpc_port() const {
+  return static_cast<uint16_t>(impl_->grpc_port);
+}
+
+uint16_t NodeServer::health_port() const {
+  return impl_->health != nullptr ? impl_->health->port() : 0;
+}
+
+}  // namespace millstream::node
