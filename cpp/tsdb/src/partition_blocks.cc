@@ -313,6 +313,7 @@ Status PartitionImpl::Checkpoint() {
   newest_snapshot_ = {generation, next_offset_.load(std::memory_order_relaxed)};
   RemoveOtherSnapshots(generation, before.generation);
   if (log_ != nullptr && before.next_offset > 0) (void)log_->TruncateBefore(Offset(before.next_offset));
+  Compact(limit);
   return Status::Ok();
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,6 +68,9 @@ class PartitionImpl {
   std::vector<SeriesCut> CollectCuts(TimestampMs limit);
   Result<std::vector<std::shared_ptr<const Block>>> WriteBlocks(std::vector<SeriesCut> cuts);
   Status WriteSnapshot(uint64_t generation);
+  // Merges small blocks of windows that are over before `limit`. What fails is tried again by the next checkpoint.
+  void Compact(TimestampMs limit);
+  Status MergeBlocks(const std::vector<std::shared_ptr<const Block>>& blocks);
   void DropFromHead(TimestampMs limit);
   void RemoveOtherSnapshots(uint64_t newest, uint64_t before);
 
@@ -91,6 +95,7 @@ class PartitionImpl {
     uint64_t generation = 0;  // 0: none
     uint64_t next_offset = 0;
   };
+  std::set<uint64_t> uncompactable_;  // blocks with corrupt pages
   uint64_t next_snapshot_ = 1;
   SnapshotPlace newest_snapshot_;
 

@@ -2,165 +2,31 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <random>
 #include <thread>
 
 #include "block_writer.h"
-#include "millstream/env/env.h"
 #include "millstream/env/file_util.h"
-#include "millstream/env/sim_clock.h"
-#include "millstream/env/sim_file_system.h"
-#include "millstream/log/local_log.h"
 #include "millstream/tsdb/partition.h"
+#include "tsdb_machine.h"
 #include "tsdb_testing.h"
 
 namespace millstream::tsdb {
 namespace {
 
 using testing::BatchBuilder;
+using testing::CountBlocks;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::kFolder;
+using testing::kLogFolder;
 using testing::LabelsOf;
+using testing::Machine;
 using testing::MatchEverything;
 using testing::Model;
 using testing::ModelOf;
 using testing::ReadAll;
-
-constexpr char kLogFolder[] = "/log";
-constexpr char kFolder[] = "/tsdb";
-
-PartitionOptions SmallOptions() {
-  PartitionOptions options;
-  options.block_range_ms = 1000;
-  options.out_of_order_window_ms = 1500;
-  options.float_chunk_samples_max = 8;
-  options.histogram_chunk_samples_max = 4;
-  return options;
-}
-
-// A machine with a partition and its log on a simulated disk.
-class Machine {
- public:
-  explicit Machine(uint64_t seed, storage::Durability durability = storage::Durability::kFsync)
-      : files(seed), clock(1'000'000'000), random_(seed), durability_(durability) {
-    EXPECT_TRUE(files.MakeFolder(kLogFolder).ok());
-    EXPECT_TRUE(files.SyncFolder("/").ok());
-  }
-
-  Status Open(const PartitionOptions& options = SmallOptions()) {
-    partition.reset();
-    log.reset();
-    log::LocalLogOptions log_options;
-    log_options.durability = durability_;
-    log_options.segment_bytes = log::kSegmentBytesMin;
-    log_options.sync_thread = false;
-    const env::Env env{&clock, &random_, &files, env::SystemEnv().executor};
-    MS_ASSIGN_OR_RETURN(log, log::LocalLog::Open(env, kLogFolder, log_options));
-    MS_ASSIGN_OR_RETURN(partition, Partition::Open(options, files, clock, kFolder, log.get()));
-    return Status::Ok();
-  }
-  void Close() {
-    partition.reset();
-    log.reset();
-  }
-
-  // OK when the write is acknowledged.
-  Status Write(BatchBuilder& builder, storage::WriteOutcome* outcome) {
-    MS_ASSIGN_OR_RETURN(const auto offset, partition->Write(builder.batch, outcome));
-    return offset.has_value() ? log->WaitDurable(*offset) : Status::Ok();
-  }
-
-  std::vector<env::FolderEntry> List(const std::string& path) { return files.List(path).value(); }
-
-  env::SimFileSystem files;
-  env::SimClock clock;
-  std::unique_ptr<log::LocalLog> log;
-  std::unique_ptr<Partition> partition;
-
- private:
-  env::SeededRandom random_;
-  const storage::Durability durability_;
-};
-
-// A fixed sequence of writes and checkpoints, and what is known of its samples.
-class Workload {
- public:
-  explicit Workload(uint64_t seed) : random_(seed) {}
-
-  // Runs `rounds` rounds or up to the first error.
-  Status Run(Machine& machine, int rounds) {
-    for (int round = 0; round < rounds; ++round) {
-      BatchBuilder batch;
-      Model offered;
-      for (uint64_t k = random_() % 12 + 1; k > 0; --k) AddSample(&batch, &offered);
-      storage::WriteOutcome outcome;
-      const Status status = machine.Write(batch, &outcome);
-      Merge(offered, &attempted);
-      MS_RETURN_IF_ERROR(status);
-      EXPECT_EQ(outcome.rejected, 0u);
-      EXPECT_THAT(outcome.unknown_series, ElementsAre());
-      Merge(offered, &acknowledged);
-      if (round % 7 == 6) MS_RETURN_IF_ERROR(machine.partition->Checkpoint());
-      machine.clock.SetWall(now_);
-    }
-    return Status::Ok();
-  }
-
-  Model attempted;     // acknowledged, and what was under way
-  Model acknowledged;  // must be there
-
- private:
-  void AddSample(BatchBuilder* batch, Model* offered) {
-    const auto labels = LabelsOf("m" + std::to_string(random_() % 4), std::to_string(now_ / 3000));
-    now_ += static_cast<int64_t>(random_() % 120);
-    // Old ones are distinct from new ones by their last digit, so that no two collide.
-    const bool late = random_() % 4 == 0;
-    const int64_t time = (now_ / 10 - (late ? static_cast<int64_t>(random_() % 100) : 0)) * 10 + (late ? 5 : 0);
-    if (!used_[std::string(labels.encoded())].insert(time).second) return;
-    testing::ModelSample sample;
-    if (random_() % 4 == 0) {
-      auto histogram = testing::SomeHistogram(static_cast<double>(random_() % 10));
-      sample.histogram = std::make_shared<model::Histogram>(histogram);
-      batch->Histogram(labels, time, histogram);
-    } else {
-      const double value = testing::RandomValue(random_);
-      sample.bits = std::bit_cast<uint64_t>(value);
-      batch->Float(labels, time, value);
-    }
-    (*offered)[std::string(labels.encoded())].emplace(time, sample);
-  }
-  static void Merge(const Model& from, Model* into) {
-    for (const auto& [key, samples] : from) (*into)[key].insert(samples.begin(), samples.end());
-  }
-
-  std::mt19937_64 random_;
-  int64_t now_ = 10'000;
-  std::map<std::string, std::set<int64_t>> used_;
-};
-
-void ExpectBetween(const Model& found, const Model& least, const Model& most, const std::string& where) {
-  for (const auto& [key, samples] : least) {
-    const auto series = found.find(key);
-    ASSERT_TRUE(series != found.end()) << where << ": a series is lost";
-    for (const auto& [time, sample] : samples) {
-      const auto at = series->second.find(time);
-      ASSERT_TRUE(at != series->second.end()) << where << ": the sample at " << time << " is lost";
-      ASSERT_TRUE(at->second == sample) << where << ": the sample at " << time << " has changed";
-    }
-  }
-  for (const auto& [key, samples] : found) {
-    const auto series = most.find(key);
-    ASSERT_TRUE(series != most.end()) << where << ": a series nobody wrote";
-    for (const auto& [time, sample] : samples) {
-      const auto at = series->second.find(time);
-      ASSERT_TRUE(at != series->second.end() && at->second == sample) << where << ": nobody wrote " << time;
-    }
-  }
-}
-
-uint64_t CountBlocks(Machine& machine) {
-  return machine.partition->Stats().blocks;
-}
+using testing::SmallOptions;
+using testing::Workload;
 
 TEST(PartitionOnDisk, RestartFindsEverythingFromBlocksSnapshotAndLog) {
   Machine machine(1);
@@ -297,7 +163,8 @@ TEST(PartitionOnDisk, RetentionDropsWholeBlocks) {
   ASSERT_TRUE(machine.partition->DropExpiredBlocks().ok());
   EXPECT_LT(CountBlocks(machine), before);
   const auto times = ReadAll(*machine.partition, {MatchEverything()})[0].samples.timestamps;
-  EXPECT_EQ(times.front(), 10'000);
+  // The block that holds 6 to 12 seconds reaches into the retention, so it stays whole.
+  EXPECT_EQ(times.front(), 6'000);
   EXPECT_EQ(times.back(), 19'000);
   ASSERT_TRUE(machine.Open(options).ok());
   EXPECT_EQ(ReadAll(*machine.partition, {MatchEverything()})[0].samples.timestamps, times);
@@ -346,82 +213,6 @@ TEST(PartitionOnDisk, AFullDiskRefusesWritesAndLosesNothing) {
   EXPECT_TRUE(machine.partition->Checkpoint().ok());
   ASSERT_TRUE(machine.Open().ok());
   EXPECT_EQ(ReadAll(*machine.partition, {MatchEverything()}).size(), workload.acknowledged.size() + 100);
-}
-
-class CrashTest : public ::testing::TestWithParam<storage::Durability> {};
-
-TEST_P(CrashTest, AtEveryFileOperationAcknowledgedSamplesSurviveAndNoneIsDoubled) {
-  constexpr int kRounds = 25;
-  uint64_t operations = 0;
-  {
-    Machine machine(100, GetParam());
-    const uint64_t before = machine.files.operations();
-    ASSERT_TRUE(machine.Open().ok());
-    Workload workload(100);
-    ASSERT_TRUE(workload.Run(machine, kRounds).ok());
-    EXPECT_GT(CountBlocks(machine), 1u);
-    operations = machine.files.operations() - before;
-  }
-  ASSERT_GT(operations, 100u);
-  for (uint64_t n = 1; n <= operations; ++n) {
-    Machine machine(100 + n, GetParam());
-    machine.files.CrashAt(machine.files.operations() + n);
-    Workload workload(100);
-    if (machine.Open().ok()) EXPECT_FALSE(workload.Run(machine, kRounds).ok() && n < operations);
-    machine.Close();
-    if (GetParam() == storage::Durability::kFsync) {
-      machine.files.PowerCut();
-    } else {
-      machine.files.ProcessDeath();
-    }
-    const std::string where = "crash at operation " + std::to_string(n);
-    const Status opened = machine.Open();
-    ASSERT_TRUE(opened.ok()) << where << ": " << opened.ToString();
-    ASSERT_NO_FATAL_FAILURE(ExpectBetween(ModelOf(ReadAll(*machine.partition, {MatchEverything()})),
-                                          workload.acknowledged, workload.attempted, where));
-    // It works on, checkpoint and restart included.
-    ASSERT_TRUE(workload.Run(machine, 8).ok()) << where;
-    ASSERT_TRUE(machine.Open().ok()) << where;
-    ASSERT_NO_FATAL_FAILURE(ExpectBetween(ModelOf(ReadAll(*machine.partition, {MatchEverything()})),
-                                          workload.acknowledged, workload.attempted, where));
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Durabilities, CrashTest,
-                         ::testing::Values(storage::Durability::kProcess, storage::Durability::kFsync),
-                         [](const auto& info) {
-                           return info.param == storage::Durability::kProcess ? "ProcessDeath" : "PowerCut";
-                         });
-
-TEST(PartitionOnDisk, AFailedOperationOfACheckpointLosesNothing) {
-  uint64_t operations = 0;
-  {
-    Machine machine(200);
-    ASSERT_TRUE(machine.Open().ok());
-    Workload workload(200);
-    ASSERT_TRUE(workload.Run(machine, 13).ok());
-    operations = machine.files.operations();
-    ASSERT_TRUE(machine.partition->Checkpoint().ok());
-    EXPECT_GT(CountBlocks(machine), 0u);
-    operations = machine.files.operations() - operations;
-  }
-  for (uint64_t n = 1; n <= operations; ++n) {
-    Machine machine(200);
-    ASSERT_TRUE(machine.Open().ok());
-    Workload workload(200);
-    ASSERT_TRUE(workload.Run(machine, 13).ok());
-    machine.files.FailAt(machine.files.operations() + n, Internal("the device fails"));
-    (void)machine.partition->Checkpoint();
-    const std::string where = "failed operation " + std::to_string(n);
-    ASSERT_NO_FATAL_FAILURE(ExpectBetween(ModelOf(ReadAll(*machine.partition, {MatchEverything()})),
-                                          workload.acknowledged, workload.attempted, where));
-    machine.Close();
-    machine.files.PowerCut();
-    const Status opened = machine.Open();
-    ASSERT_TRUE(opened.ok()) << where << ": " << opened.ToString();
-    ASSERT_NO_FATAL_FAILURE(ExpectBetween(ModelOf(ReadAll(*machine.partition, {MatchEverything()})),
-                                          workload.acknowledged, workload.attempted, where));
-  }
 }
 
 // A partition with one block of two series and nothing else, and where its files are.
@@ -528,6 +319,24 @@ TEST(PartitionOnDisk, ALogThatEndsBeforeTheSnapshotIsAnError) {
     ASSERT_TRUE(machine.files.Remove(env::JoinPath(kLogFolder, entry.name)).ok());
   }
   EXPECT_EQ(machine.Open().code(), StatusCode::kDataLoss);
+}
+
+TEST(PartitionOnDisk, SmallBlocksBecomeLargeOnesWithTheSameSamplesEachOnce) {
+  Machine machine(700);
+  ASSERT_TRUE(machine.Open().ok());
+  Workload workload(700);
+  ASSERT_TRUE(workload.Run(machine, 250).ok());
+  // Of more than 90 seconds with block ranges of one: most of it stands in one block of 84.
+  EXPECT_LT(CountBlocks(machine), 25u);
+  uint64_t merged = 0;
+  for (const auto& entry : machine.List(kFolder)) {
+    BlockMeta named;
+    if (ParseBlockFolderName(entry.name, &named) && named.max_time - named.min_time > 2000) ++merged;
+  }
+  EXPECT_GT(merged, 1u);
+  EXPECT_EQ(ModelOf(ReadAll(*machine.partition, {MatchEverything()})), workload.acknowledged);
+  ASSERT_TRUE(machine.Open().ok());
+  EXPECT_EQ(ModelOf(ReadAll(*machine.partition, {MatchEverything()})), workload.acknowledged);
 }
 
 TEST(PartitionOnDisk, ReadersMissNothingWhileCheckpointsMoveSamplesToBlocks) {
