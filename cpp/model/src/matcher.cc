@@ -20,6 +20,44 @@ std::string_view MatchTypeSymbol(MatchType type) {
   return "=";
 }
 
+namespace {
+
+// Go's words for what is wrong with a regular expression, which users of Prometheus know.
+std::string_view RegexErrorText(re2::RE2::ErrorCode code) {
+  switch (code) {
+    case re2::RE2::ErrorBadEscape:
+      return "invalid escape sequence";
+    case re2::RE2::ErrorBadCharClass:
+      return "invalid character class";
+    case re2::RE2::ErrorBadCharRange:
+      return "invalid character class range";
+    case re2::RE2::ErrorMissingBracket:
+      return "missing closing ]";
+    case re2::RE2::ErrorMissingParen:
+      return "missing closing )";
+    case re2::RE2::ErrorUnexpectedParen:
+      return "unexpected )";
+    case re2::RE2::ErrorTrailingBackslash:
+      return "trailing backslash at end of expression";
+    case re2::RE2::ErrorRepeatArgument:
+      return "missing argument to repetition operator";
+    case re2::RE2::ErrorRepeatSize:
+      return "invalid repeat count";
+    case re2::RE2::ErrorRepeatOp:
+      return "invalid nested repetition operator";
+    case re2::RE2::ErrorBadPerlOp:
+      return "invalid or unsupported Perl syntax";
+    case re2::RE2::ErrorBadUTF8:
+      return "invalid UTF-8";
+    case re2::RE2::ErrorBadNamedCapture:
+      return "invalid named capture";
+    default:
+      return "invalid regular expression";
+  }
+}
+
+}  // namespace
+
 Result<Matcher> Matcher::Make(MatchType type, std::string name, std::string value) {
   Matcher matcher(type, std::move(name), std::move(value));
   if (type == MatchType::kRegex || type == MatchType::kNotRegex) {
@@ -35,7 +73,7 @@ Result<Matcher> Matcher::Make(MatchType type, std::string name, std::string valu
       if (regex->error_code() == re2::RE2::ErrorPatternTooLarge) {
         return ResourceExhausted("regular expression {} needs too much memory", Quote(matcher.value_));
       }
-      return InvalidArgument("error parsing regexp: {}", regex->error());
+      return InvalidArgument("error parsing regexp: {}: `{}`", RegexErrorText(regex->error_code()), regex->error_arg());
     }
     matcher.regex_ = std::move(regex);
   }

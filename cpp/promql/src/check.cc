@@ -206,7 +206,9 @@ class Checker {
       }
       if (function.name == "info" && i == 1) {
         if (!Check(arg)) return false;
-        return Fail(arg->position, fmt::format("expected label selectors only"));
+        if (arg->type == want) return Fail(arg->position, "expected label selectors only");
+        return Fail(call->position, fmt::format("expected type {} in {}, got {}", ValueTypeName(want), context,
+                                                ValueTypeName(arg->type)));
       }
       if (!Expect(arg, want, context)) return false;
     }

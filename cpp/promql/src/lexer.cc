@@ -88,7 +88,7 @@ class Lexer {
       start_ = at_;
       if (braces_open_) {
         LexInsideBraces();
-      } else if (bracket_open_) {
+      } else if (bracket_open_ && !got_duration_) {
         LexDurationExpr();
       } else {
         LexStatement();
@@ -152,6 +152,7 @@ class Lexer {
   void LexStatement() {
     if (at_end()) {
       if (paren_depth_ != 0) return Fail("unclosed left parenthesis");
+      if (bracket_open_) return Fail("unclosed left bracket");
       return End();
     }
     const char c = query_[at_];
@@ -177,12 +178,15 @@ class Lexer {
         braces_open_ = true;
         return EmitLength(TokenKind::kLeftBrace, 1);
       case '[':
+        if (bracket_open_) return Fail("unexpected left bracket '['");
         bracket_open_ = true;
         got_colon_ = false;
         got_duration_ = false;
         return EmitLength(TokenKind::kLeftBracket, 1);
       case ']':
-        return Fail("unexpected right bracket ']'");
+        if (!bracket_open_) return Fail("unexpected right bracket ']'");
+        bracket_open_ = false;
+        return EmitLength(TokenKind::kRightBracket, 1);
       case '@':
         return EmitLength(TokenKind::kAt, 1);
       case '"':
@@ -194,6 +198,15 @@ class Lexer {
         break;
     }
     if (IsDigit(c) || (c == '.' && IsDigit(Peek(1)))) return LexNumberOrDuration();
+    if (bracket_open_ && c == ':') {
+      if (got_colon_) return Fail("unexpected colon ':'");
+      got_colon_ = true;
+      return EmitLength(TokenKind::kColon, 1);
+    }
+    if (bracket_open_ && IsAlpha(c)) {
+      if (LexDurationWord()) return;
+      return Fail(fmt::format("unexpected character: {}, expected ':'", QuoteRuneAt(at_)));
+    }
     if (IsAlpha(c) || c == ':') return LexWord();
     Fail("unexpected character: " + QuoteRuneAt(at_));
   }
@@ -272,6 +285,8 @@ class Lexer {
     Emit(TokenKind::kIdentifier);
   }
 
+  // Between brackets, up to the first number or call. What follows is lexed as outside of them, so that messages are as
+  // Prometheus's.
   void LexDurationExpr() {
     if (at_end()) return Fail("unexpected end of input in duration expression");
     const char c = query_[at_];
@@ -280,7 +295,12 @@ class Lexer {
       return EmitLength(TokenKind::kRightBracket, 1);
     }
     if (c == ':') {
-      if (!got_duration_) return Fail("unexpected colon before duration in duration expression");
+      // A call is a duration, too: x[step():1m].
+      const bool after_call = tokens_.back().kind == TokenKind::kRightParen;
+      if (!after_call) {
+        start_ = at_ + 1;  // Prometheus points behind it
+        return Fail("unexpected colon before duration in duration expression");
+      }
       if (got_colon_) return Fail("unexpected repeated colon in duration expression");
       got_colon_ = true;
       return EmitLength(TokenKind::kColon, 1);
@@ -290,20 +310,24 @@ class Lexer {
       got_duration_ = true;
       return LexNumberOrDuration();
     }
-    if (IsAlpha(c)) {
-      size_t end = at_;
-      while (end < query_.size() && IsAlphaNumeric(query_[end])) ++end;
-      const std::string word = Lowered(query_.substr(at_, end - at_));
-      for (const auto& [keyword, kind] : kKeywords) {
-        const bool allowed = kind == TokenKind::kStep || kind == TokenKind::kRange || kind == TokenKind::kMinOf ||
-                             kind == TokenKind::kMaxOf;
-        if (allowed && word == keyword) {
-          got_duration_ = true;
-          return EmitLength(kind, end - at_);
-        }
+    if (IsAlpha(c) && LexDurationWord()) return;
+    Fail("unexpected character in duration expression: " + QuoteRuneAt(at_));
+  }
+
+  // A word that a duration expression may have; false when the word is another.
+  bool LexDurationWord() {
+    size_t end = at_;
+    while (end < query_.size() && IsAlphaNumeric(query_[end])) ++end;
+    const std::string word = Lowered(query_.substr(at_, end - at_));
+    for (const auto& [keyword, kind] : kKeywords) {
+      const bool allowed = kind == TokenKind::kStep || kind == TokenKind::kRange || kind == TokenKind::kMinOf ||
+                           kind == TokenKind::kMaxOf;
+      if (allowed && word == keyword) {
+        EmitLength(kind, end - at_);
+        return true;
       }
     }
-    Fail("unexpected character in duration expression: " + QuoteRuneAt(at_));
+    return false;
   }
 
   void LexWord() {
@@ -312,9 +336,18 @@ class Lexer {
     if (word.find(':') != std::string_view::npos) return Emit(TokenKind::kMetricIdentifier);
     const std::string lowered = Lowered(word);
     for (const auto& [keyword, kind] : kKeywords) {
-      if (lowered == keyword) return Emit(kind);
+      if (lowered != keyword) continue;
+      const bool fills = kind == TokenKind::kFill || kind == TokenKind::kFillLeft || kind == TokenKind::kFillRight;
+      // Only before a parenthesis are these keywords: metrics may have their names.
+      return Emit(fills && !IsBeforeParen() ? TokenKind::kIdentifier : kind);
     }
     Emit(TokenKind::kIdentifier);
+  }
+
+  bool IsBeforeParen() const {
+    size_t next = at_;
+    while (next < query_.size() && IsSpace(query_[next])) ++next;
+    return next < query_.size() && query_[next] == '(';
   }
 
   void LexNumberOrDuration() {
@@ -328,37 +361,46 @@ class Lexer {
     Fail(fmt::format("bad number or duration syntax: {}", model::Quote(query_.substr(start_, at_ - start_))));
   }
 
-  // Digits with single underscores between them.
-  void ScanDigits(bool hex) {
+  // Digits with single underscores between them. False when an underscore stands elsewhere; it is then consumed, for
+  // the error message.
+  bool ScanDigits(bool hex) {
     while (!at_end()) {
       const char c = query_[at_];
-      const bool digit = hex ? IsHexDigit(c) : IsDigit(c);
-      const bool separator =
-          c == '_' && at_ > start_ && query_[at_ - 1] != '_' && (hex ? IsHexDigit(Peek(1)) : IsDigit(Peek(1)));
-      if (!digit && !separator) return;
-      ++at_;
+      if (c == '_') {
+        ++at_;
+        const bool digit_follows = hex ? IsHexDigit(Peek()) : IsDigit(Peek());
+        if (!digit_follows) {
+          if (Peek() == '_' || Peek() == '.' || Peek() == 'e' || Peek() == 'E') ++at_;
+          return false;
+        }
+      } else if (hex ? !IsHexDigit(c) : !IsDigit(c)) {
+        return true;
+      } else {
+        ++at_;
+      }
     }
+    return true;
   }
 
   bool ScanNumber() {
-    bool hex = false;
-    if (Peek() == '0' && (Peek(1) == 'x' || Peek(1) == 'X') &&
-        (IsHexDigit(Peek(2)) || (Peek(2) == '_' && IsHexDigit(Peek(3))))) {
-      hex = true;
+    if (Peek() == '0' && (Peek(1) == 'x' || Peek(1) == 'X')) {
       at_ += 2;
+      return ScanDigits(true) && !IsAlphaNumeric(Peek()) && Peek() != '.';
     }
-    ScanDigits(hex);
+    if (!ScanDigits(false)) return false;
     if (Peek() == '.') {
       ++at_;
-      ScanDigits(hex);
-    }
-    const char exponent = static_cast<char>(Peek() | 0x20);
-    if (exponent == (hex ? 'p' : 'e')) {
-      const size_t sign = Peek(1) == '+' || Peek(1) == '-' ? 1 : 0;
-      if (IsDigit(Peek(1 + sign))) {
-        at_ += 1 + sign;
-        ScanDigits(false);
+      if (Peek() == '_') {
+        ++at_;
+        return false;
       }
+      if (!ScanDigits(false)) return false;
+    }
+    if (Peek() == 'e' || Peek() == 'E') {
+      ++at_;
+      Accept("+-");
+      if (!IsDigit(Peek())) return false;
+      if (!ScanDigits(false)) return false;
     }
     return !IsAlphaNumeric(Peek()) && Peek() != '.';
   }
@@ -524,9 +566,11 @@ std::string DescribeToken(const Token& token) {
     default:
       break;
   }
-  if (IsOperatorToken(token.kind)) return fmt::format("<op:{}>", token.text);
+  const bool is_operator = IsOperatorToken(token.kind) || token.kind == TokenKind::kAt ||
+                           token.kind == TokenKind::kMatchRegex || token.kind == TokenKind::kMatchNotRegex;
+  if (is_operator) return fmt::format("<op:{}>", token.text);
   if (IsAggregatorToken(token.kind)) return fmt::format("<aggr:{}>", token.text);
-  if (IsKeywordToken(token.kind)) return fmt::format("<{}>", token.text);
+  if (IsKeywordToken(token.kind) && token.kind < TokenKind::kStart) return fmt::format("<{}>", token.text);
   return quoted();
 }
 

@@ -146,7 +146,9 @@ bool ParserImpl::ParseModifiers(BinaryExpr* binary) {
       Take();
       matching.cardinality =
           group == TokenKind::kGroupLeft ? MatchCardinality::kManyToOne : MatchCardinality::kOneToMany;
-      if (Peek().kind == TokenKind::kLeftParen && !ParseGrouping(&matching.include)) return false;
+      const bool has_labels = Peek().kind == TokenKind::kLeftParen;
+      const bool may_go_on = CanStartExpr(Peek()) && !has_labels;
+      if (!may_go_on && !ParseGrouping(&matching.include)) return false;
     }
   }
   if (Peek(1).kind != TokenKind::kLeftParen) return true;
@@ -286,7 +288,11 @@ ExprPtr ParserImpl::ParseAggregate() {
     const Within within(this, {"aggregation", {}});
     if (!ParseAggregateModifier(aggregate.get(), &grouped) || !ParseArguments(&args)) return nullptr;
   }
-  if (!grouped && !ParseAggregateModifier(aggregate.get(), &grouped)) return nullptr;
+  if (!grouped) {
+    // To know whether a modifier follows, Prometheus's parser reads a token before it looks at the arguments.
+    if (Peek().kind == TokenKind::kError) return Unexpected();
+    if (!ParseAggregateModifier(aggregate.get(), &grouped)) return nullptr;
+  }
   aggregate->position = {name.position, end_};
   if (args.empty()) {
     Fail(aggregate->position, "no arguments for aggregate expression provided");
@@ -379,7 +385,7 @@ bool ParserImpl::ParseArguments(std::vector<ExprPtr>* args) {
     const Token& separator = Peek();
     if (Accept(TokenKind::kRightParen)) return true;
     if (!Require(TokenKind::kComma)) return false;
-    if (Peek().kind == TokenKind::kRightParen) {
+    if (Peek().kind != TokenKind::kError && !CanStartExpr(Peek())) {
       Fail(separator.range(), "trailing commas not allowed in function call args");
       return false;
     }
@@ -426,6 +432,7 @@ Result<std::vector<model::Matcher>> ParseMetricSelector(std::string_view text) {
 }
 
 std::string LineColumn(std::string_view query, int32_t byte) {
+  if (query.empty()) return "unknown position";
   const size_t end = std::min(static_cast<size_t>(std::max(byte, 0)), query.size());
   const std::string_view before = query.substr(0, end);
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');

@@ -27,6 +27,8 @@ inline constexpr std::string_view kDurationForms = "number, duration, step(), or
 
 // Whether the word can name a metric before braces or alone.
 bool CanNameMetric(const Token& token);
+// Whether an expression can begin with the token.
+bool CanStartExpr(const Token& token);
 
 class ParserImpl {
  public:
@@ -161,9 +163,11 @@ class ParserImpl {
 
   ExprPtr ParseOffset(ExprPtr expr);
 
-  // A signed literal, call or parenthesis: `offset 1 + 2` adds 2 to the selector's values.
+  // A signed literal or call: `offset 1 + 2` adds 2 to the selector's values.
   std::unique_ptr<DurationExpr> ParseOffsetValue() {
     const Token& first = Peek();
+    // Behind a parenthesis without a sign the arithmetic goes on, as in Prometheus's grammar.
+    if (first.kind == TokenKind::kLeftParen) return ParseDurationSum(0);
     const bool has_sign = first.kind == TokenKind::kAdd || first.kind == TokenKind::kSub;
     if (has_sign) Take();
     auto value = ParseDurationPrimary();

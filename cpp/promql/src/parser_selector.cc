@@ -37,6 +37,21 @@ bool CanNameMetric(const Token& token) {
   }
 }
 
+bool CanStartExpr(const Token& token) {
+  switch (token.kind) {
+    case TokenKind::kNumber:
+    case TokenKind::kDuration:
+    case TokenKind::kString:
+    case TokenKind::kLeftParen:
+    case TokenKind::kLeftBrace:
+    case TokenKind::kAdd:
+    case TokenKind::kSub:
+      return true;
+    default:
+      return CanNameMetric(token);
+  }
+}
+
 std::unique_ptr<VectorSelector> ParserImpl::ParseSelectorOnly() {
   if (!CanNameMetric(Peek()) && Peek().kind != TokenKind::kLeftBrace) {
     Unexpected();

@@ -1,8 +1,11 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "millstream/model/labels.h"
 #include "millstream/promql/functions.h"
@@ -91,16 +94,16 @@ std::string_view PrintExtended(const VectorSelector& selector) {
 }
 
 std::string PrintMatchers(const VectorSelector& selector) {
-  std::string out = selector.name;
-  std::string body;
+  std::vector<std::string> matchers;
   for (const model::Matcher& matcher : selector.matchers) {
     // The matcher of the name before the braces.
     const bool is_name = matcher.name() == model::kMetricName && matcher.type() == model::MatchType::kEqual;
     if (is_name && !selector.name.empty() && matcher.value() == selector.name) continue;
-    if (!body.empty()) body += ",";
-    body += matcher.ToString();
+    matchers.push_back(matcher.ToString());
   }
-  if (!body.empty() || selector.name.empty()) out += "{" + body + "}";
+  std::sort(matchers.begin(), matchers.end());
+  std::string out = selector.name;
+  if (!matchers.empty() || selector.name.empty()) out += fmt::format("{{{}}}", fmt::join(matchers, ","));
   return out;
 }
 
@@ -126,8 +129,7 @@ std::string PrintMatching(const VectorMatching& matching) {
                          JoinLabels(matching.include));
     }
   }
-  const auto same = [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); };
-  if (matching.fill_left && matching.fill_right && same(*matching.fill_left, *matching.fill_right)) {
+  if (matching.fill_left && matching.fill_right && *matching.fill_left == *matching.fill_right) {
     out += fmt::format(" fill ({})", FormatNumber(*matching.fill_left));
   } else {
     if (matching.fill_left) out += fmt::format(" fill_left ({})", FormatNumber(*matching.fill_left));

@@ -57,7 +57,10 @@ TEST(Lexer, TakesArithmeticAndCallsBetweenBrackets) {
       Kinds("x[step()+5m:1]"),
       (std::vector<Kind>{Kind::kIdentifier, Kind::kLeftBracket, Kind::kStep, Kind::kLeftParen, Kind::kRightParen,
                          Kind::kAdd, Kind::kDuration, Kind::kColon, Kind::kNumber, Kind::kRightBracket, Kind::kEnd}));
-  EXPECT_EQ(ErrorOf("x[5m:1m:1m]"), "unexpected repeated colon in duration expression");
+  EXPECT_EQ(ErrorOf("x[5m:1m:1m]"), "unexpected colon ':'");
+  EXPECT_EQ(ErrorOf("x[5m"), "unclosed left bracket");
+  EXPECT_EQ(ErrorOf("x[5m foo]"), "unexpected character: 'f', expected ':'");
+  EXPECT_EQ(Kinds("x[step():1m]").back(), Kind::kEnd);
   EXPECT_EQ(ErrorOf("x[foo]"), "unexpected character in duration expression: 'f'");
   EXPECT_EQ(ErrorOf("x[5m)]"), "unexpected right parenthesis ')'");
 }

@@ -30,7 +30,7 @@ TEST_P(ParseErrors, HavePrometheusWordingAndPosition) {
 INSTANTIATE_TEST_SUITE_P(
     Syntax, ParseErrors,
     ::testing::Values(
-        ErrorCase{"", "1:1: parse error: no expression found in input"},
+        ErrorCase{"", "unknown position: parse error: no expression found in input"},
         ErrorCase{"# just a comment\n\n", "1:1: parse error: no expression found in input"},
         ErrorCase{"1+", "1:3: parse error: unexpected end of input"},
         ErrorCase{".", "1:1: parse error: unexpected character: '.'"},
@@ -56,6 +56,14 @@ INSTANTIATE_TEST_SUITE_P(
         ErrorCase{"sum (some_metric) without (test) by (test)", "1:34: parse error: unexpected <by>"},
         ErrorCase{"topk(some_metric)",
                   "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1"},
+        ErrorCase{"rate(sum(foo bar))", "1:14: parse error: unexpected identifier \"bar\" in aggregation"},
+        ErrorCase{"topk(3, on)", "1:7: parse error: trailing commas not allowed in function call args"},
+        ErrorCase{"(topk(x)", "1:9: parse error: unclosed left parenthesis"},
+        ErrorCase{"a + on(x) group_left",
+                  "1:21: parse error: unexpected end of input in grouping opts, expected \"(\""},
+        ErrorCase{"a step()", "1:3: parse error: unexpected \"step\""},
+        ErrorCase{"@ 5", "1:1: parse error: unexpected <op:@>"},
+        ErrorCase{"{a=~\"(\"}", "1:2: parse error: error parsing regexp: missing closing ): `(`"},
         ErrorCase{"topk(some_metric,)", "1:17: parse error: trailing commas not allowed in function call args"},
         ErrorCase{"non_existent_function_far_bar()",
                   "1:1: parse error: unknown function with name \"non_existent_function_far_bar\""},
@@ -87,8 +95,11 @@ INSTANTIATE_TEST_SUITE_P(
         ErrorCase{"foo[]",
                   "1:5: parse error: unexpected \"]\" in subquery or range selector, expected number, duration, "
                   "step(), or range()"},
-        ErrorCase{"foo[5m", "1:7: parse error: unexpected end of input in duration expression"},
-        ErrorCase{"foo[:5m]", "1:5: parse error: unexpected colon before duration in duration expression"},
+        ErrorCase{"foo[5m", "1:7: parse error: unclosed left bracket"},
+        ErrorCase{"foo offset (5m) * foo",
+                  "1:19: parse error: unexpected identifier \"foo\" in offset, expected number, duration, step(), or "
+                  "range()"},
+        ErrorCase{"foo[:5m]", "1:6: parse error: unexpected colon before duration in duration expression"},
         ErrorCase{"foo[5m / 0]", "1:8: parse error: division by zero"},
         ErrorCase{
             "some_metric[5m] OFFSET",
