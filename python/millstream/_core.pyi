@@ -1,134 +1,224 @@
-from collections.abc import Mapping, Sequence
-from typing import Any
+# Generated from the compiled module by `make stubs`; edit cpp/pybind instead.
+"""
+The compiled core of Millstream. Private: use the package millstream.
+"""
 
-import numpy as np
-from numpy.typing import NDArray
+from __future__ import annotations
 
-def version() -> str: ...
-def run_promql_test(path: str, text: str, features: Sequence[str] = ()) -> PromqlTestResult: ...
+import collections.abc
+import typing
 
-class PromqlTestFailure:
-    @property
-    def line(self) -> int: ...
-    @property
-    def expression(self) -> str: ...
-    @property
-    def message(self) -> str: ...
+import numpy
+import numpy.typing
+import typing_extensions
 
-class PromqlTestResult:
-    @property
-    def error(self) -> str: ...
-    @property
-    def passed(self) -> int: ...
-    @property
-    def failed(self) -> int: ...
-    @property
-    def failures(self) -> list[PromqlTestFailure]: ...
+__all__: list[str] = [
+    "CancelToken",
+    "Engine",
+    "PromqlTestFailure",
+    "PromqlTestResult",
+    "PushResult",
+    "QueryResult",
+    "run_promql_test",
+    "version",
+]
 
-class CancelToken:
-    def __init__(self) -> None: ...
-    def cancel(self) -> None: ...
+class QueryResult:
+    """
+    What PromQL answered.
+    """
+    def __arrow_c_stream__(
+        self, requested_schema: typing.Any = None
+    ) -> typing_extensions.CapsuleType:
+        """
+        A row a float sample, as an Arrow stream.
+        """
+    def data_json(self) -> bytes:
+        """
+        The value of "data" in Prometheus's answer.
+        """
+    def matrix_columns(self) -> list:
+        """
+        (labels, int64 milliseconds, float64 values) of each series of a matrix; the arrays borrow.
+        """
+    @property
+    def infos(self) -> list[str]: ...
+    @property
+    def type(self) -> str:
+        """
+        matrix, vector, scalar or string.
+        """
+    @property
+    def warnings(self) -> list[str]: ...
 
 class PushResult:
+    """
+    What became of a write.
+    """
     @property
-    def samples(self) -> int: ...
-    @property
-    def histograms(self) -> int: ...
+    def errors(self) -> list:
+        """
+        (item or line, code, reason) of the first 100 refused items.
+        """
     @property
     def exemplars(self) -> int: ...
     @property
+    def histograms(self) -> int: ...
+    @property
     def metadata(self) -> int: ...
+    @property
+    def offset_token(self) -> str: ...
     @property
     def rejected(self) -> int: ...
     @property
-    def errors(self) -> list[tuple[int, str, str]]: ...
-    @property
-    def offset_token(self) -> str: ...
+    def samples(self) -> int: ...
 
-class QueryResult:
-    @property
-    def type(self) -> str: ...
-    @property
-    def warnings(self) -> list[str]: ...
-    @property
-    def infos(self) -> list[str]: ...
-    def data_json(self) -> bytes: ...
-    def matrix_columns(
-        self,
-    ) -> list[tuple[dict[str, str], NDArray[np.int64], NDArray[np.float64]]]: ...
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+class CancelToken:
+    """
+    Stops one query from another thread.
+    """
+    def __init__(self) -> None: ...
+    def cancel(self) -> None: ...
 
 class Engine:
+    """
+    One open database.
+    """
     @staticmethod
     def open(
         path: str,
         *,
-        partitions: int = 0,
+        partitions: typing.SupportsInt | typing.SupportsIndex = 0,
         durability: str = "process",
-        retention_ms: int = 0,
-        memory_limit_bytes: int = 0,
-        out_of_order_window_ms: int = 86_400_000,
+        retention_ms: typing.SupportsInt | typing.SupportsIndex = 0,
+        memory_limit_bytes: typing.SupportsInt | typing.SupportsIndex = 0,
+        out_of_order_window_ms: typing.SupportsInt | typing.SupportsIndex = 86400000,
         pin_threads: bool = False,
-        enabled_features: Sequence[str] = (),
+        enabled_features: collections.abc.Sequence[str] = [],
     ) -> Engine: ...
+    def append(
+        self,
+        refs: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64],
+        timestamps: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        values: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    ) -> PushResult: ...
     def close(self) -> None: ...
+    def format_query(self, expr: str) -> str: ...
+    def label_names(
+        self,
+        matchers: collections.abc.Sequence[str],
+        start_ms: typing.SupportsInt | typing.SupportsIndex,
+        end_ms: typing.SupportsInt | typing.SupportsIndex,
+        limit: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> list[str]: ...
+    def label_values(
+        self,
+        name: str,
+        matchers: collections.abc.Sequence[str],
+        start_ms: typing.SupportsInt | typing.SupportsIndex,
+        end_ms: typing.SupportsInt | typing.SupportsIndex,
+        limit: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> list[str]: ...
+    def metadata(
+        self,
+        metric: str = "",
+        limit: typing.SupportsInt | typing.SupportsIndex = 0,
+        limit_per_metric: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> dict: ...
+    def push_json(
+        self,
+        body: bytes,
+        *,
+        default_timestamp_ms: typing.SupportsInt | typing.SupportsIndex | None = None,
+    ) -> PushResult: ...
     def push_remote_write(self, body: bytes) -> PushResult: ...
     def push_text(
         self,
         body: bytes,
         *,
         open_metrics: bool = False,
-        default_timestamp_ms: int | None = None,
-    ) -> PushResult: ...
-    def push_json(self, body: bytes, *, default_timestamp_ms: int | None = None) -> PushResult: ...
-    def write(
-        self,
-        name: str,
-        labels: Mapping[str, str],
-        timestamps: NDArray[np.int64],
-        values: NDArray[np.float64],
-    ) -> PushResult: ...
-    def series_refs(self, labels: Sequence[Mapping[str, str]]) -> NDArray[np.uint64]: ...
-    def append(
-        self,
-        refs: NDArray[np.uint64],
-        timestamps: NDArray[np.int64],
-        values: NDArray[np.float64],
+        default_timestamp_ms: typing.SupportsInt | typing.SupportsIndex | None = None,
     ) -> PushResult: ...
     def query(
         self,
         expr: str,
-        time_ms: int,
+        time_ms: typing.SupportsInt | typing.SupportsIndex,
         *,
-        lookback_ms: int = 0,
-        timeout_ms: int = 0,
-        max_samples: int = 0,
-        cancel: CancelToken | None = None,
+        lookback_ms: typing.SupportsInt | typing.SupportsIndex = 0,
+        timeout_ms: typing.SupportsInt | typing.SupportsIndex = 0,
+        max_samples: typing.SupportsInt | typing.SupportsIndex = 0,
+        cancel: CancelToken = None,
     ) -> QueryResult: ...
     def query_range(
         self,
         expr: str,
-        start_ms: int,
-        end_ms: int,
-        step_ms: int,
+        start_ms: typing.SupportsInt | typing.SupportsIndex,
+        end_ms: typing.SupportsInt | typing.SupportsIndex,
+        step_ms: typing.SupportsInt | typing.SupportsIndex,
         *,
-        lookback_ms: int = 0,
-        timeout_ms: int = 0,
-        max_samples: int = 0,
-        cancel: CancelToken | None = None,
+        lookback_ms: typing.SupportsInt | typing.SupportsIndex = 0,
+        timeout_ms: typing.SupportsInt | typing.SupportsIndex = 0,
+        max_samples: typing.SupportsInt | typing.SupportsIndex = 0,
+        cancel: CancelToken = None,
     ) -> QueryResult: ...
     def series(
-        self, matchers: Sequence[str], start_ms: int, end_ms: int, limit: int = 0
-    ) -> list[dict[str, str]]: ...
-    def label_names(
-        self, matchers: Sequence[str], start_ms: int, end_ms: int, limit: int = 0
-    ) -> list[str]: ...
-    def label_values(
-        self, name: str, matchers: Sequence[str], start_ms: int, end_ms: int, limit: int = 0
-    ) -> list[str]: ...
-    def metadata(
-        self, metric: str = "", limit: int = 0, limit_per_metric: int = 0
-    ) -> dict[str, list[tuple[str, str, str]]]: ...
-    def tsdb_status(self, limit: int = 10) -> dict[str, Any]: ...
-    def stats(self) -> dict[str, float | int]: ...
-    def format_query(self, expr: str) -> str: ...
+        self,
+        matchers: collections.abc.Sequence[str],
+        start_ms: typing.SupportsInt | typing.SupportsIndex,
+        end_ms: typing.SupportsInt | typing.SupportsIndex,
+        limit: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> list: ...
+    def series_refs(
+        self, labels: collections.abc.Sequence
+    ) -> numpy.typing.NDArray[numpy.uint64]: ...
+    def stats(self) -> dict[str, float]: ...
+    def tsdb_status(self, limit: typing.SupportsInt | typing.SupportsIndex = 10) -> dict: ...
+    def write(
+        self,
+        name: str,
+        labels: dict,
+        timestamps: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        values: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    ) -> PushResult: ...
+
+class PromqlTestFailure:
+    """
+    An eval that did not hold.
+    """
+    @property
+    def expression(self) -> str: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def message(self) -> str:
+        """
+        What was expected, and what came.
+        """
+
+class PromqlTestResult:
+    """
+    What became of a script.
+    """
+    @property
+    def error(self) -> str:
+        """
+        Why the script as a whole failed, or empty.
+        """
+    @property
+    def failed(self) -> int: ...
+    @property
+    def failures(self) -> list[PromqlTestFailure]: ...
+    @property
+    def passed(self) -> int: ...
+
+def run_promql_test(
+    path: str, text: str, features: collections.abc.Sequence[str] = []
+) -> PromqlTestResult:
+    """
+    Run one Prometheus test script against the engine.
+    """
+
+def version() -> str:
+    """
+    The version that this core was built as.
+    """

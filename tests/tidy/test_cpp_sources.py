@@ -82,7 +82,9 @@ def test_every_file_is_named_in_its_cmake_file() -> None:
     for name, module in modules().items():
         folder = Path("cpp") / name
         for path in files_of(".cc", below=str(folder / "src")):
-            if path.relative_to(folder).as_posix() not in module.sources:
+            # A program beside the module, like millstreamd, is built by a line of its own.
+            built = text_of(folder / "CMakeLists.txt").split()
+            if path.relative_to(folder).as_posix() not in [word.strip("()") for word in built]:
                 faults.append(f"{path} is built by nothing")
         for path in files_of(".h", below=str(folder / "include")):
             if path.relative_to(folder).as_posix() not in module.headers:

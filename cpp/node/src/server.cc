@@ -34,6 +34,9 @@ std::string MetricsText(const engine::Database& database) {
 // Members are destroyed in reverse: listeners first, the database last.
 class NodeServer::Impl {
  public:
+  explicit Impl(const env::Clock& env_clock) : clock(env_clock) {}
+
+  const env::Clock& clock;
   std::unique_ptr<engine::Database> database;
   std::unique_ptr<WorkPool> push_pool;
   std::unique_ptr<WorkPool> query_pool;
@@ -52,7 +55,7 @@ NodeServer::~NodeServer() {
 
 Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, const env::Env& env) {
   MS_ASSIGN_OR_RETURN(const HostPort address, ParseLoopback(config.grpc));
-  auto impl = std::make_unique<Impl>();
+  auto impl = std::make_unique<Impl>(*env.clock);
   MS_ASSIGN_OR_RETURN(impl->database, engine::Database::Open(config.data, config.database, env));
   const int query_threads = config.query_threads > 0 ? config.query_threads : std::max(4, env.executor->cpu_count());
   MS_ASSIGN_OR_RETURN(impl->push_pool,
@@ -88,7 +91,8 @@ Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, 
 Status NodeServer::Stop(int64_t grace_ms) {
   if (impl_->server == nullptr) return Status::Ok();
   if (auto* health = impl_->server->GetHealthCheckService()) health->SetServingStatus(false);
-  impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(grace_ms));
+  const std::chrono::milliseconds deadline{impl_->clock.WallNow() + grace_ms};
+  impl_->server->Shutdown(std::chrono::system_clock::time_point(deadline));
   impl_->server->Wait();
   impl_->server.reset();
   impl_->health.reset();
