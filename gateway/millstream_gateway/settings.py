@@ -89,6 +89,7 @@ class LimitsSettings(_Section):
     header_bytes: int = Field(default=64 * 1024, ge=1024, le=_MIB)
     form_bytes: int = Field(default=_MIB, ge=1024, le=64 * _MIB)
     remote_write_bytes: int = Field(default=32 * _MIB, ge=1024, le=_GIB)
+    remote_write_decoded_bytes: int = Field(default=32 * _MIB, ge=1024, le=32 * _MIB)
     import_bytes: int = Field(default=64 * _MIB, ge=1024, le=_GIB)
     json_bytes: int = Field(default=16 * _MIB, ge=1024, le=_GIB)
     gzip_ratio: int = Field(default=200, ge=2, le=1100)

@@ -67,9 +67,6 @@ class MillstreamError(Exception):
     """
 
     code: Code = Code.UNKNOWN
-    #: Byte offsets into the PromQL text that a parse error speaks of, when they are known.
-    position_start: int | None = None
-    position_end: int | None = None
     _class_code: ClassVar[Code | None] = None
 
     def __init__(self, *args: object) -> None:

@@ -105,6 +105,8 @@ def engine_client(settings: Settings) -> Iterator[TestClient]:
 @contextmanager
 def running(settings: Settings, backend: Backend, grace_seconds: int = 5) -> Iterator[int]:
     """A real server on a free port of this machine; yields the port."""
+    free_port = settings.server.model_copy(update={"port": 0})
+    settings = settings.model_copy(update={"server": free_port})
     listener = server_module._listen(settings)
     ready = threading.Event()
     config = uvicorn.Config(

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import grpc
-from millstream.v1 import ingest_pb2, ingest_pb2_grpc, query_pb2, query_pb2_grpc
 
 from millstream.errors import (
     CancelledError,
@@ -16,6 +15,7 @@ from millstream.errors import (
     UnavailableError,
     error_class,
 )
+from millstream.v1 import ingest_pb2, ingest_pb2_grpc, query_pb2, query_pb2_grpc
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.schemas.push import ItemError, PushOutcome
 from millstream_gateway.schemas.queries import (

@@ -64,6 +64,13 @@ class IngestService:
         self.budget = BodyBudget(limits.ingest_bytes_in_flight)
 
     async def remote_write(self, body: bytes) -> PushOutcome:
+        # Refused here and not by the engine: 413 tells the client that no retry will help.
+        declared, allowed = declared_snappy_bytes(body), self._limits.remote_write_decoded_bytes
+        if declared > allowed:
+            raise BodyTooLargeError(
+                f"the body declares {declared} bytes uncompressed, more than "
+                f"limits.remote_write_decoded_bytes ({allowed} bytes)"
+            )
         return await self._push("remote_write", lambda: self._backend.push_remote_write(body))
 
     async def text(self, body: bytes, *, gzipped: bool, open_metrics: bool) -> PushOutcome:
@@ -89,6 +96,21 @@ class IngestService:
 
     def _plain(self, body: bytes, gzipped: bool, bytes_max: int) -> bytes:
         return gunzip(body, bytes_max, self._limits.gzip_ratio) if gzipped else body
+
+
+def declared_snappy_bytes(body: bytes) -> int:
+    """The uncompressed size in front of a snappy block: a varint of at most 32 bits.
+
+    0 when it is none, for the decoder to refuse.
+
+    Source  https://github.com/google/snappy/blob/main/format_description.txt, section 1
+    """
+    size = 0
+    for index, byte in enumerate(body[:5]):
+        size |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return size if size < 1 << 32 else 0
+    return 0
 
 
 def gunzip(body: bytes, bytes_max: int, ratio_max: int) -> bytes:
