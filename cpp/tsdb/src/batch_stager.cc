@@ -238,6 +238,9 @@ void BatchStager::Finish(uint64_t* next_ref) {
   for (StagedSeries& staged : series_) {
     if (staged.series == nullptr && staged.used) staged.ref = SeriesRef((*next_ref)++);
   }
+}
+
+void BatchStager::PublishRefs() {
   for (size_t i = 0; i < batch_.series.size(); ++i) {
     if (staged_of_[i] < series_.size()) batch_.series[i].ref = series_[staged_of_[i]].ref;
   }

@@ -39,6 +39,8 @@ class BatchStager {
   Status Stage();
   // Gives refs from `next_ref` on to the new series that have samples.
   void Finish(uint64_t* next_ref);
+  // Tells the batch the refs of its series: not before they are certain to exist.
+  void PublishRefs();
 
   const std::vector<StagedSeries>& series() const { return series_; }
   const std::vector<StagedSample>& samples() const { return samples_; }

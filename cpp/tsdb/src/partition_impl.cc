@@ -112,7 +112,9 @@ Result<std::optional<Offset>> PartitionImpl::Write(storage::WriteBatch& batch, s
     MS_ASSIGN_OR_RETURN(offset, log_->Append(std::span(&view, 1)));
   }
 
+  // Nothing fails from here on.
   next_ref_ = next_ref;
+  stager.PublishRefs();
   std::vector<TenantHead::NewSeries> new_series;
   std::vector<size_t> new_index;
   std::vector<MemSeries*> targets(stager.series().size());

@@ -78,6 +78,26 @@ TEST(PartitionOnDisk, ResendingEverythingAfterARestartDoublesNothing) {
   EXPECT_EQ(outcome.rejections[0].reason.code(), StatusCode::kAlreadyExists);
 }
 
+TEST(PartitionOnDisk, AWriteThatTheLogRefusesGivesNoRefsAway) {
+  Machine machine(10);
+  ASSERT_TRUE(machine.Open().ok());
+  BatchBuilder refused;
+  refused.Float(LabelsOf("refused"), 1000, 1);
+  machine.files.FailNext(env::SimFileSystem::Operation::kAppend, ResourceExhausted("the disk is full"));
+  storage::WriteOutcome outcome;
+  EXPECT_EQ(machine.Write(refused, &outcome).code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(refused.batch.series[0].ref, SeriesRef(0));
+  EXPECT_EQ(ReadAll(*machine.partition, {MatchEverything()}).size(), 0u);
+  BatchBuilder other;
+  other.Float(LabelsOf("other"), 1000, 2);
+  ASSERT_TRUE(machine.Write(other, &outcome).ok());
+  ASSERT_TRUE(machine.Write(refused, &outcome).ok());
+  const auto all = ReadAll(*machine.partition, {MatchEverything()});
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[1].labels, LabelsOf("refused"));
+  EXPECT_THAT(all[1].samples.values, ElementsAre(1));
+}
+
 TEST(PartitionOnDisk, RefsStayTheSameAfterARestartAndAreNeverGivenAgain) {
   Machine machine(3);
   ASSERT_TRUE(machine.Open().ok());
