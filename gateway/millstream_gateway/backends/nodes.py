@@ -11,6 +11,7 @@ import grpc
 from millstream.errors import (
     CancelledError,
     Code,
+    DeadlineExceededError,
     MillstreamError,
     UnavailableError,
     error_class,
@@ -29,7 +30,7 @@ from millstream_gateway.schemas.queries import (
 from millstream_gateway.settings import NodesSettings
 
 _T_co = TypeVar("_T_co", covariant=True)
-_READY_SECONDS: Final = 2.0
+_READY_TIMEOUT_MS: Final = 2000
 _CODE_NAMES: Final = {int(code): code.name for code in Code}
 
 
@@ -78,10 +79,11 @@ class NodesBackend:
             channel.close()
 
     def check_ready(self) -> None:
-        channel = self._open_channel()
+        # The cheapest call that needs a working node.
+        request = query_pb2.FormatQueryRequest(expression="1")
         try:
-            grpc.channel_ready_future(channel).result(_READY_SECONDS)
-        except grpc.FutureTimeoutError:
+            self._call("FormatQuery", request, timeout_ms=_READY_TIMEOUT_MS)
+        except DeadlineExceededError:
             raise UnavailableError(f"the node {self._address} does not answer") from None
 
     def push_remote_write(self, body: bytes) -> PushOutcome:

@@ -12,6 +12,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -33,6 +34,8 @@ class OwnMetrics:
     """
 
     def __init__(self, version: str) -> None:
+        # Times of creation would double the series, and nothing reads them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self.registry)
         self._requests = Counter(
