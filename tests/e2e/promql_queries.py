@@ -67,7 +67,7 @@ COMPARISON = (
     "node_cpu_seconds_total != 0",
     "node_cpu_seconds_total == bool 0",
     "1 < bool 2",
-    "5 > node_load1",
+    "1e6 > node_load1",
     "node_memory_MemTotal_bytes > node_memory_MemAvailable_bytes",
     "node_memory_MemTotal_bytes > bool node_memory_MemAvailable_bytes",
     "up == 1",

@@ -107,8 +107,11 @@ def test_unwritable_folder_is_refused(tmp_path: Path) -> None:
 
 def test_existing_data_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    Millstream(data, tmp_path / "first").stop()
-    data.chmod(0o555)
+    with Millstream(data, tmp_path / "first") as server, Client(server.url) as client:
+        assert write(client, value_series("read_only", 0)).status == 204
+    everything = [data, *data.rglob("*")]
+    for path in everything:
+        path.chmod(0o555 if path.is_dir() else 0o444)
     try:
         refuses_to_start(
             data,
@@ -118,7 +121,10 @@ def test_existing_data_folder_without_write_permission_is_refused(tmp_path: Path
             wrapper=without_override(),
         )
     finally:
-        data.chmod(0o755)
+        for path in everything:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    with Millstream(data, tmp_path / "third") as server, Client(server.url) as client:
+        assert count_stored(client, "read_only") == SAMPLES_PER_WRITE
 
 
 def test_data_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
@@ -223,12 +229,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def fill(path: Path) -> None:
     """Takes all the space that is left."""
-    with path.open("wb") as file:
+    with path.open("wb", buffering=0) as file:
         for block in (1 << 20, 4096, 1):
             try:
                 while True:
                     file.write(b"\xaa" * block)
-                    file.flush()
             except OSError:
                 continue
 
