@@ -47,6 +47,12 @@ _PROMETHEUS_QUERY: Final[dict[Code, tuple[str, int]]] = {
     Code.RESOURCE_EXHAUSTED: ("execution", 422),
 }
 
+# What its write routes say. Senders of remote write keep what gets 503 and send it again; what gets
+# 429 they drop, and a full disk or a full memory is no reason to lose good data.
+_PROMETHEUS_WRITE: Final[dict[Code, tuple[str, int]]] = {
+    Code.RESOURCE_EXHAUSTED: ("unavailable", 503),
+}
+
 _RETRY_AFTER_SECONDS: Final = "1"
 
 
@@ -64,6 +70,13 @@ class Dialect(enum.Enum):
     PROBLEM = "problem"
     PROMETHEUS_QUERY = "prometheus_query"
     PROMETHEUS_WRITE = "prometheus_write"
+
+
+_SPECIAL: Final[dict[Dialect, dict[Code, tuple[str, int]]]] = {
+    Dialect.PROBLEM: {},
+    Dialect.PROMETHEUS_QUERY: _PROMETHEUS_QUERY,
+    Dialect.PROMETHEUS_WRITE: _PROMETHEUS_WRITE,
+}
 
 
 def dialect_of(path: str) -> Dialect:
@@ -133,8 +146,9 @@ def _classify(error: BaseException, dialect: Dialect) -> tuple[int, str, str]:
     if isinstance(error, BodyTooLargeError):
         return 413, _error_type(413), error.message
     if isinstance(error, MillstreamError):
-        if dialect is Dialect.PROMETHEUS_QUERY and error.code in _PROMETHEUS_QUERY:
-            error_type, status = _PROMETHEUS_QUERY[error.code]
+        special = _SPECIAL[dialect].get(error.code)
+        if special is not None:
+            error_type, status = special
             return status, error_type, error.message
         status = HTTP_STATUS[error.code]
         return status, _error_type(status), error.message
@@ -144,7 +158,7 @@ def _classify(error: BaseException, dialect: Dialect) -> tuple[int, str, str]:
 def _is_internal(error: BaseException) -> bool:
     if isinstance(error, HTTPException):
         return False
-    return not (isinstance(error, MillstreamError) and HTTP_STATUS[error.code] in (501, 503, 504))
+    return not isinstance(error, MillstreamError) or HTTP_STATUS[error.code] == 500
 
 
 def _error_type(status: int) -> str:
