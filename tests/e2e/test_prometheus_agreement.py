@@ -9,9 +9,10 @@ staleness markers. All windows end where every server has all of the data.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -260,6 +261,14 @@ def _as_set(items: list[object]) -> set[str]:
     return {json.dumps(item, sort_keys=True) for item in items}
 
 
+def _without_chance(answer: promql.Answer | promql.QueryError) -> promql.Answer | promql.QueryError:
+    """Blanks the values of the two series that a duplicate match names: any two of the group will do."""
+    if isinstance(answer, promql.QueryError) and "found duplicate series" in answer.text:
+        head, _, tail = answer.text.partition("operation: ")
+        return replace(answer, text=head + re.sub(r'="[^"]*"', '=""', tail))
+    return answer
+
+
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_refused_queries_get_prometheus_words(scene: Scene, subject: str) -> None:
     differences = []
@@ -268,7 +277,7 @@ def test_refused_queries_get_prometheus_words(scene: Scene, subject: str) -> Non
             query = promql.Instant(expr, scene.middle_ms)
             wanted, got = promql.ask(reference, query), promql.ask(other, query)
             assert isinstance(wanted, promql.QueryError), f"Prometheus answers {expr!r}"
-            if wanted != got:
+            if _without_chance(wanted) != _without_chance(got):
                 shown = (
                     got if isinstance(got, promql.QueryError) else f"{got.sample_count()} points"
                 )

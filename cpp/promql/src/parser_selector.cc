@@ -197,7 +197,7 @@ ExprPtr ParserImpl::ParseOffset(ExprPtr expr) {
     return nullptr;
   }
   if (offset->ms != 0 || offset->expr) {
-    Fail(expr->position, "offset modifier may not be set multiple times");
+    Fail(expr->position, "offset may not be set multiple times");
     return nullptr;
   }
   *offset = ToDuration(std::move(value));

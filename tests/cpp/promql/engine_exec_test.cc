@@ -121,10 +121,11 @@ TEST_F(EngineTest, JoinsManyToOneAndNamesTheDuplicateOtherwise) {
             "{host=\"a\", mode=\"idle\", role=\"db\"} 6; {host=\"a\", mode=\"user\", role=\"db\"} 2");
   EXPECT_EQ(Instant("cpu * on (host) info", 0),
             "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)");
-  EXPECT_EQ(Instant("info * on (host) cpu", 0),
-            "found duplicate series for the match group {host=\"a\"} on the right hand-side of the operation: "
-            "[cpu{host=\"a\", mode=\"user\"}, cpu{host=\"a\", mode=\"idle\"}];many-to-many matching not allowed: "
-            "matching labels must be unique on one side");
+  EXPECT_EQ(
+      Instant("info * on (host) cpu", 0),
+      "found duplicate series for the match group {host=\"a\"} on the right hand-side of the operation: "
+      "[{__name__=\"cpu\", host=\"a\", mode=\"user\"}, {__name__=\"cpu\", host=\"a\", mode=\"idle\"}];many-to-many "
+      "matching not allowed: matching labels must be unique on one side");
   EXPECT_EQ(Instant("cpu unless on (host) info", 0), "");
   EXPECT_EQ(Instant("cpu{mode=\"idle\"} and on (host) info", 0), "cpu{host=\"a\", mode=\"idle\"} 3");
 }

@@ -113,7 +113,7 @@ INSTANTIATE_TEST_SUITE_P(
             "rate(some_metric[5m]) @ 1234",
             "1:1: parse error: @ modifier must be preceded by an instant vector selector or range vector selector "
             "or a subquery"},
-        ErrorCase{"foo offset 1m offset 2m", "1:1: parse error: offset modifier may not be set multiple times"},
+        ErrorCase{"foo offset 1m offset 2m", "1:1: parse error: offset may not be set multiple times"},
         ErrorCase{"foo anchored smoothed",
                   "1:1: parse error: anchored and smoothed modifiers cannot be used together"}));
 

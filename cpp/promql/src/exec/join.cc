@@ -11,6 +11,17 @@ namespace {
 
 constexpr size_t kNone = static_cast<size_t>(-1);
 
+// All labels in braces, the metric name among them: how Prometheus shows a series in this error.
+std::string InBraces(const model::Labels& labels) {
+  std::string out = "{";
+  for (const model::Label label : labels) {
+    if (out.size() > 1) out += ", ";
+    out += model::IsLegacyLabelName(label.name) ? std::string(label.name) : model::Quote(label.name);
+    out += "=" + model::Quote(label.value);
+  }
+  return out + "}";
+}
+
 // One join on its way. "Many" is the left side, but for group_right, where sides are swapped; "one" is the other.
 class Join {
  public:
@@ -87,8 +98,8 @@ class Join {
     return FailedPrecondition(
         "found duplicate series for the match group {} on the {} hand-side of the operation: [{}, {}];many-to-many "
         "matching not allowed: matching labels must be unique on one side",
-        groups_.Key(later.labels).ToString(), swapped_ ? "left" : "right", later.labels.ToString(),
-        earlier.labels.ToString());
+        groups_.Key(later.labels).ToString(), swapped_ ? "left" : "right", InBraces(later.labels),
+        InBraces(earlier.labels));
   }
 
   Status RunGroup(size_t group) {
