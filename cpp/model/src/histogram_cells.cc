@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "exponential_bounds.h"
+
 namespace millstream::model {
 namespace {
 
@@ -93,7 +95,7 @@ double ExponentialBound(int32_t index, int32_t schema) {
   const int32_t fraction = index & (per_octave - 1);
   const int32_t octave = index >> schema;
   if (fraction == 0 && octave == 1024) return std::numeric_limits<double>::max();
-  return std::ldexp(std::exp2(static_cast<double>(fraction) / per_octave), octave);
+  return std::ldexp(kOctaveBounds[static_cast<size_t>(fraction) << (kExponentialSchemaMax - schema)], octave + 1);
 }
 
 Cells ToCells(const Histogram& histogram, const Histogram* compensation) {

@@ -140,7 +140,7 @@ std::vector<Bucket> AllBuckets(const Histogram& histogram) {
     buckets.push_back({-ExponentialBound(cell->index, histogram.schema),
                        -ExponentialBound(cell->index - 1, histogram.schema), true, false, cell->count});
   }
-  if (histogram.zero_count != 0) {
+  if (histogram.zero_count > 0) {
     buckets.push_back({-histogram.zero_threshold, histogram.zero_threshold, true, true, histogram.zero_count});
   }
   const bool custom = histogram.uses_custom_buckets();

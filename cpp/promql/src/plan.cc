@@ -239,6 +239,9 @@ class Planner {
       }
       case ExprKind::kBinary: {
         const auto& binary = static_cast<const BinaryExpr&>(expr);
+        if (binary.op == BinaryOp::kTrimUpper || binary.op == BinaryOp::kTrimLower) {
+          return FailedPrecondition("operator \"{}\" not allowed for Scalar operations", BinaryOpSymbol(binary.op));
+        }
         MS_ASSIGN_OR_RETURN(ScalarOperatorPtr left, Scalar(*binary.left));
         MS_ASSIGN_OR_RETURN(ScalarOperatorPtr right, Scalar(*binary.right));
         return ScalarOperatorPtr(
@@ -465,8 +468,9 @@ class Planner {
           std::make_unique<exec::LabelJoinOperator>(std::move(input), strings[0], strings[1], std::move(sources)));
     }
     if (name == "sort" || name == "sort_desc" || name == "sort_by_label" || name == "sort_by_label_desc") {
-      return VectorOperatorPtr(std::make_unique<exec::SortOperator>(
-          std::move(input), name.ends_with("_desc"), name.starts_with("sort_by_label"), std::move(strings)));
+      return VectorOperatorPtr(std::make_unique<exec::SortOperator>(std::move(input), name.ends_with("_desc"),
+                                                                    name.starts_with("sort_by_label"),
+                                                                    std::move(strings), call.position));
     }
     return Unimplemented("function {}() is not supported", name);
   }
@@ -584,8 +588,11 @@ class Planner {
         scalars.push_back(std::move(scalar));
       }
     }
-    return VectorOperatorPtr(std::make_unique<exec::RangeFunctionOperator>(entry, std::move(input), std::move(scalars),
-                                                                           StripParens(*call.args[0]).position));
+    const Expr& first = StripParens(*call.args[0]);
+    // Prometheus evaluates a subquery first and puts a selector without a place into its stead.
+    const PositionRange position = first.kind == ExprKind::kSubquery ? PositionRange{} : first.position;
+    return VectorOperatorPtr(
+        std::make_unique<exec::RangeFunctionOperator>(entry, std::move(input), std::move(scalars), position));
   }
 
   const PlanOptions& options_;

@@ -37,7 +37,12 @@ TEST(HistogramBuckets, HaveTheBoundsOfTheirSchema) {
   EXPECT_EQ(AllBuckets(h)[0].boundary_rule(), 1);
   EXPECT_EQ(AllBuckets(h)[1].boundary_rule(), 3);
   EXPECT_EQ(AllBuckets(h)[2].boundary_rule(), 0);
-  EXPECT_DOUBLE_EQ(BucketUpperBound(Exponential(3, 0, {}), 1), std::exp2(1.0 / 8));
+  EXPECT_EQ(BucketUpperBound(Exponential(3, 0, {}), 1), 2 * 0.5452538663326288);
+  EXPECT_EQ(BucketUpperBound(Exponential(1, 0, {}), 1), 1.414213562373095);  // as Prometheus, not 1.4142135623730951
+  EXPECT_EQ(BucketUpperBound(Exponential(1, 0, {}), -1), 0.7071067811865475);
+  for (int32_t i = -300; i < 300; ++i) {
+    EXPECT_NEAR(BucketUpperBound(Exponential(8, 0, {}), i) / std::exp2(i / 256.0), 1, 1e-14) << i;
+  }
   EXPECT_DOUBLE_EQ(BucketUpperBound(Exponential(-2, 0, {}), -1), 1.0 / 16);
   EXPECT_EQ(BucketUpperBound(Exponential(0, 0, {}), 1024), std::numeric_limits<double>::max());
   EXPECT_EQ(BucketUpperBound(Exponential(0, 0, {}), 1025), kInfinity);

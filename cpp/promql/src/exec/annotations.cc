@@ -80,6 +80,10 @@ void Annotations::CounterResetCollision(HistogramOperation operation, PositionRa
   Warn(fmt::format("conflicting counter resets during histogram {}", Name(operation)), position);
 }
 
+void Annotations::SortInRangeQuery(PositionRange position) {
+  Warn("sort is ineffective for range queries since results are always ordered by labels", position);
+}
+
 void Annotations::StartTimeOverlap(std::string_view metric, PositionRange position) {
   Warn(fmt::format("sample has start time that overlaps with previous sample timestamp for metric {}", Quote(metric)),
        position);

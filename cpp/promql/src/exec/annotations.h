@@ -31,6 +31,7 @@ class Annotations {
   void MixedExponentialCustom(std::string_view metric, PositionRange position);
   void IncompatibleBucketLayout(std::string_view op, PositionRange position);
   void CounterResetCollision(HistogramOperation operation, PositionRange position);
+  void SortInRangeQuery(PositionRange position);
   void StartTimeOverlap(std::string_view metric, PositionRange position);
 
   void PossibleNonCounter(std::string_view metric, PositionRange position);

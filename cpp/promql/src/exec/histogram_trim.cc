@@ -1,5 +1,6 @@
 #include "exec/histogram_trim.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -151,6 +152,17 @@ class Trimmer {
 }  // namespace
 
 void TrimHistogram(model::Histogram* histogram, double bound, bool keep_below) {
+  if (std::isnan(bound)) {
+    // Nothing compares with NaN, so nothing is kept.
+    histogram->zero_count = 0;
+    histogram->count = 0;
+    histogram->sum = 0;
+    for (auto* counts : {&histogram->positive_buckets, &histogram->negative_buckets}) {
+      std::fill(counts->begin(), counts->end(), 0.0);
+    }
+    model::Compact(histogram);
+    return;
+  }
   Trimmer(histogram, bound, keep_below).Run();
 }
 

@@ -123,8 +123,13 @@ class LabelJoinOperator final : public VectorOperator {
 class SortOperator final : public VectorOperator {
  public:
   // Without `by_labels`: by value, leaving histograms out and NaN last.
-  SortOperator(VectorOperatorPtr input, bool descending, bool by_labels, std::vector<std::string> labels)
-      : input_(std::move(input)), descending_(descending), by_labels_(by_labels), labels_(std::move(labels)) {}
+  SortOperator(VectorOperatorPtr input, bool descending, bool by_labels, std::vector<std::string> labels,
+               PositionRange position)
+      : input_(std::move(input)),
+        descending_(descending),
+        by_labels_(by_labels),
+        labels_(std::move(labels)),
+        position_(position) {}
   Status Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const override;
 
  private:
@@ -132,6 +137,7 @@ class SortOperator final : public VectorOperator {
   bool descending_;
   bool by_labels_;
   std::vector<std::string> labels_;
+  PositionRange position_;
 };
 
 // Whether `a` goes before `b` where runs of digits count as numbers.

@@ -160,6 +160,7 @@ bool NaturalLess(std::string_view a, std::string_view b) {
 }
 
 Status SortOperator::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {
+  if (grid.steps > 1) ctx.annotations.SortInRangeQuery(position_);
   MS_ASSIGN_OR_RETURN(Block block, input_->Collect(ctx, grid));
   if (!by_labels_) {
     for (Series& series : block.series) {

@@ -138,6 +138,7 @@ double BucketFraction(double lower, double upper, std::vector<Bucket>* buckets) 
       if (bucket_upper > value) {
         // The first bucket begins at zero unless it lies below.
         const double from = i == 0 && bucket_upper > 0 ? 0 : bucket_lower;
+        if (from >= value) return below;
         return below + ((*buckets)[i].count - below) * (value - from) / (bucket_upper - from);
       }
       below = (*buckets)[i].count;

@@ -29,7 +29,8 @@ struct Bucket {
 // The upper bound of bucket `index` on the positive side.
 double BucketUpperBound(const Histogram& histogram, int32_t index);
 
-// All buckets by ascending bounds, the zero bucket among them when it has observations. Empty buckets that the spans
+// All buckets by ascending bounds, the zero bucket among them when it has observations (not when it counts less than
+// none, as a difference may). Empty buckets that the spans
 // cover are included.
 std::vector<Bucket> AllBuckets(const Histogram& histogram);
 
