@@ -31,7 +31,7 @@ KILLS = 10
 WRITERS = 4
 # How many more acknowledged requests a kill waits for, over all writers: at least, at most.
 REQUESTS_BEFORE_A_KILL = (40, 150)
-RESTART_DEADLINE_SECONDS = 30.0
+RESTART_DEADLINE_SECONDS = 60.0
 DATA_AGE_MS = 23 * 3600 * 1000
 WINDOW = "2d"
 
