@@ -31,8 +31,8 @@ class Join {
         expr_(expr),
         matching_(*expr.matching),
         swapped_(matching_.cardinality == MatchCardinality::kOneToMany),
-        many_(swapped_ ? std::move(right) : std::move(left)),
-        one_(swapped_ ? std::move(left) : std::move(right)),
+        many_(std::move(swapped_ ? right : left)),
+        one_(std::move(swapped_ ? left : right)),
         groups_(matching_) {}
 
   Status Run(const BatchSink& sink) {
