@@ -116,8 +116,8 @@ class Partition final : public storage::Queryable {
   Status ApplyRecord(std::string_view record, Offset offset);
 
   // Writes blocks for whole block ranges that are over, then a snapshot of the rest, then lets the log forget what the
-  // snapshot before this one does not need, then merges small blocks. After an error everything is as readable and as safe as before; try again
-  // later. No-op in memory.
+  // snapshot before this one does not need, then merges small blocks. After an error everything is as readable and as
+  // safe as before; try again later. No-op in memory.
   Status Checkpoint();
 
   // Drops blocks beyond the retention.
