@@ -16,7 +16,9 @@ from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.settings import Settings, StorageSettings
 from tests.gateway.conftest import HAS_ENGINE
 
-EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 NAMES = st.sampled_from(
     [
         "query",
@@ -79,8 +81,12 @@ def test_any_parameters(shared: TestClient, route: str, pairs: list[tuple[str, s
         shared.get(f"/api/v1/{route}", params=form),
         shared.post(f"/api/v1/{route}", data=form),
     ):
-        assert answer.status_code in (200, 400, 405, 422), answer.text
         document = answer.json()
+        if document.get("errorType") == "timeout":
+            # A tiny timeout is legal, and may well pass before the answer.
+            assert (answer.status_code, "timeout" in form) == (503, True), answer.text
+            continue
+        assert answer.status_code in (200, 400, 405, 422), answer.text
         assert document["status"] == ("success" if answer.status_code == 200 else "error")
 
 

@@ -56,6 +56,15 @@ class Database::Impl {
     size_t operator()(const HandleKey& key) const { return key.labels.Hash() ^ key.tenant.value(); }
   };
 
+ private:
+  friend class Database;
+
+  Status StartWorkers();
+  // Adds one decoded series to the request, its labels parsed only when the cache does not know them.
+  Status PushSeries(TenantId tenant, uint32_t index, wire::DecodedWrite& decoded, RequestWriter& writer,
+                    PushOutcome* outcome);
+  Result<int> ReadOrWriteManifest(const std::string& path);
+
   const DatabaseOptions options_;
   const env::Env env_;
   const promql::Engine promql_;
@@ -75,13 +84,6 @@ class Database::Impl {
   mutable SharedMutex handles_mutex_;
   std::vector<HandleEntry> handles_ GUARDED_BY(handles_mutex_);
   std::unordered_map<HandleKey, uint64_t, HandleKeyHash> handle_of_ GUARDED_BY(handles_mutex_);
-
- private:
-  Status StartWorkers();
-  // Adds one decoded series to the request, its labels parsed only when the cache does not know them.
-  Status PushSeries(TenantId tenant, uint32_t index, wire::DecodedWrite& decoded, RequestWriter& writer,
-                    PushOutcome* outcome);
-  Result<int> ReadOrWriteManifest(const std::string& path);
 };
 
 }  // namespace millstream::engine

@@ -42,7 +42,9 @@ class HealthHttp::Impl {
   void Stop() { context_.stop(); }
   uint16_t port() const { return port_; }
 
-  std::unique_ptr<env::Thread> thread_;
+  void TakeThread(std::unique_ptr<env::Thread> thread) { thread_ = std::move(thread); }
+  // Waits for Run to return.
+  void Join() { thread_.reset(); }
 
  private:
   void Accept() {
@@ -99,13 +101,14 @@ class HealthHttp::Impl {
   std::optional<http::request_parser<http::empty_body>> parser_;
   http::response<http::string_body> response_;
   beast::flat_static_buffer<kRequestBytesMax> buffer_;
+  std::unique_ptr<env::Thread> thread_;
 };
 
 HealthHttp::HealthHttp(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 HealthHttp::~HealthHttp() {
   impl_->Stop();
-  impl_->thread_.reset();
+  impl_->Join();
 }
 
 uint16_t HealthHttp::port() const {
@@ -116,8 +119,9 @@ Result<std::unique_ptr<HealthHttp>> HealthHttp::Start(const HostPort& address, s
                                                       env::Executor& executor) {
   auto impl = std::make_unique<Impl>(std::move(metrics));
   MS_RETURN_IF_ERROR(impl->Listen(address));
-  MS_ASSIGN_OR_RETURN(impl->thread_,
+  MS_ASSIGN_OR_RETURN(std::unique_ptr<env::Thread> thread,
                       executor.Start({.name = "ms-health", .cpu = std::nullopt}, [raw = impl.get()] { raw->Run(); }));
+  impl->TakeThread(std::move(thread));
   return std::unique_ptr<HealthHttp>(new HealthHttp(std::move(impl)));
 }
 
