@@ -12,7 +12,7 @@ mkdir -p "$scratch/tmp" dist
 # Below the root, so that ccache knows the sources again although `build` unpacks them into a folder of a random name.
 TMPDIR=$scratch/tmp env -u CC -u CXX "$venv/bin/python" -m build --no-isolation --outdir "$scratch/built" \
   --config-setting=build-dir=build/wheel --config-setting=cmake.define.MILLSTREAM_WARNINGS_ARE_ERRORS=ON . </dev/null
-"$venv/bin/auditwheel" repair --wheel-dir dist "$scratch"/built/*.whl
+PATH=$venv/bin:$PATH "$venv/bin/auditwheel" repair --wheel-dir dist "$scratch"/built/*.whl
 cp "$scratch"/built/*.tar.gz dist/
 rm -rf "$scratch/tmp"
 
