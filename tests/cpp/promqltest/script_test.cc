@@ -91,6 +91,25 @@ TEST(Script, KnowsWhatAnEvalNeeds) {
   EXPECT_EQ(report.evals[2].line, 11);
 }
 
+// What a comparison with a real Prometheus showed.
+TEST(Script, FillsTheManySideWithFillLeftAlsoInGroupRight) {
+  EXPECT_TRUE(Passes(
+      "load 1m\n  one{a=\"1\"} 10\n  one{a=\"9\"} 90\n  many{a=\"1\",g=\"x\"} 1\n  many{a=\"3\",g=\"x\"} 3\n\n"
+      "eval instant at 0 one - ignoring(g) group_right fill_left(5) many\n  {a=\"1\",g=\"x\"} 9\n  {a=\"9\"} 85\n"));
+}
+
+TEST(Script, HasFractionsOfClassicHistogramsBelowTheirFirstBucket) {
+  const std::string_view load =
+      "load 1m\n  b{le=\"0.5\"} 1\n  b{le=\"+Inf\"} 4\n\nload 1m\n  n{le=\"-5\"} 3\n  n{le=\"0\"} 5\n  n{le=\"+Inf\"} "
+      "8\n\n";
+  EXPECT_TRUE(Passes(std::string(load) + "eval instant at 0 histogram_fraction(-1, 0.25, b)\n  {} 0.125\n"));
+  EXPECT_TRUE(Passes(std::string(load) + "eval instant at 0 histogram_fraction(-100, 100, n)\n  {} 0.25\n"));
+}
+
+TEST(Script, TrimsAtNanToNothing) {
+  EXPECT_TRUE(Passes("load 1m\n  h {{count:3 sum:5 buckets:[1 2]}}\n\neval instant at 0 h </ NaN\n  h {{}}\n"));
+}
+
 TEST(Script, FailsAsAWholeWhenItDoesNotParse) {
   for (const std::string_view text :
        {"nonsense\n", "load\n", "load 1m\n  m{ 1\n", "load 1m\n  m stalex3\n", "load 1m\n  m NaNx3\n",

@@ -153,10 +153,11 @@ class Trimmer {
 
 void TrimHistogram(model::Histogram* histogram, double bound, bool keep_below) {
   if (std::isnan(bound)) {
-    // Nothing compares with NaN, so nothing is kept.
-    histogram->zero_count = 0;
-    histogram->count = 0;
-    histogram->sum = 0;
+    // Nothing compares with NaN, so no bucket is kept; the zero bucket, which is always cut in proportion, becomes NaN.
+    const double rest = histogram->zero_count > 0 ? bound : 0;
+    histogram->zero_count = rest;
+    histogram->count = rest;
+    histogram->sum = rest;
     for (auto* counts : {&histogram->positive_buckets, &histogram->negative_buckets}) {
       std::fill(counts->begin(), counts->end(), 0.0);
     }

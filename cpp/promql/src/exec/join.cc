@@ -71,8 +71,9 @@ class Join {
     size_t output = kNone;
   };
 
-  const std::optional<double>& fill_many() const { return swapped_ ? matching_.fill_right : matching_.fill_left; }
-  const std::optional<double>& fill_one() const { return swapped_ ? matching_.fill_left : matching_.fill_right; }
+  // Prometheus swaps the sides of group_right but not the fill values: there fill_left fills the right side.
+  const std::optional<double>& fill_many() const { return matching_.fill_left; }
+  const std::optional<double>& fill_one() const { return matching_.fill_right; }
   bool has_fill() const { return matching_.fill_left.has_value() || matching_.fill_right.has_value(); }
 
   // Steps at which a side is empty have no result, and no errors either.

@@ -139,6 +139,8 @@ double BucketFraction(double lower, double upper, std::vector<Bucket>* buckets) 
         // The first bucket begins at zero unless it lies below.
         const double from = i == 0 && bucket_upper > 0 ? 0 : bucket_lower;
         if (from >= value) return below;
+        // Nothing can be said within a bucket that has no lower end.
+        if (from == -kInf) return (*buckets)[i].count;
         return below + ((*buckets)[i].count - below) * (value - from) / (bucket_upper - from);
       }
       below = (*buckets)[i].count;
