@@ -7,11 +7,17 @@ scripts/install_packages.sh
 
 stamp_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
 
-environment=$(stamp_of requirements/dev.txt <(python3 --version) <(echo "$venv"))
-if [ "$(cat "$venv/.environment" 2>/dev/null)" != "$environment" ] || [ ! -x "$venv/bin/python" ]; then
-  say "installing the Python packages of requirements/dev.txt into .venv"
+interpreter=$(stamp_of <(python3 --version) <(echo "$venv"))
+if [ "$(cat "$venv/.interpreter" 2>/dev/null)" != "$interpreter" ] || [ ! -x "$venv/bin/python" ]; then
   rm -rf "$venv"
   python3 -m venv "$venv"
+  echo "$interpreter" >"$venv/.interpreter"
+fi
+
+# Into the environment that is there already, so that a changed lock costs what changed.
+environment=$(stamp_of requirements/dev.txt)
+if [ "$(cat "$venv/.environment" 2>/dev/null)" != "$environment" ]; then
+  say "installing the Python packages of requirements/dev.txt into .venv"
   "$venv/bin/python" -m pip install --quiet --retries 5 -r requirements/dev.txt </dev/null
   echo "$environment" >"$venv/.environment"
 fi
