@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -143,6 +144,12 @@ std::string PrintOperator(const BinaryExpr& binary) {
                      binary.matching ? PrintMatching(*binary.matching) : "");
 }
 
+// Whether the left operand must be printed without its sign: +Inf ^ x would read as +(Inf ^ x).
+bool IsInfinityToAPower(const BinaryExpr& binary) {
+  return binary.op == BinaryOp::kPow && binary.left->kind == ExprKind::kNumberLiteral &&
+         static_cast<const NumberLiteral&>(*binary.left).value == std::numeric_limits<double>::infinity();
+}
+
 // `sum by (job) `, or `sum`: what stands before the parenthesis.
 std::string PrintAggregateHead(const AggregateExpr& aggregate) {
   std::string out(AggregateOpName(aggregate.op));
@@ -180,7 +187,8 @@ std::string Print(const Expr& expr) {
     }
     case ExprKind::kBinary: {
       const auto& binary = static_cast<const BinaryExpr&>(expr);
-      return fmt::format("{} {} {}", Print(*binary.left), PrintOperator(binary), Print(*binary.right));
+      return fmt::format("{} {} {}", IsInfinityToAPower(binary) ? "Inf" : Print(*binary.left), PrintOperator(binary),
+                         Print(*binary.right));
     }
     case ExprKind::kAggregate: {
       const auto& aggregate = static_cast<const AggregateExpr&>(expr);
@@ -223,8 +231,9 @@ std::string Pretty(const Expr& expr, int level) {
     }
     case ExprKind::kBinary: {
       const auto& binary = static_cast<const BinaryExpr&>(expr);
-      return fmt::format("{}\n{}{}\n{}", Pretty(*binary.left, level + 1), indent, PrintOperator(binary),
-                         Pretty(*binary.right, level + 1));
+      const std::string left =
+          IsInfinityToAPower(binary) ? fmt::format("{}{}Inf", indent, kIndent) : Pretty(*binary.left, level + 1);
+      return fmt::format("{}\n{}{}\n{}", left, indent, PrintOperator(binary), Pretty(*binary.right, level + 1));
     }
     case ExprKind::kAggregate: {
       const auto& aggregate = static_cast<const AggregateExpr&>(expr);
