@@ -25,6 +25,10 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
+def program_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+
+
 def test_service_dies_with_a_test_run_that_is_killed(tmp_path: Path) -> None:
     script = (
         "from pathlib import Path\n"
@@ -39,7 +43,8 @@ def test_service_dies_with_a_test_run_that_is_killed(tmp_path: Path) -> None:
     ) as run:
         assert run.stdout is not None
         pid = int(run.stdout.readline())
-        assert is_running(pid)
+        # Before that the child has not yet asked to die with its parent.
+        wait_until("the service has begun", DEADLINE_SECONDS, lambda: program_of(pid) == "sleep")
         os.kill(run.pid, signal.SIGKILL)
     wait_until("the service is gone", DEADLINE_SECONDS, lambda: not is_running(pid))
 
