@@ -31,7 +31,7 @@ KILLS = 10
 WRITERS = 4
 # How many more acknowledged requests a kill waits for, over all writers: at least, at most.
 REQUESTS_BEFORE_A_KILL = (40, 150)
-RESTART_DEADLINE_SECONDS = 60.0
+RESTART_DEADLINE_SECONDS = 120.0
 DATA_AGE_MS = 23 * 3600 * 1000
 WINDOW = "2d"
 
@@ -131,6 +131,8 @@ def _check(url: str, writers: list[Writer], *, under_way: bool) -> Count:
     return count
 
 
+# Eleven starts and stops, each behind the disk of whatever else the machine does.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("durability", ["process", "fsync"])
 def test_nothing_acknowledged_is_lost_or_doubled_when_the_server_is_killed(
     tmp_path: Path, durability: str, capsys: pytest.CaptureFixture[str]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.services.process import Process
 
-READY_DEADLINE_SECONDS = 60.0
+READY_DEADLINE_SECONDS = 120.0
 _READY_LINE = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\]):\d+")
 
 
