@@ -418,6 +418,23 @@ def test_theme_choice_outlives_a_reload(page: Explorer) -> None:
     assert page.page.evaluate("getComputedStyle(document.body).colorScheme") == "dark"
 
 
+def test_theme_follows_the_system_until_the_reader_chooses(page: Explorer) -> None:
+    def scheme() -> str:
+        return str(page.page.evaluate("getComputedStyle(document.body).colorScheme"))
+
+    page.open("level_celsius")
+    for system in ("dark", "light", "dark"):
+        page.page.emulate_media(color_scheme=system)
+        other = "light" if system == "dark" else "dark"
+        expect(page.page.get_by_role("button", name=f"Switch to {other} colours")).to_be_visible()
+        assert scheme() == system
+    page.page.get_by_role("button", name="Switch to light colours").click()
+    page.page.emulate_media(color_scheme="light")
+    page.page.emulate_media(color_scheme="dark")
+    expect(page.page.get_by_role("button", name="Switch to dark colours")).to_be_visible()
+    assert scheme() == "light"
+
+
 def test_empty_database_says_how_to_begin_and_comes_to_life(
     browser: Browser, tmp_path: Path
 ) -> None:

@@ -6,8 +6,6 @@ import './styles/layout.css';
 import './styles/browser.css';
 import './styles/results.css';
 import { App } from './app';
-import { applyTheme, storedTheme } from './theme';
 
-applyTheme(storedTheme());
 const host = document.getElementById('app');
 if (host !== null) render(<App />, host);

@@ -1,13 +1,16 @@
 // Light or dark: what the system prefers, unless the reader chose otherwise.
+//
+// The root element always carries the outcome (`data-theme`), so the style sheet names each theme once.
 
 import { useEffect, useState } from 'preact/hooks';
 
-export type Theme = 'system' | 'light' | 'dark';
+type Theme = 'system' | 'light' | 'dark';
 
 const KEY = 'millstream.theme';
 const THEMES: readonly Theme[] = ['system', 'light', 'dark'];
+const systemPrefersDark = matchMedia('(prefers-color-scheme: dark)');
 
-export function storedTheme(): Theme {
+function storedTheme(): Theme {
   try {
     return THEMES.find((theme) => theme === localStorage.getItem(KEY)) ?? 'system';
   } catch {
@@ -16,29 +19,31 @@ export function storedTheme(): Theme {
   }
 }
 
-export function applyTheme(theme: Theme): void {
-  if (theme === 'system') delete document.documentElement.dataset['theme'];
-  else document.documentElement.dataset['theme'] = theme;
+/** Shows the theme at once, and says whether it is the dark one. */
+function applyTheme(theme: Theme): boolean {
+  const dark = theme === 'dark' || (theme === 'system' && systemPrefersDark.matches);
+  document.documentElement.dataset['theme'] = dark ? 'dark' : 'light';
+  return dark;
 }
 
 /** Whether the page is dark now, and a function that switches to the other one. */
 export function useTheme(): { dark: boolean; toggle: () => void } {
   const [theme, setTheme] = useState<Theme>(storedTheme);
-  const [systemDark, setSystemDark] = useState(() => matchMedia('(prefers-color-scheme: dark)').matches);
+  // Applied before the render that depends on it: the chart reads its colours from the style sheet.
+  const [dark, setDark] = useState(() => applyTheme(theme));
 
   useEffect(() => {
-    const query = matchMedia('(prefers-color-scheme: dark)');
-    const listen = (event: MediaQueryListEvent): void => setSystemDark(event.matches);
-    query.addEventListener('change', listen);
-    return () => query.removeEventListener('change', listen);
-  }, []);
+    const follow = (): void => setDark(applyTheme(theme));
+    systemPrefersDark.addEventListener('change', follow);
+    return () => systemPrefersDark.removeEventListener('change', follow);
+  }, [theme]);
 
-  const dark = theme === 'dark' || (theme === 'system' && systemDark);
   const toggle = (): void => {
     // Choosing what the system prefers anyway means following it again.
-    const next: Theme = dark === systemDark ? (dark ? 'light' : 'dark') : 'system';
+    const wanted: Theme = dark ? 'light' : 'dark';
+    const next = (wanted === 'dark') === systemPrefersDark.matches ? 'system' : wanted;
     setTheme(next);
-    applyTheme(next);
+    setDark(applyTheme(next));
     try {
       localStorage.setItem(KEY, next);
     } catch {
