@@ -376,6 +376,19 @@ def test_start_page_offers_queries_over_metrics_that_exist(page: Explorer) -> No
     assert page.legend()
 
 
+def test_a_sample_of_this_second_is_drawn_by_the_first_click(
+    browser: Browser, site: Site, tmp_path: Path
+) -> None:
+    # Ten seconds is the step of the automatic range: the sample lies after the last multiple of it.
+    second = site.end // 10 * 10 + 7
+    with own_server(tmp_path) as server, explorer(browser, server.url) as page:
+        Site(server.url, second).send(f"first 21.5 {second * 1000 + 250}\n")
+        page.page.clock.set_fixed_time(second + 0.5)
+        page.open()
+        page.page.locator(".example").click()
+        assert page.legend() == ["first"]
+
+
 def test_policy_forbids_everything_foreign(page: Explorer) -> None:
     answer = page.page.goto(f"{page.url}/")
     assert answer is not None

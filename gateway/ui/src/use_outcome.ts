@@ -29,7 +29,7 @@ export function useOutcome(page: Page, main: RefObject<HTMLElement | null>): { o
     }
     const now = Date.now() / 1000;
     const width = Math.max(200, (main.current?.clientWidth ?? 1_000) - PADDING_PIXELS);
-    const window = queryWindow(range, now, step, width);
+    const window = queryWindow(range, now, step, width, refresh > 0);
     setLoading(true);
     void runner.run(latest.current, window, bounds(range, now).to, view).then((answer) => {
       // A newer run is under way; its answer counts.

@@ -51,8 +51,10 @@ describe('the step', () => {
 });
 
 describe('the window', () => {
-  it('starts and ends on multiples of the step', () => {
-    const window = queryWindow({ kind: 'relative', seconds: 3_600 }, 1_700_000_007.3, 15, 1_000);
+  const hour = { kind: 'relative', seconds: 3_600 } as const;
+
+  it('starts and ends on multiples of the step when it is live', () => {
+    const window = queryWindow(hour, 1_700_000_007.3, 15, 1_000, true);
     expect(window.start % 15).toBe(0);
     expect(window.end % 15).toBe(0);
     expect(window.end).toBeLessThanOrEqual(1_700_000_007.3);
@@ -60,13 +62,27 @@ describe('the window', () => {
     expect(window.step).toBe(15);
   });
 
-  it('stays the same while less than a step passes', () => {
+  it('stays the same while less than a step passes when it is live', () => {
     const range = { kind: 'relative', seconds: 900 } as const;
-    expect(queryWindow(range, 1_700_000_000, 15, 800)).toEqual(queryWindow(range, 1_700_000_004, 15, 800));
+    expect(queryWindow(range, 1_700_000_000, 15, 800, true)).toEqual(queryWindow(range, 1_700_000_004, 15, 800, true));
+  });
+
+  it('ends now when it is asked once, so that the newest sample is in it', () => {
+    expect(queryWindow(hour, 1_700_000_007.3, 15, 1_000, false)).toEqual({ start: 1_699_996_408, end: 1_700_000_008, step: 15 });
+    expect(queryWindow({ kind: 'relative', seconds: 2 }, 1_700_000_007.3, 0.1, 1_000, false)).toEqual({
+      start: 1_700_000_005.3,
+      end: 1_700_000_007.3,
+      step: 0.1,
+    });
+  });
+
+  it('never asks for more than the range, in whole steps', () => {
+    const { start, end } = queryWindow({ kind: 'relative', seconds: 100 }, 1_700_000_007, 15, 1_000, false);
+    expect(end - start).toBe(90);
   });
 
   it('is exact to the millisecond with steps below a second', () => {
-    const window = queryWindow({ kind: 'absolute', from: 100.1, to: 100.9 }, 0, 0.1, 800);
+    const window = queryWindow({ kind: 'absolute', from: 100.1, to: 100.9 }, 0, 0.1, 800, false);
     expect(window).toEqual({ start: 100.1, end: 100.9, step: 0.1 });
   });
 });

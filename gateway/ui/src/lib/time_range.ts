@@ -61,16 +61,25 @@ export function stepProblem(rangeSeconds: number, step: number): string | null {
 }
 
 /**
- * The window to query. Start and end are multiples of the step, so that a live chart shows the same
- * samples at every refresh instead of jittering.
+ * The window to query. When it is asked again and again (`live`), and when it was chosen, its start and end are multiples
+ * of the step: a live chart then shows the same samples at every refresh instead of jittering. Asked once, a window that
+ * ends now ends now: a sample that was just written is in it, however long the step is.
  */
-export function queryWindow(range: TimeRange, now: number, chosenStep: number | null, widthPixels: number): Window {
+export function queryWindow(range: TimeRange, now: number, chosenStep: number | null, widthPixels: number, live: boolean): Window {
   const { from, to } = bounds(range, now);
   const step = chosenStep ?? automaticStep(to - from, widthPixels);
   // Counted in whole milliseconds: a step of 0.1 s is no binary fraction.
   const stepMilliseconds = Math.max(1, Math.round(step * 1000));
-  const align = (seconds: number): number => (Math.floor(Math.round(seconds * 1000) / stepMilliseconds) * stepMilliseconds) / 1000;
-  return { start: align(from), end: align(to), step: stepMilliseconds / 1000 };
+  const fromMilliseconds = Math.round(from * 1000);
+  const toMilliseconds = Math.round(to * 1000);
+  const aligned = (milliseconds: number): number => Math.floor(milliseconds / stepMilliseconds) * stepMilliseconds;
+  if (range.kind === 'absolute' || live) {
+    return { start: aligned(fromMilliseconds) / 1000, end: aligned(toMilliseconds) / 1000, step: stepMilliseconds / 1000 };
+  }
+  // Whole seconds read better beside the cursor; rounded up, they leave nothing out.
+  const unit = stepMilliseconds >= 1000 ? 1000 : 1;
+  const end = Math.ceil(toMilliseconds / unit) * unit;
+  return { start: (end - aligned(toMilliseconds - fromMilliseconds)) / 1000, end: end / 1000, step: stepMilliseconds / 1000 };
 }
 
 /** The range moved by a part of its own length; backwards when `fraction` is negative. */
