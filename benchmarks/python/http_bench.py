@@ -5,6 +5,11 @@
 Both servers get the same bytes over the same number of connections, and answer the same queries over 1,000 series of
 one hour; their turns alternate, so that what else the machine does meets both. Printed are medians, and the ratio in
 which more than 1 means that Millstream is faster. Answers are compared before they are timed.
+
+Remote write is measured in two shapes of request, both of 2,000 samples as Prometheus sends by default: `backlog`, some
+samples of each of few series, as after an interruption, and `scrape`, one sample of each of many, as from day to day.
+Besides samples a second, which the load generator and whatever else runs here slow down for both, it says what the
+server's own process spent: samples for each second of processor time.
 """
 
 from __future__ import annotations
@@ -48,6 +53,7 @@ QUERIES = {
     "quantile over time": "quantile_over_time(0.9, {metric}[5m])",
 }
 ROUNDS_MIN = 3
+Server = Millstream | Prometheus
 
 
 @dataclass(frozen=True)
@@ -67,10 +73,30 @@ class Result:
         return self.millstream / self.prometheus
 
 
-def requests_for(metric: str, end_ms: int, connection: int) -> list[bytes]:
+@dataclass(frozen=True)
+class Shape:
+    """Which samples a round of remote write has; each connection sends its own share of the series."""
+
+    name: str
+    series: int
+    steps: int
+
+    @property
+    def samples(self) -> int:
+        return self.series * self.steps
+
+
+# The first one's samples are those that the queries read.
+SHAPES = (
+    Shape("backlog", SERIES, HOUR_MS // INTERVAL_MS),
+    Shape("scrape", CONNECTIONS * SAMPLES_PER_REQUEST, 12),
+)
+
+
+def requests_for(shape: Shape, metric: str, end_ms: int, connection: int) -> list[bytes]:
     """One connection's share: its own series, oldest samples first."""
-    own = range(connection, SERIES, CONNECTIONS)
-    stamps = range(end_ms - HOUR_MS + INTERVAL_MS, end_ms + 1, INTERVAL_MS)
+    own = range(connection, shape.series, CONNECTIONS)
+    stamps = range(end_ms - (shape.steps - 1) * INTERVAL_MS, end_ms + 1, INTERVAL_MS)
     per_series = max(1, SAMPLES_PER_REQUEST // len(own))
     labels = {
         number: sorted_labels(
@@ -140,23 +166,43 @@ def seconds_to_answer(client: Client, query: promql.Query) -> float:
     return took
 
 
-def bench_remote_write(urls: dict[str, str], rounds: int, end_ms: int) -> Result:
-    seconds: dict[str, list[float]] = {name: [] for name in urls}
+def processor_seconds(pid: int) -> float:
+    """The processor time of a process and all threads that it ever had."""
+    # The kernel's number for another process's clock, as clock_getcpuclockid(3) makes it.
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def bench_remote_write(
+    shape: Shape, servers: dict[str, Server], rounds: int, end_ms: int
+) -> list[Result]:
+    seconds: dict[str, list[float]] = {name: [] for name in servers}
+    processor: dict[str, list[float]] = {name: [] for name in servers}
     for number in range(rounds):
-        shares = [requests_for(f"bench_{number}", end_ms, share) for share in range(CONNECTIONS)]
-        for name, url in urls.items():
-            seconds[name].append(send_all(url, shares))
-    samples = SERIES * (HOUR_MS // INTERVAL_MS)
-    rate = {name: samples / statistics.median(taken) for name, taken in seconds.items()}
-    return Result("remote write", "samples/s", rate["millstream"], rate["prometheus"])
+        metric = f"{shape.name}_{number}"
+        shares = [requests_for(shape, metric, end_ms, share) for share in range(CONNECTIONS)]
+        for name, server in servers.items():
+            before = processor_seconds(server.pid)
+            seconds[name].append(send_all(server.url, shares))
+            processor[name].append(processor_seconds(server.pid) - before)
+    results = []
+    for unit, taken in (("samples/s", seconds), ("samples/CPU s", processor)):
+        rate = {name: shape.samples / statistics.median(own) for name, own in taken.items()}
+        results.append(
+            Result(f"remote write, {shape.name}", unit, rate["millstream"], rate["prometheus"])
+        )
+    return results
 
 
-def bench_query(name: str, expr: str, urls: dict[str, str], rounds: int, end_ms: int) -> Result:
+def bench_query(
+    name: str, expr: str, servers: dict[str, Server], rounds: int, end_ms: int
+) -> Result:
     # One step before the data's end and five minutes after its begin, so that every window is full.
     query = promql.Range(expr, end_ms - HOUR_MS + 300_000, end_ms, INTERVAL_MS)
-    seconds: dict[str, list[float]] = {server: [] for server in urls}
+    seconds: dict[str, list[float]] = {server: [] for server in servers}
     with ExitStack() as connections:
-        clients = {server: connections.enter_context(Client(url)) for server, url in urls.items()}
+        clients = {
+            name: connections.enter_context(Client(server.url)) for name, server in servers.items()
+        }
         answers = {server: promql.ask(client, query) for server, client in clients.items()}
         found = promql.compare(query, answers["prometheus"], answers["millstream"])
         if found.differences or found.points == 0:
@@ -177,17 +223,18 @@ def run(rounds: int) -> list[Result]:
     ):
         root = Path(scratch)
         config = PrometheusConfig(scrape_itself=False)
-        urls = {
-            "millstream": services.enter_context(
-                Millstream(root / "data", root / "millstream")
-            ).url,
+        servers: dict[str, Server] = {
+            "millstream": services.enter_context(Millstream(root / "data", root / "millstream")),
             "prometheus": services.enter_context(
                 Prometheus(root / "prometheus", config, receive_remote_write=True)
-            ).url,
+            ),
         }
-        results = [bench_remote_write(urls, rounds, end_ms)]
+        results = []
+        for shape in SHAPES:
+            results += bench_remote_write(shape, servers, rounds, end_ms)
+        metric = f"{SHAPES[0].name}_0"
         for name, expr in QUERIES.items():
-            results.append(bench_query(name, expr.format(metric="bench_0"), urls, rounds, end_ms))
+            results.append(bench_query(name, expr.format(metric=metric), servers, rounds, end_ms))
         return results
 
 
@@ -211,11 +258,11 @@ def main() -> int:
     print(
         f"medians of {arguments.rounds}; {SERIES} series of 1 h every {INTERVAL_MS // 1000} s, {CONNECTIONS} connections"
     )
-    print(f"{'':34}{'Millstream':>14}{where['rival']:>24}{'ratio':>8}")
+    print(f"{'':38}{'Millstream':>14}{where['rival']:>24}{'ratio':>8}")
     for result in results:
         name = f"{result.name} ({result.unit})"
         print(
-            f"{name:34}{result.millstream:>14,.1f}{result.prometheus:>24,.1f}{result.ratio:>8.2f}"
+            f"{name:38}{result.millstream:>14,.1f}{result.prometheus:>24,.1f}{result.ratio:>8.2f}"
         )
     if arguments.output:
         document = {

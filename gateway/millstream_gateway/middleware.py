@@ -6,13 +6,15 @@ Plain ASGI, so that disconnects reach the routes and nothing is buffered.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import re
 import time
-import uuid
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,22 +22,25 @@ from millstream_gateway.errors import Dialect, dialect_of, error_response
 from millstream_gateway.services.own_metrics import OwnMetrics
 
 log = structlog.get_logger(__name__)
+_ROOT_LOGGER: Final = logging.getLogger()
 
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}\Z", re.ASCII)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_SECURITY_HEADERS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
-_CORS_HEADERS: Final = {
-    "Access-Control-Allow-Headers": "Accept, Authorization, Content-Type, Origin",
-    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-    "Access-Control-Expose-Headers": "Date",
-    "Vary": "Origin",
-}
+# Names and values as ASGI wants them, so that no request encodes them again.
+_SECURITY_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+_VARY: Final = (b"vary", b"Origin")
+_CORS_HEADERS: Final = (
+    (b"access-control-allow-headers", b"Accept, Authorization, Content-Type, Origin"),
+    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (b"access-control-expose-headers", b"Date"),
+    _VARY,
+)
 # After an early refusal the rest of the body is read and dropped for a moment: closing at once
 # would reset the connection, and the client might never see the answer.
 _LINGER_SECONDS: Final = 1.0
@@ -59,7 +64,9 @@ class RequestContext:
         scope.setdefault("state", {})["correlation_id"] = correlation_id
         cors = self._cors_headers(scope, headers)
         outgoing = _Outgoing(
-            receive, send, {"X-Correlation-ID": correlation_id, **_SECURITY_HEADERS, **cors}
+            receive,
+            send,
+            ((b"x-correlation-id", correlation_id.encode()), *_SECURITY_HEADERS, *cors),
         )
         began = time.perf_counter()
         with (
@@ -87,8 +94,12 @@ class RequestContext:
     def _finish(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.count_request(_route_of(scope), method, status, seconds)
-        report = log.info if status >= 400 or status == 0 else log.debug
-        report(
+        level = logging.INFO if status >= 400 or status == 0 else logging.DEBUG
+        # Asked first: what is not logged would still cost the making of a logger.
+        if not _ROOT_LOGGER.isEnabledFor(level):
+            return
+        log.log(
+            level,
             "request",
             method=scope["method"],
             path=scope["path"],
@@ -96,19 +107,21 @@ class RequestContext:
             seconds=round(seconds, 6),
         )
 
-    def _cors_headers(self, scope: Scope, headers: Headers) -> dict[str, str]:
+    def _cors_headers(self, scope: Scope, headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
         origin = headers.get("origin")
         if not origin or dialect_of(scope["path"]) is Dialect.PROBLEM:
-            return {}
+            return ()
         if self._cors_origin not in ("*", origin):
-            return {"Vary": "Origin"}
-        return {**_CORS_HEADERS, "Access-Control-Allow-Origin": self._cors_origin}
+            return (_VARY,)
+        return (*_CORS_HEADERS, (b"access-control-allow-origin", self._cors_origin.encode()))
 
 
 class _Outgoing:
     """Adds headers to the answer, remembers its status, and lingers after a refused body."""
 
-    def __init__(self, receive: Receive, send: Send, headers: dict[str, str]) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, headers: Iterable[tuple[bytes, bytes]]
+    ) -> None:
         self._receive = receive
         self._send = send
         self._headers = headers
@@ -117,9 +130,11 @@ class _Outgoing:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in self._headers.items():
-                headers.setdefault(name, value)
+            # The route's own headers come first, and win.
+            given = message.get("headers", ())
+            names = {name.lower() for name, _ in given}
+            more = [header for header in self._headers if header[0] not in names]
+            message = {**message, "headers": [*given, *more]}
         elif self.status == 413 and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             await self._linger()
@@ -141,7 +156,7 @@ class _Outgoing:
 
 def _correlation_id(headers: Headers) -> str:
     given = headers.get("x-correlation-id", "")
-    return given if _CORRELATION_ID.match(given) else uuid.uuid4().hex
+    return given if _CORRELATION_ID.match(given) else os.urandom(16).hex()
 
 
 def _route_of(scope: Scope) -> str:

@@ -190,3 +190,17 @@ def test_correlation_id_is_taken_or_made(client: TestClient) -> None:
     assert len(made.headers["x-correlation-id"]) == 32
     refused = client.get("/health", headers={"X-Correlation-ID": "a b{}"})
     assert refused.headers["x-correlation-id"] != "a b{}"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/write", "/api/v1/import/prometheus", "/metrics"])
+def test_writes_carry_the_headers_and_the_counters_of_every_route(
+    client: TestClient, path: str
+) -> None:
+    answer = client.post(path, content=b"", headers={"Content-Type": "text/html"})
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-correlation-id"]
+    counters = client.get("/metrics").text
+    assert (
+        f'millstream_http_requests_total{{method="POST",route="{path}",status="{answer.status_code}"}} 1.0'
+        in counters
+    )

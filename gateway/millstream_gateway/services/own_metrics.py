@@ -75,14 +75,30 @@ class OwnMetrics:
             registry=self.registry,
         )
         build.labels(version).set(1)
+        # The families look their children up under a lock and by strings; these are as many, at hand.
+        self._requests_of: dict[tuple[str, str, int], Counter] = {}
+        self._seconds_of: dict[str, Histogram] = {}
+        self._pushed_of: dict[str, tuple[Counter, Counter]] = {}
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
-        self._requests.labels(route, method, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        key = (route, method, status)
+        requests = self._requests_of.get(key)
+        if requests is None:
+            requests = self._requests_of[key] = self._requests.labels(route, method, str(status))
+        requests.inc()
+        durations = self._seconds_of.get(route)
+        if durations is None:
+            durations = self._seconds_of[route] = self._seconds.labels(route)
+        durations.observe(seconds)
 
     def count_push(self, form: str, outcome: PushOutcome) -> None:
-        self._pushed.labels(form, "stored").inc(outcome.stored)
-        self._pushed.labels(form, "rejected").inc(outcome.rejected)
+        children = self._pushed_of.get(form)
+        if children is None:
+            labels = self._pushed.labels
+            children = self._pushed_of[form] = (labels(form, "stored"), labels(form, "rejected"))
+        stored, rejected = children
+        stored.inc(outcome.stored)
+        rejected.inc(outcome.rejected)
 
     def count_query_stopped(self, reason: str) -> None:
         self._stopped.labels(reason).inc()
