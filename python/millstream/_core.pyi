@@ -33,13 +33,18 @@ class QueryResult:
         """
         A row a float sample, as an Arrow stream.
         """
+    def columns(self) -> list:
+        """
+        (labels, int64 milliseconds, float64 values) of each series, none for a string; the arrays borrow.
+        """
     def data_json(self) -> bytes:
         """
         The value of "data" in Prometheus's answer.
         """
-    def matrix_columns(self) -> list:
+    @property
+    def has_histograms(self) -> bool:
         """
-        (labels, int64 milliseconds, float64 values) of each series of a matrix; the arrays borrow.
+        Whether any sample is a native histogram.
         """
     @property
     def infos(self) -> list[str]: ...

@@ -82,16 +82,23 @@ class QueryResult:
 
     @classmethod
     def from_core(cls, answer: _core.QueryResult) -> QueryResult:
-        """Wrap an answer of the engine. The columns of a matrix are its own memory, not copied."""
-        data = answer.data_json()
-        # No label can hold these bytes: the quotes of a text are escaped.
-        if answer.type != "matrix" or b'"histograms":' in data:
-            read = cls.from_json(data, answer.warnings, answer.infos)
+        """Wrap an answer of the engine.
+
+        The columns are its own memory, not copied: JSON has one spelling for all the bit patterns
+        that are not a number.
+        """
+        if answer.type == "string":
+            read = cls.from_json(answer.data_json(), answer.warnings, answer.infos)
             read._origin = answer
             return read
+        columns = answer.columns()
+        histograms = _histograms(answer) if answer.has_histograms else [()] * len(columns)
         return cls(
-            "matrix",
-            [Series(*columns) for columns in answer.matrix_columns()],
+            answer.type,
+            [
+                Series(labels, timestamps, values, more)
+                for (labels, timestamps, values), more in zip(columns, histograms, strict=True)
+            ],
             warnings=answer.warnings,
             infos=answer.infos,
             origin=answer,
@@ -306,6 +313,11 @@ def format_value(value: float) -> str:
         return "+Inf" if value > 0 else "-Inf"
     text = repr(value)
     return text.removesuffix(".0")
+
+
+def _histograms(answer: _core.QueryResult) -> list[tuple[tuple[int, Mapping[str, Any]], ...]]:
+    """The histogram samples of each series, in the order of the series."""
+    return [one.histograms for one in QueryResult.from_json(answer.data_json()).series]
 
 
 def _series(labels: Mapping[str, str], values: Sequence[Any], histograms: Sequence[Any]) -> Series:

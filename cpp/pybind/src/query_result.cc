@@ -1,6 +1,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -20,23 +21,41 @@ const char* TypeOf(const promql::QueryResult& result) {
   return kTypes[result.value.index()];
 }
 
-// A NumPy array over a vector of the result, which `owner` keeps alive: no copy.
+// A NumPy array over `count` values of the result, which `owner` keeps alive: no copy, and so no bit is changed.
 template <typename T>
-py::array_t<T> Borrow(const std::vector<T>& column, const py::object& owner) {
-  return py::array_t<T>({static_cast<py::ssize_t>(column.size())}, {static_cast<py::ssize_t>(sizeof(T))}, column.data(),
-                        owner);
+py::array_t<T> Borrow(const T* first, size_t count, const py::object& owner) {
+  return py::array_t<T>({static_cast<py::ssize_t>(count)}, {static_cast<py::ssize_t>(sizeof(T))}, first, owner);
 }
 
-// (labels, timestamps, values) of each series of a matrix.
-py::list MatrixColumns(const py::object& self) {
+// (labels, timestamps, values) of each series.
+py::list Columns(const py::object& self) {
   const auto& result = self.cast<const promql::QueryResult&>();
   py::list out;
-  const auto* matrix = std::get_if<promql::Matrix>(&result.value);
-  if (matrix == nullptr) return out;
-  for (const promql::MatrixSeries& series : *matrix) {
-    out.append(py::make_tuple(LabelsDict(series.labels), Borrow(series.timestamps, self), Borrow(series.values, self)));
+  const auto append = [&](const model::Labels& labels, const TimestampMs* timestamps, const double* values,
+                          size_t count) {
+    out.append(py::make_tuple(LabelsDict(labels), Borrow(timestamps, count, self), Borrow(values, count, self)));
+  };
+  if (const auto* matrix = std::get_if<promql::Matrix>(&result.value)) {
+    for (const promql::MatrixSeries& series : *matrix) {
+      append(series.labels, series.timestamps.data(), series.values.data(), series.values.size());
+    }
+  } else if (const auto* vector = std::get_if<promql::Vector>(&result.value)) {
+    for (const promql::VectorSample& sample : *vector) {
+      append(sample.labels, &sample.timestamp, &sample.value, sample.histogram == nullptr ? 1 : 0);
+    }
+  } else if (const auto* scalar = std::get_if<promql::Scalar>(&result.value)) {
+    append(model::Labels(), &scalar->timestamp, &scalar->value, 1);
   }
   return out;
+}
+
+bool HasHistograms(const promql::QueryResult& result) {
+  if (const auto* matrix = std::get_if<promql::Matrix>(&result.value)) {
+    return std::ranges::any_of(*matrix, [](const promql::MatrixSeries& series) { return !series.histograms.empty(); });
+  }
+  const auto* vector = std::get_if<promql::Vector>(&result.value);
+  return vector != nullptr &&
+         std::ranges::any_of(*vector, [](const promql::VectorSample& sample) { return sample.histogram != nullptr; });
 }
 
 }  // namespace
@@ -57,8 +76,9 @@ void RegisterQueryResult(py::module_& module) {
             return py::bytes(json);
           },
           "The value of \"data\" in Prometheus's answer.")
-      .def("matrix_columns", &MatrixColumns,
-           "(labels, int64 milliseconds, float64 values) of each series of a matrix; the arrays borrow.")
+      .def("columns", &Columns,
+           "(labels, int64 milliseconds, float64 values) of each series, none for a string; the arrays borrow.")
+      .def_property_readonly("has_histograms", &HasHistograms, "Whether any sample is a native histogram.")
       .def(
           "__arrow_c_stream__",
           [](const promql::QueryResult& self, const py::object& /*requested_schema*/) { return ArrowStream(self); },

@@ -47,7 +47,8 @@ def export_command(
 ) -> None:
     """Write the raw samples of series; `millstream import` reads them back.
 
-    Native histograms and staleness markers are not exported.
+    Native histograms and staleness markers are not exported. Parquet keeps every value to the bit;
+    the other formats have one word for all bit patterns that are not a number.
 
     Example: millstream export 'up' --start -1h --format csv --output up.csv --data ./data
     """
