@@ -1,7 +1,9 @@
 #include "millstream/wire/json_metrics.h"
 
+#include <fmt/format.h>
 #include <simdjson.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -11,79 +13,173 @@
 namespace millstream::wire {
 namespace {
 
-namespace dom = simdjson::dom;
+namespace ondemand = simdjson::ondemand;
 
-std::string_view TypeName(dom::element element) {
-  switch (element.type()) {
-    case dom::element_type::ARRAY:
+Status NotJson(simdjson::error_code error) {
+  return InvalidArgument("the body is not JSON: {}", simdjson::error_message(error));
+}
+
+Result<std::string_view> TypeName(ondemand::value value) {
+  ondemand::json_type type;
+  if (const auto error = value.type().get(type)) return NotJson(error);
+  switch (type) {
+    case ondemand::json_type::array:
       return "an array";
-    case dom::element_type::OBJECT:
+    case ondemand::json_type::object:
       return "an object";
-    case dom::element_type::STRING:
+    case ondemand::json_type::string:
       return "a string";
-    case dom::element_type::BOOL:
+    case ondemand::json_type::boolean:
       return "a boolean";
-    case dom::element_type::NULL_VALUE:
+    case ondemand::json_type::null:
       return "null";
-    default:
+    case ondemand::json_type::number:
       return "a number";
   }
+  return "of no known type";
 }
 
-Status WrongType(std::string_view field, std::string_view expected, dom::element got) {
-  return InvalidArgument("{} must be {}, not {}", model::Quote(field), expected, TypeName(got));
-}
+// Reads one item. `refusal` says what is wrong with the item alone; the calls return what is wrong with the whole body.
+class ItemReader {
+ public:
+  std::string raw;  // the labels as pairs
+  double value = 0;
+  TimestampMs timestamp = 0;
+  Status refusal;
 
-// Reads one item: its labels as pairs into *raw, its sample into the rest.
-Status ReadItem(dom::element item, std::string* raw, double* value, TimestampMs* timestamp) {
-  dom::object object;
-  if (item.get(object) != simdjson::SUCCESS)
-    return InvalidArgument("an item must be an object, not {}", TypeName(item));
-  bool has_name = false;
-  bool has_value = false;
-  for (const auto [key, field] : object) {
-    std::string_view text;
-    if (key == "name") {
-      if (field.get(text) != simdjson::SUCCESS) return WrongType(key, "a string", field);
-      if (has_name) return InvalidArgument("\"name\" occurs twice");
-      has_name = true;
-      AppendPairString(model::kMetricName, raw);
-      AppendPairString(text, raw);
-    } else if (key == "value") {
-      if (field.get(*value) != simdjson::SUCCESS) return WrongType(key, "a number", field);
-      has_value = true;
-    } else if (key == "timestamp") {
-      double number = 0;
-      if (field.is_null()) continue;
-      if (field.get(*timestamp) == simdjson::SUCCESS) continue;
-      if (field.get(number) != simdjson::SUCCESS) return WrongType(key, "a whole number of milliseconds", field);
-      if (number != std::floor(number) || std::abs(number) > 9e18) {
-        return InvalidArgument("\"timestamp\" {} is not a whole number of milliseconds", number);
-      }
-      *timestamp = static_cast<TimestampMs>(number);
-    } else if (key == "labels") {
-      dom::object labels;
-      if (field.is_null()) continue;
-      if (field.get(labels) != simdjson::SUCCESS) return WrongType(key, "an object", field);
-      for (const auto [name, label] : labels) {
-        if (label.get(text) != simdjson::SUCCESS) {
-          return InvalidArgument("label {} must be a string, not {}", model::Quote(name), TypeName(label));
-        }
-        if (name == model::kMetricName) return InvalidArgument("label \"__name__\" is given by \"name\"");
-        AppendPairString(name, raw);
-        AppendPairString(text, raw);
-      }
-    } else if (key == "client_id") {
-      if (field.is_null()) continue;
-      if (field.get(text) != simdjson::SUCCESS) return WrongType(key, "a string", field);
-      AppendPairString("client_id", raw);
-      AppendPairString(text, raw);
-    } else {
-      return InvalidArgument("unknown field {}", model::Quote(key));
+  Status Read(ondemand::value item, TimestampMs default_timestamp) {
+    raw.clear();
+    timestamp = default_timestamp;
+    refusal = Status::Ok();
+    has_name_ = false;
+    has_value_ = false;
+    ondemand::object object;
+    if (item.get_object().get(object) != simdjson::SUCCESS) {
+      MS_ASSIGN_OR_RETURN(const std::string_view type, TypeName(item));
+      return Refuse(InvalidArgument("an item must be an object, not {}", type));
     }
+    for (auto entry : object) {
+      ondemand::field field;
+      if (const auto error = std::move(entry).get(field)) return NotJson(error);
+      std::string_view key;
+      if (field.unescaped_key().get(key) != simdjson::SUCCESS)
+        return Refuse(InvalidArgument("a key is not UTF-8 text"));
+      MS_RETURN_IF_ERROR(ReadField(key, field.value()));
+      if (!refusal.ok()) return Status::Ok();
+    }
+    if (!has_name_) return Refuse(InvalidArgument("\"name\" is missing"));
+    if (!has_value_) return Refuse(InvalidArgument("\"value\" is missing"));
+    return Status::Ok();
   }
-  if (!has_name) return InvalidArgument("\"name\" is missing");
-  if (!has_value) return InvalidArgument("\"value\" is missing");
+
+ private:
+  Status Refuse(Status reason) {
+    refusal = std::move(reason);
+    return Status::Ok();
+  }
+
+  Status ReadField(std::string_view key, ondemand::value field) {
+    if (key == "name") {
+      if (has_name_) return Refuse(InvalidArgument("\"name\" occurs twice"));
+      has_name_ = true;
+      return ReadLabel(key, model::kMetricName, field);
+    }
+    if (key == "value") {
+      has_value_ = true;
+      return ReadNumber(key, "a number", field, &value);
+    }
+    if (key != "timestamp" && key != "labels" && key != "client_id") {
+      return Refuse(InvalidArgument("unknown field {}", model::Quote(key)));
+    }
+    bool is_null = false;
+    if (const auto error = field.is_null().get(is_null)) return NotJson(error);
+    if (is_null) return Status::Ok();
+    if (key == "timestamp") return ReadTimestamp(field);
+    if (key == "labels") return ReadLabels(field);
+    return ReadLabel(key, key, field);
+  }
+
+  Status ReadNumber(std::string_view key, std::string_view expected, ondemand::value field, double* number) {
+    if (field.get_double().get(*number) == simdjson::SUCCESS) return Status::Ok();
+    MS_ASSIGN_OR_RETURN(const std::string_view type, TypeName(field));
+    if (type != "a number") {
+      return Refuse(InvalidArgument("{} must be {}, not {}", model::Quote(key), expected, type));
+    }
+    return Refuse(InvalidArgument("{} is no number that a double can hold", model::Quote(key)));
+  }
+
+  Status ReadTimestamp(ondemand::value field) {
+    if (field.get_int64().get(timestamp) == simdjson::SUCCESS) return Status::Ok();
+    double number = 0;
+    MS_RETURN_IF_ERROR(ReadNumber("timestamp", "a whole number of milliseconds", field, &number));
+    if (refusal.ok() && (number != std::floor(number) || std::abs(number) > 9e18)) {
+      refusal = InvalidArgument("\"timestamp\" {} is not a whole number of milliseconds in 64 bits", number);
+    }
+    timestamp = refusal.ok() ? static_cast<TimestampMs>(number) : 0;
+    return Status::Ok();
+  }
+
+  Status ReadLabels(ondemand::value field) {
+    ondemand::object labels;
+    if (field.get_object().get(labels) != simdjson::SUCCESS) {
+      MS_ASSIGN_OR_RETURN(const std::string_view type, TypeName(field));
+      return Refuse(InvalidArgument("\"labels\" must be an object, not {}", type));
+    }
+    for (auto entry : labels) {
+      ondemand::field label;
+      if (const auto error = std::move(entry).get(label)) return NotJson(error);
+      std::string_view name;
+      if (label.unescaped_key().get(name) != simdjson::SUCCESS) {
+        return Refuse(InvalidArgument("a label name is not UTF-8 text"));
+      }
+      if (name == model::kMetricName) return Refuse(InvalidArgument("label \"__name__\" is given by \"name\""));
+      MS_RETURN_IF_ERROR(ReadLabel(fmt::format("label {}", model::Quote(name)), name, label.value()));
+      if (!refusal.ok()) return Status::Ok();
+    }
+    return Status::Ok();
+  }
+
+  Status ReadLabel(std::string_view what, std::string_view name, ondemand::value field) {
+    std::string_view text;
+    if (field.get_string().get(text) == simdjson::SUCCESS) {
+      AppendPairString(name, &raw);
+      AppendPairString(text, &raw);
+      return Status::Ok();
+    }
+    MS_ASSIGN_OR_RETURN(const std::string_view type, TypeName(field));
+    return Refuse(type == "a string" ? InvalidArgument("{} is not UTF-8 text", what)
+                                     : InvalidArgument("{} must be a string, not {}", what, type));
+  }
+
+  bool has_name_ = false;
+  bool has_value_ = false;
+};
+
+Status ReadItems(ondemand::array metrics, TimestampMs default_timestamp, DecodedWrite* out) {
+  std::vector<std::pair<size_t, size_t>> raw_ranges;
+  ItemReader item;
+  uint32_t index = 0;
+  for (auto entry : metrics) {
+    ondemand::value element;
+    if (const auto error = std::move(entry).get(element)) return NotJson(error);
+    MS_RETURN_IF_ERROR(item.Read(element, default_timestamp));
+    if (!item.refusal.ok()) {
+      out->Reject(index++, std::move(item.refusal));
+      continue;
+    }
+    DecodedSeries series;
+    series.item = index++;
+    series.floats_begin = static_cast<uint32_t>(out->timestamps.size());
+    series.floats_end = series.floats_begin + 1;
+    raw_ranges.emplace_back(out->bytes->size(), item.raw.size());
+    out->bytes->append(item.raw);
+    out->timestamps.push_back(item.timestamp);
+    out->values.push_back(item.value);
+    out->series.push_back(series);
+  }
+  for (size_t i = 0; i < out->series.size(); ++i) {
+    out->series[i].raw_labels = std::string_view(*out->bytes).substr(raw_ranges[i].first, raw_ranges[i].second);
+  }
   return Status::Ok();
 }
 
@@ -93,50 +189,37 @@ Result<DecodedWrite> DecodeJsonMetrics(std::string_view text, TimestampMs defaul
   if (text.size() > kJsonBytesMax) {
     return ResourceExhausted("the body has {} bytes; the limit is {}", text.size(), kJsonBytesMax);
   }
-  dom::parser parser(kJsonBytesMax);
+  ondemand::parser parser(kJsonBytesMax);
   if (const auto error = parser.allocate(std::max<size_t>(text.size(), 1), kJsonDepthMax); error != simdjson::SUCCESS) {
     return ResourceExhausted("no memory to parse a body of {} bytes", text.size());
   }
-  dom::element document;
-  if (const auto error = parser.parse(text.data(), text.size()).get(document); error != simdjson::SUCCESS) {
-    return InvalidArgument("the body is not JSON: {}", simdjson::error_message(error));
+  const simdjson::padded_string padded(text);
+  ondemand::document document;
+  if (const auto error = parser.iterate(padded).get(document)) return NotJson(error);
+  ondemand::object object;
+  if (const auto error = document.get_object().get(object)) {
+    return error == simdjson::INCORRECT_TYPE ? InvalidArgument("the body must be a JSON object") : NotJson(error);
   }
-  dom::object object;
-  if (document.get(object) != simdjson::SUCCESS) {
-    return InvalidArgument("the body must be an object, not {}", TypeName(document));
-  }
-  dom::array metrics;
-  dom::element field;
-  if (object["metrics"].get(field) != simdjson::SUCCESS) return InvalidArgument("\"metrics\" is missing");
-  if (field.get(metrics) != simdjson::SUCCESS) return WrongType("metrics", "an array", field);
-
   DecodedWrite out;
   out.encoding = LabelEncoding::kPairs;
-  std::vector<std::pair<size_t, size_t>> raw_ranges;
   out.bytes = std::make_unique<std::string>();
-  uint32_t index = 0;
-  std::string raw;
-  for (const dom::element item : metrics) {
-    raw.clear();
-    double value = 0;
-    TimestampMs timestamp = default_timestamp;
-    if (Status status = ReadItem(item, &raw, &value, &timestamp); !status.ok()) {
-      out.Reject(index++, std::move(status));
-      continue;
+  bool has_metrics = false;
+  for (auto entry : object) {
+    ondemand::field field;
+    if (const auto error = std::move(entry).get(field)) return NotJson(error);
+    if (field.key() != "metrics") continue;
+    if (has_metrics) return InvalidArgument("\"metrics\" occurs twice");
+    has_metrics = true;
+    ondemand::array metrics;
+    if (field.value().get_array().get(metrics) != simdjson::SUCCESS) {
+      MS_ASSIGN_OR_RETURN(const std::string_view type, TypeName(field.value()));
+      return InvalidArgument("\"metrics\" must be an array, not {}", type);
     }
-    DecodedSeries series;
-    series.item = index++;
-    series.floats_begin = static_cast<uint32_t>(out.timestamps.size());
-    series.floats_end = series.floats_begin + 1;
-    raw_ranges.emplace_back(out.bytes->size(), raw.size());
-    out.bytes->append(raw);
-    out.timestamps.push_back(timestamp);
-    out.values.push_back(value);
-    out.series.push_back(series);
+    MS_RETURN_IF_ERROR(ReadItems(metrics, default_timestamp, &out));
   }
-  for (size_t i = 0; i < out.series.size(); ++i) {
-    out.series[i].raw_labels = std::string_view(*out.bytes).substr(raw_ranges[i].first, raw_ranges[i].second);
-  }
+  if (!has_metrics) return InvalidArgument("\"metrics\" is missing");
+  if (document.current_location().error() != simdjson::OUT_OF_BOUNDS)
+    return InvalidArgument("the body is not JSON: something follows its end");
   return out;
 }
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "millstream/wire/labels_decoder.h"
 
 namespace millstream::wire {
@@ -47,6 +49,43 @@ TEST(JsonMetrics, EachBadItemSaysWhatIsWrong) {
   EXPECT_EQ(decoded->rejected, 10u);
   EXPECT_EQ(decoded->errors[5].reason.message(), "label \"a\" must be a string, not a number");
   EXPECT_EQ(decoded->errors[7].reason.message(), "unknown field \"x\"");
+}
+
+TEST(JsonMetrics, NumbersBeyondWhatFitsAreTheirItemsFault) {
+  const Result<DecodedWrite> decoded = DecodeJsonMetrics(
+      R"({"metrics":[{"name":"a","value":123456789012345678901234567890},{"name":"b","value":1e999},
+          {"name":"c","value":1,"timestamp":99999999999999999999},{"name":"\ud800","value":1},
+          {"name":"d","value":-0.0,"timestamp":1e3},{"name":"e","value":18446744073709551616}]})",
+      0);
+  ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
+  EXPECT_EQ(decoded->values, (std::vector<double>{123456789012345678901234567890.0, -0.0, 18446744073709551616.0}));
+  EXPECT_TRUE(std::signbit(decoded->values[1]));
+  EXPECT_EQ(decoded->timestamps[1], 1000);
+  ASSERT_EQ(decoded->errors.size(), 3u);
+  EXPECT_EQ(decoded->errors[0].reason.message(), "\"value\" is no number that a double can hold");
+  EXPECT_EQ(decoded->errors[1].reason.message(),
+            "\"timestamp\" 1e+20 is not a whole number of milliseconds in 64 bits");
+  EXPECT_EQ(decoded->errors[2].reason.message(), "name is not UTF-8 text");
+}
+
+TEST(JsonMetrics, BadItemIsSkippedWhateverItHolds) {
+  const Result<DecodedWrite> decoded = DecodeJsonMetrics(
+      R"({"before":[{"metrics":1}],"metrics":[{"x":{"a":[1,{"b":[]}]},"name":"a"},{"labels":{"l":[1,[2]],"m":"n"}},
+          [[{"name":"z"}]],{"name":{"deep":[{}]},"value":1},{"name":"good","value":1}],"after":{"a":[{}]}})",
+      0);
+  ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
+  EXPECT_EQ(decoded->rejected, 4u);
+  ASSERT_EQ(decoded->series.size(), 1u);
+  EXPECT_EQ(decoded->series[0].item, 4u);
+}
+
+TEST(JsonMetrics, BrokenSyntaxAfterGoodItemsRefusesTheWholeBody) {
+  const std::string good = R"({"metrics":[{"name":"m","value":1})";
+  for (const char* end : {"", "]", "}", ",]}", ",{]}", " {}]}", "]}}", "]}x", "]} {}", ",{\"name\"}]}",
+                          ",{\"name\":}]}", ",{\"name\":\"m\" \"value\":1}]}", ",\"]}"}) {
+    EXPECT_FALSE(DecodeJsonMetrics(good + end, 0).ok()) << end;
+  }
+  EXPECT_TRUE(DecodeJsonMetrics(good + "]} \n", 0).ok());
 }
 
 TEST(JsonMetrics, BodyThatIsNoMetricsObjectIsRefusedAsAWhole) {
