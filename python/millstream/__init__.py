@@ -9,8 +9,12 @@
 array([0.7])
 """
 
+from importlib.metadata import version as _version
+
 from millstream import errors
 from millstream._database import Database, WriteResult, open  # noqa: A004
 from millstream._result import QueryResult, Series
+
+__version__ = _version("millstream")
 
 __all__ = ["Database", "QueryResult", "Series", "WriteResult", "errors", "open"]

@@ -93,6 +93,7 @@ class Engine:
     def open(
         path: str,
         *,
+        create: bool = True,
         partitions: typing.SupportsInt | typing.SupportsIndex = 0,
         durability: str = "process",
         retention_ms: typing.SupportsInt | typing.SupportsIndex = 0,

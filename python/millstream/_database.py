@@ -243,6 +243,7 @@ class Database:
 def open(  # noqa: A001
     path: str | os.PathLike[str],
     *,
+    create: bool = True,
     partitions: int | None = None,
     durability: Literal["process", "fsync"] = "process",
     retention: Span = 0,
@@ -250,14 +251,15 @@ def open(  # noqa: A001
     out_of_order_window: Span = "1d",
     enabled_features: Sequence[str] = (),
 ) -> Database:
-    """Open the database in a folder, making it when it does not exist.
+    """Open the database in a folder, making it when it does not exist, unless ``create`` is false.
 
     ``":memory:"`` needs no folder and forgets everything. ``durability="process"``: what was
     acknowledged survives the death of the process; ``"fsync"``: also that of the machine.
     ``retention`` 0 keeps samples for ever, ``memory_limit_bytes`` 0 lets the engine choose.
 
-    Raises `FailedPreconditionError` when another process has the folder open, `DataLossError` when
-    a file in it is corrupt.
+    Raises `FailedPreconditionError` when another process has the folder open or the folder holds
+    foreign files, `NotFoundError` when there is no database and none may be made, `DataLossError`
+    when a file is corrupt.
 
     >>> import millstream
     >>> with millstream.open(":memory:") as db:
@@ -269,6 +271,7 @@ def open(  # noqa: A001
     return Database(
         Engine.open(
             os.fspath(path),
+            create=create,
             partitions=partitions or 0,
             durability=durability,
             retention_ms=span_ms(retention),

@@ -41,6 +41,9 @@ def test_own_metrics_are_exposition(client: TestClient, path: str) -> None:
     seen = {(s.labels["route"], s.labels["status"]) for s in requests if s.name.endswith("_total")}
     assert ("/api/v1/labels", "200") in seen
     assert ("unmatched", "404") in seen
+    for family in families.values():
+        assert family.documentation.endswith("."), f"{family.name} does not say what it is"
+        assert "of the engine of a node" not in family.documentation, family.name
 
 
 def test_own_metrics_are_never_labelled_by_input(client: TestClient) -> None:

@@ -67,7 +67,7 @@ def test_remote_write_keeps_good_samples_beside_a_bad_one(client: TestClient) ->
     answer = client.post("/api/v1/write", content=snappy(body), headers=PROTOBUF)
     assert answer.status_code == 400
     assert answer.json()["status"] == "error"
-    assert "2 stored, 1 refused" in answer.json()["error"]
+    assert "2 samples stored, 1 refused" in answer.json()["error"]
     assert values(client, "good") == {"a": "1", "b": "3"}
 
 

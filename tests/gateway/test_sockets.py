@@ -71,7 +71,7 @@ def test_a_declared_length_over_the_cap_is_refused_before_the_body(serve_live: S
         connection.sendall(
             b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n"
         )
-        answer = connection.recv(65536)
+        answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"limits.remote_write_bytes (4096 bytes)" in answer
     assert backend.pushes == 0

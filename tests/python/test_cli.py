@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+import millstream
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.settings import Settings
 from tests.gateway.conftest import running
@@ -39,6 +40,39 @@ def run(*arguments: str, stdin: bytes = b"") -> tuple[int, bytes, str]:
         check=False,
     )
     return done.returncode, done.stdout, done.stderr.decode()
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert run("--version") == (0, f"millstream {millstream.__version__}\n".encode(), "")
+
+
+@pytest.mark.parametrize("command", [["query", "m"], ["export", "m"]])
+def test_reading_from_a_folder_without_a_database_makes_none(
+    tmp_path: Path, command: list[str]
+) -> None:
+    missing = tmp_path / "missing"
+    code, out, err = run(*command, "--data", str(missing))
+    assert (code, out) == (1, b"")
+    assert err == f"error: {missing} holds no Millstream database\n"
+    assert not missing.exists()
+
+
+def test_folder_with_foreign_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    code, _, err = run("import", "-", "--format", "prometheus", "--data", str(tmp_path))
+    assert code == 1
+    assert "letter.txt" in err
+    assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"PAR1" + bytes(range(200)))
+    store = str(tmp_path / "data")
+    code, _, err = run("import", str(broken), "--format", "parquet", "--data", store)
+    assert code == 1
+    assert f"{broken}: this is no whole Parquet file" in err
+    assert "Traceback" not in err
 
 
 def test_help_has_an_example_for_each_command() -> None:

@@ -7,6 +7,7 @@
 
 #include "database_impl.h"
 #include "millstream/env/file_util.h"
+#include "millstream/model/labels.h"
 
 namespace millstream::engine {
 namespace {
@@ -70,6 +71,23 @@ Status Database::Impl::OpenInMemory() {
   return StartWorkers();
 }
 
+Status Database::Impl::CheckFolder(const std::string& path) {
+  env::FileSystem& files = *env_.files;
+  MS_ASSIGN_OR_RETURN(const bool made, files.Exists(fmt::format("{}/{}", path, kManifestName)));
+  if (made) return Status::Ok();
+  if (!options_.create_if_missing) return NotFound("{} holds no Millstream database", path);
+  MS_ASSIGN_OR_RETURN(const bool exists, files.Exists(path));
+  if (!exists) return Status::Ok();
+  MS_ASSIGN_OR_RETURN(const std::vector<env::FolderEntry> entries, files.List(path));
+  for (const env::FolderEntry& entry : entries) {
+    // What a first start leaves that died half way, and what a new file system has in its root.
+    if (entry.name == "LOCK" || entry.name == "lost+found" || entry.name.starts_with(kManifestName)) continue;
+    return FailedPrecondition("{} is no Millstream database and not empty: it has {}; give an empty or a new folder",
+                              path, model::Quote(entry.name));
+  }
+  return Status::Ok();
+}
+
 Result<int> Database::Impl::ReadOrWriteManifest(const std::string& path) {
   env::FileSystem& files = *env_.files;
   const std::string name = fmt::format("{}/{}", path, kManifestName);
@@ -99,6 +117,7 @@ Result<int> Database::Impl::ReadOrWriteManifest(const std::string& path) {
 
 Status Database::Impl::OpenFolder(const std::string& path) {
   env::FileSystem& files = *env_.files;
+  MS_RETURN_IF_ERROR(CheckFolder(path));
   MS_RETURN_IF_ERROR(env::MakeFolders(files, path));
   MS_ASSIGN_OR_RETURN(lock_, files.LockFolder(path));
   MS_ASSIGN_OR_RETURN(const int count, ReadOrWriteManifest(path));

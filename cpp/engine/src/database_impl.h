@@ -63,6 +63,8 @@ class Database::Impl {
   // Adds one decoded series to the request, its labels parsed only when the cache does not know them.
   Status PushSeries(TenantId tenant, uint32_t index, wire::DecodedWrite& decoded, RequestWriter& writer,
                     PushOutcome* outcome);
+  // Whether a database may be opened or made there; changes nothing.
+  Status CheckFolder(const std::string& path);
   Result<int> ReadOrWriteManifest(const std::string& path);
 
   const DatabaseOptions options_;

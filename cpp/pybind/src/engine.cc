@@ -32,10 +32,11 @@ storage::Durability DurabilityOf(const std::string& name) {
   throw StatusError(InvalidArgument("durability must be \"process\" or \"fsync\", not \"{}\"", name));
 }
 
-std::unique_ptr<Database> Open(const std::string& path, int partitions, const std::string& durability,
+std::unique_ptr<Database> Open(const std::string& path, bool create, int partitions, const std::string& durability,
                                int64_t retention_ms, int64_t memory_limit_bytes, int64_t out_of_order_window_ms,
                                bool pin_threads, std::vector<std::string> enabled_features) {
   DatabaseOptions options;
+  options.create_if_missing = create;
   options.partitions = partitions;
   options.durability = DurabilityOf(durability);
   options.retention_ms = retention_ms;
@@ -223,7 +224,7 @@ void RegisterEngine(py::module_& module) {
       .def("cancel", &QueryCancel::Cancel, Released());
 
   py::class_<Database>(module, "Engine", "One open database.")
-      .def_static("open", &Open, py::arg("path"), py::kw_only(), py::arg("partitions") = 0,
+      .def_static("open", &Open, py::arg("path"), py::kw_only(), py::arg("create") = true, py::arg("partitions") = 0,
                   py::arg("durability") = "process", py::arg("retention_ms") = 0, py::arg("memory_limit_bytes") = 0,
                   py::arg("out_of_order_window_ms") = int64_t{24} * tsdb::kHourMs, py::arg("pin_threads") = false,
                   py::arg("enabled_features") = std::vector<std::string>(), Released())

@@ -1,5 +1,6 @@
 #include "millstream/wire/text_exposition.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -81,6 +82,13 @@ std::string UnescapeHelp(std::string_view text) {
   return out;
 }
 
+// Of either format, in either.
+bool IsMetricType(std::string_view text) {
+  static constexpr std::string_view kTypes[] = {"counter", "gauge",          "histogram", "summary", "untyped",
+                                                "unknown", "gaugehistogram", "info",      "stateset"};
+  return std::find(std::begin(kTypes), std::end(kTypes), text) != std::end(kTypes);
+}
+
 class Decoder {
  public:
   Decoder(std::string text, TextFormat format, TimestampMs default_timestamp)
@@ -134,7 +142,16 @@ class Decoder {
       name = CutToken(&text);
     }
     SkipBlanks(&text);
-    if (name.empty() || !IsValidUtf8(name) || !IsValidUtf8(text)) return false;
+    if (name.empty()) return false;
+    if (!IsValidUtf8(name) || !IsValidUtf8(text)) {
+      out_.Reject(line_, InvalidArgument("# {} is not UTF-8 text", keyword));
+      return false;
+    }
+    while (keyword == "TYPE" && text.ends_with(' ')) text.remove_suffix(1);
+    if (keyword == "TYPE" && !IsMetricType(text)) {
+      out_.Reject(line_, InvalidArgument("{} is no metric type", model::Quote(text)));
+      return false;
+    }
     model::MetricMetadata& metadata = metadata_[name];
     metadata.metric = name;
     if (metadata.type.empty()) metadata.type = "unknown";

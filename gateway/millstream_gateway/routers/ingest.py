@@ -195,7 +195,7 @@ def _item_errors(outcome: PushOutcome, unit: str) -> Iterable[dict[str, object]]
 def _reasons(outcome: PushOutcome, unit: str) -> str:
     shown = outcome.errors[:_REASONS_IN_MESSAGE]
     text = "; ".join(f"{unit} {error.position}: {error.reason}" for error in shown)
-    stored = f"{outcome.stored} stored, {outcome.rejected} refused"
+    stored = f"{outcome.stored} samples stored, {outcome.rejected} refused"
     more = f"; and {outcome.rejected - len(shown)} more" if outcome.rejected > len(shown) else ""
     return f"{stored}: {text}{more}"
 

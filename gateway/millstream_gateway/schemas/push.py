@@ -31,5 +31,5 @@ class PushOutcome:
 
     @property
     def stored(self) -> int:
-        """Items of any kind that were stored."""
-        return self.samples + self.histograms + self.exemplars + self.metadata
+        """Samples of any kind that were stored; what describes them is not counted."""
+        return self.samples + self.histograms

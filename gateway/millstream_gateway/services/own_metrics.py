@@ -27,6 +27,29 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 _Family = CounterMetricFamily | GaugeMetricFamily
 
 
+# What the engine's own numbers mean; the test of this module knows when one is missing.
+_ENGINE_HELP: Final[Mapping[str, str]] = {
+    "millstream_block_bytes": "Bytes of all blocks on disk.",
+    "millstream_blocks": "Immutable blocks on disk.",
+    "millstream_checkpoint_failures_total": "Checkpoints that failed; the next one tries again.",
+    "millstream_checkpoints_total": "Checkpoints tried: head to disk, log cut off.",
+    "millstream_head_bytes": "Memory that samples, series and indexes of the head take.",
+    "millstream_head_series": "Series in the head.",
+    "millstream_log_appended_bytes_total": "Bytes appended to the log since the start.",
+    "millstream_log_appended_records_total": "Records appended to the log since the start.",
+    "millstream_log_records": "Records that the log holds.",
+    "millstream_log_segments": "Files that the log consists of.",
+    "millstream_log_syncs_total": "Times that the log was brought to the disk.",
+    "millstream_partitions": "Partitions, each with a writer of its own.",
+    "millstream_samples_appended_total": "Samples written since the start.",
+    "millstream_samples_duplicate_total": "Samples that were there already, and were accepted.",
+    "millstream_samples_out_of_order_total": "Samples older than the newest of their series.",
+    "millstream_samples_rejected_total": "Samples refused since the start.",
+    "millstream_series_cache_entries": "Series that writes find without parsing their labels.",
+    "millstream_write_queue_tasks": "Batches that wait for a writer.",
+}
+
+
 class OwnMetrics:
     """Counters of one server, in a registry of its own.
 
@@ -154,7 +177,8 @@ class _EngineCollector(Collector):
             up.add_metric((), 1)
         yield up
         for name, number in sorted(numbers.items()):
+            text = _ENGINE_HELP.get(name, "A number of the engine of a node.")
             if name.endswith("_total"):
-                yield CounterMetricFamily(name.removesuffix("_total"), name, value=number)
+                yield CounterMetricFamily(name.removesuffix("_total"), text, value=number)
             else:
-                yield GaugeMetricFamily(name, name, value=number)
+                yield GaugeMetricFamily(name, text, value=number)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from millstream import __version__
 from millstream.cli.exporting import export_command
 from millstream.cli.importing import import_command
 from millstream.cli.querying import query_command
@@ -18,12 +20,31 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="millstream",
-    help="Metrics, events and state on one log: serve them, ask them, load them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"millstream {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Metrics, events and state on one log: serve them, ask them, load them."""
+
+
 app.command("serve")(serve_command)
 app.command("query")(query_command)
 app.command("import")(import_command)

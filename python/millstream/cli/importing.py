@@ -56,7 +56,7 @@ def import_command(
 
     Example: millstream import metrics.prom --format prometheus --server http://127.0.0.1:8080
     """
-    with source_of(server, data) as source, _progress() as progress:
+    with source_of(server, data, create=True) as source, _progress() as progress:
         importer = _Importer(source, format)
         for name in files:
             importer.file(name, progress)

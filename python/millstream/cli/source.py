@@ -60,15 +60,15 @@ class Source(Protocol):
 
 
 @contextmanager
-def source_of(server: str | None, data: Path | None) -> Iterator[Source]:
-    """Exactly one of the two."""
+def source_of(server: str | None, data: Path | None, *, create: bool = False) -> Iterator[Source]:
+    """Exactly one of the two; a folder without a database is an error, unless it may be made."""
     if (server is None) == (data is None):
         raise typer.BadParameter("give either --server URL or --data DIR")
     if server is not None:
         yield ServerSource(server)
         return
     if data is not None:
-        with open_database(data) as database:
+        with open_database(data, create=create) as database:
             yield FolderSource(database)
 
 

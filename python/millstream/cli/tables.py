@@ -94,19 +94,25 @@ def read_jsonl(stream: ByteStream) -> Iterator[Row]:
 
 def read_parquet(path: Path) -> Iterator[Row]:
     """Rows of a Parquet file; the number is the row's, from 1."""
+    for number, row in enumerate(_parquet_rows(path), start=1):
+        fixed = {key: row.pop(key) for key in ("name", "timestamp", "value")}
+        labels = {key: "" if text is None else text for key, text in row.items()}
+        yield number, _row(fixed["name"], fixed["timestamp"], fixed["value"], labels)
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow
     import pyarrow.parquet as pq
 
-    number = 0
-    with pq.ParquetFile(path) as file:
-        missing = {"name", "timestamp", "value"} - set(file.schema_arrow.names)
-        if missing:
-            raise InvalidArgumentError(f"there is no column {', '.join(sorted(missing))}")
-        for batch in file.iter_batches():
-            for row in batch.to_pylist():
-                number += 1
-                fixed = {key: row.pop(key) for key in ("name", "timestamp", "value")}
-                labels = {key: "" if text is None else text for key, text in row.items()}
-                yield number, _row(fixed["name"], fixed["timestamp"], fixed["value"], labels)
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = {"name", "timestamp", "value"} - set(file.schema_arrow.names)
+            if missing:
+                raise InvalidArgumentError(f"there is no column {', '.join(sorted(missing))}")
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    except pyarrow.ArrowException as error:
+        raise InvalidArgumentError(f"this is no whole Parquet file: {error}") from None
 
 
 def _row(name: Any, time: Any, value: Any, labels: Mapping[str, Any]) -> str | InvalidArgumentError:

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "millstream/engine/database.h"
+#include "millstream/env/file_util.h"
 #include "millstream/env/sim_clock.h"
 #include "millstream/env/sim_file_system.h"
 
@@ -101,6 +102,31 @@ TEST_F(DurabilityTest, ManifestThatIsNoneIsDataLossAndNamed) {
   ASSERT_FALSE(db.ok());
   EXPECT_EQ(db.status().code(), StatusCode::kDataLoss);
   EXPECT_NE(db.status().message().find("data/MANIFEST"), std::string_view::npos);
+}
+
+TEST_F(DurabilityTest, OnlyAnEmptyOrNewFolderBecomesADatabase) {
+  DatabaseOptions existing;
+  existing.create_if_missing = false;
+  EXPECT_EQ(Database::Open("data", existing, Env()).status().code(), StatusCode::kNotFound);
+  EXPECT_FALSE(files_.Exists("data").value());
+
+  ASSERT_TRUE(files_.MakeFolder("documents").ok());
+  ASSERT_TRUE(env::WriteFileAtomically(files_, "documents/letter.txt", "dear").ok());
+  const auto foreign = Database::Open("documents", {}, Env());
+  EXPECT_EQ(foreign.status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_NE(foreign.status().message().find("letter.txt"), std::string_view::npos);
+  EXPECT_EQ(files_.List("documents")->size(), 1u);
+
+  ASSERT_TRUE(files_.MakeFolder("half").ok());
+  ASSERT_TRUE(env::WriteFileAtomically(files_, "half/LOCK", "").ok());
+  EXPECT_TRUE(Database::Open("half", {}, Env()).ok());
+  EXPECT_TRUE(Database::Open("half", existing, Env()).ok());
+}
+
+TEST_F(DurabilityTest, LostManifestIsNotReplacedByOneThatWouldLoseSeries) {
+  Open().reset();
+  ASSERT_TRUE(files_.Remove("data/MANIFEST").ok());
+  EXPECT_EQ(Database::Open("data", {}, Env()).status().code(), StatusCode::kFailedPrecondition);
 }
 
 }  // namespace

@@ -41,6 +41,21 @@ TEST(TextExposition, BadLineIsNamedAndTheOthersStay) {
   EXPECT_FALSE(DecodeLabels(LabelEncoding::kText, decoded.series[1].raw_labels).ok());
 }
 
+TEST(TextExposition, MetadataThatMeansNothingIsRefusedByItsLine) {
+  const DecodedWrite decoded = DecodeTextExposition(
+      "# TYPE a bogus\n# TYPE b counter \n# TYPE c\n# HELP d \xff\n# TYPE e untyped\n# any comment \xff\nb 1\n",
+      TextFormat::kPrometheus, 0);
+  ASSERT_EQ(decoded.errors.size(), 3u);
+  EXPECT_EQ(decoded.errors[0].item, 1u);
+  EXPECT_EQ(decoded.errors[0].reason.message(), "\"bogus\" is no metric type");
+  EXPECT_EQ(decoded.errors[1].item, 3u);
+  EXPECT_EQ(decoded.errors[2].reason.message(), "# HELP is not UTF-8 text");
+  EXPECT_EQ(decoded.series.size(), 1u);
+  ASSERT_EQ(decoded.metadata.size(), 2u);
+  EXPECT_EQ(decoded.metadata[0].type, "counter");
+  EXPECT_EQ(decoded.metadata[1].type, "unknown");
+}
+
 TEST(TextExposition, OpenMetricsHasSecondsExemplarsAndAnEnd) {
   const DecodedWrite decoded =
       DecodeTextExposition("# TYPE a counter\n# UNIT a seconds\na_total 5 1395066363.25 # {trace=\"x\"} 0.5\n# EOF\n",

@@ -38,6 +38,7 @@ inline constexpr int kPartitionsMax = 1024;
 inline constexpr TenantId kDefaultTenant{0};
 
 struct DatabaseOptions {
+  bool create_if_missing = true;  // false: kNotFound where there is no database yet
   int partitions = 0;  // 0: what the folder has, or one per CPU for a new one
   storage::Durability durability = storage::Durability::kProcess;
   int64_t retention_ms = 0;                             // 0 keeps everything
@@ -101,7 +102,8 @@ struct LabelQuery {
 class Database {
  public:
   // Opens or creates the database in the folder `path`, or one in memory for kMemoryPath.
-  // kFailedPrecondition: another process has the folder, or it has another number of partitions than asked for.
+  // kFailedPrecondition: another process has the folder, it has another number of partitions than asked for, or it is
+  // no database and not empty: nothing is made among foreign files.
   // kDataLoss: a file is corrupt; the message names file and offset. kPermissionDenied, kResourceExhausted: the disk.
   static Result<std::unique_ptr<Database>> Open(const std::string& path, const DatabaseOptions& options,
                                                 const env::Env& env = env::SystemEnv());
