@@ -39,7 +39,7 @@ inline constexpr TenantId kDefaultTenant{0};
 
 struct DatabaseOptions {
   bool create_if_missing = true;  // false: kNotFound where there is no database yet
-  int partitions = 0;  // 0: what the folder has, or one per CPU for a new one
+  int partitions = 0;             // 0: what the folder has, or one per CPU for a new one
   storage::Durability durability = storage::Durability::kProcess;
   int64_t retention_ms = 0;                             // 0 keeps everything
   int64_t out_of_order_window_ms = 24 * tsdb::kHourMs;  // 0 refuses every sample out of order
