@@ -16,6 +16,7 @@ from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.http_protocol import bounded_protocol
 from millstream_gateway.logs import configure_logs
+from millstream_gateway.services.container import Services
 from millstream_gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -44,8 +45,8 @@ class _Server(uvicorn.Server):
                 self._captured_signals.clear()
 
 
-def serve(settings: Settings, backend: Backend | None = None) -> None:
-    """Serve until SIGTERM or SIGINT.
+def serve(settings: Settings, backend: Backend | None = None) -> bool:
+    """Serve until SIGTERM or SIGINT; whether the stop could flush everything.
 
     Prints exactly one line to standard output, when requests are answered. Raises a class of
     `millstream.errors` when the port or the data folder cannot be had.
@@ -58,17 +59,18 @@ def serve(settings: Settings, backend: Backend | None = None) -> None:
         # file is one clear line and not a stack trace from the depths of the server.
         backend.open()
         try:
-            _run(settings, backend, listener)
+            return _run(settings, backend, listener)
         finally:
             backend.close()
     finally:
         listener.close()
 
 
-def _run(settings: Settings, backend: Backend, listener: socket.socket) -> None:
+def _run(settings: Settings, backend: Backend, listener: socket.socket) -> bool:
     server = settings.server
+    app = create_app(settings, backend)
     config = uvicorn.Config(
-        create_app(settings, backend),
+        app,
         http=bounded_protocol(
             header_bytes_max=settings.limits.header_bytes,
             header_timeout_ms=server.header_timeout,
@@ -91,6 +93,8 @@ def _run(settings: Settings, backend: Backend, listener: socket.socket) -> None:
         sys.stdout.flush()
 
     _Server(config, say_ready).run(sockets=[listener])
+    services: Services = app.state.services
+    return services.stop_error is None
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import fill
 from tests.services import promql
 from tests.services.http import Client, Response
 from tests.services.millstream import Millstream
@@ -21,7 +20,6 @@ pytestmark = pytest.mark.e2e
 
 EXIT_DEADLINE_SECONDS = 60.0
 NOW_MS = time.time_ns() // 1_000_000
-DISK_BYTES = 96 << 20
 WRITES_ON_A_FULL_DISK_MAX = 5_000
 RECOVER_DEADLINE_SECONDS = 60.0
 SERIES_PER_WRITE = 50
@@ -209,33 +207,6 @@ def test_torn_tail_is_cut_off_and_the_server_starts(tmp_path: Path, killed_with_
 
 
 # --- a full disk -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of DISK_BYTES that fills up."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    where = tmp_path / "disk"
-    where.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(where)], check=True
-    )
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", "--lazy", str(where)], check=True)
-
-
-def fill(path: Path) -> None:
-    """Takes all the space that is left."""
-    with path.open("wb", buffering=0) as file:
-        for block in (1 << 20, 4096, 1):
-            try:
-                while True:
-                    file.write(b"\xaa" * block)
-            except OSError:
-                continue
 
 
 def test_full_disk_refuses_writes_serves_reads_and_resumes_when_space_is_freed(

@@ -1,13 +1,17 @@
-"""The real server on a disk whose fsync fails: from then on it acknowledges nothing more."""
+"""The real server on a disk that fails: it acknowledges nothing that it may lose, and stops in good order."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import fill
 from tests.services import promql
 from tests.services.http import Client, Response
 from tests.services.millstream import Millstream
@@ -20,6 +24,7 @@ NOW_MS = time.time_ns() // 1_000_000
 FSYNCS_THAT_SUCCEED = 30
 WRITES_MAX = 5_000
 WRITES_AFTER_THE_FAULT = 20
+STOP_DEADLINE_SECONDS = 60.0
 
 
 def test_failed_fsync_ends_all_acknowledgements_and_loses_none(tmp_path: Path) -> None:
@@ -61,3 +66,41 @@ def test_failed_fsync_ends_all_acknowledgements_and_loses_none(tmp_path: Path) -
             number for number in acknowledged if points.get(NOW_MS - WRITES_MAX + number) != number
         ]
         assert not lost, f"{len(lost)} acknowledged samples are lost: {lost[:10]}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_on_a_full_disk_says_so_in_one_line_exits_1_and_loses_nothing(
+    tmp_path: Path, small_disk: Path, number: signal.Signals
+) -> None:
+    data, ballast = small_disk / "data", small_disk / "ballast"
+    acknowledged = 0
+
+    def write_next(client: Client) -> Response:
+        # Long labels, so that little space is soon used up.
+        labels = sorted_labels("stopped", sequence=str(acknowledged), padding="x" * 16_000)
+        return write(client, [Series(labels, [Sample.of(NOW_MS, float(acknowledged))])])
+
+    with Millstream(data, tmp_path / "full") as server:
+        with Client(server.url) as client:
+            assert write_next(client).status == 204
+            acknowledged += 1
+            fill(ballast)
+            # What is allocated already may still take some.
+            response = write_next(client)
+            while response.status == 204:
+                acknowledged += 1
+                assert acknowledged < WRITES_MAX, "the disk is full, and writes are accepted"
+                response = write_next(client)
+            assert response.status == 503, response.text
+        os.kill(server.pid, number)
+        assert server.wait_exit(STOP_DEADLINE_SECONDS) == 1, server.log_tail()
+        lines = [json.loads(line) for line in server.stderr().splitlines()]
+        (fault,) = (line for line in lines if line["level"] == "error")
+        assert "No space left on device" in fault["error"]
+        assert "Traceback" not in server.stderr()
+        assert lines[-1] == fault
+    ballast.unlink()
+    with Millstream(data, tmp_path / "after") as again, Client(again.url) as client:
+        answer = promql.must_ask(client, promql.Instant("stopped", NOW_MS))
+        stored = {int(dict(key)["sequence"]): at[NOW_MS] for key, at in answer.series.items()}
+        assert stored == {sequence: float(sequence) for sequence in range(acknowledged)}

@@ -169,9 +169,12 @@ Status Database::Impl::Close() {
   Status first_error;
   for (PartitionParts& parts : partitions_) {
     if (parts.worker == nullptr) continue;
-    Status status = parts.worker->Stop();
-    if (status.ok() && parts.log != nullptr) status = parts.log->Close();
-    if (first_error.ok()) first_error = std::move(status);
+    Status stopped = parts.worker->Stop();
+    // Also after a flush that failed: what was acknowledged stays readable in a log that was closed in order.
+    Status closed = parts.log != nullptr ? parts.log->Close() : Status::Ok();
+    for (Status* status : {&stopped, &closed}) {
+      if (first_error.ok()) first_error = std::move(*status);
+    }
   }
   queryable_.reset();
   doors_.clear();

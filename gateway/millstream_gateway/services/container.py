@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from millstream.errors import MillstreamError
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.own_metrics import OwnMetrics
@@ -52,6 +53,8 @@ class Services:
         self.ingest = IngestService(backend, self._ingest_pool, limits, self.metrics)
         self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
         self._sampler = Sampler(backend, self.metrics, settings.sample)
+        #: Why the last stop could not flush; none when it could.
+        self.stop_error: MillstreamError | None = None
 
     async def start(self) -> None:
         await asyncio.to_thread(self.backend.open)
@@ -59,9 +62,20 @@ class Services:
         log.info("started", version=self.version)
 
     async def stop(self) -> None:
-        """Finish what runs, flush, let go. Requests have ended or were given up before this."""
+        """Finish what runs, flush, let go. Requests have ended or were given up before this.
+
+        What cannot be flushed, for example to a full disk, loses nothing: everything acknowledged
+        is in the log, and the next start reads it from there.
+        """
         self.queries.cancel_all()
-        await asyncio.to_thread(self._close)
+        try:
+            await asyncio.to_thread(self._close)
+        except MillstreamError as error:
+            self.stop_error = error
+            log.error(
+                "stopped without a flush; the log keeps what was acknowledged", error=str(error)
+            )
+            return
         log.info("stopped")
 
     def _close(self) -> None:

@@ -74,4 +74,5 @@ def serve_command(
     if print_config:
         sys.stdout.write(dump_settings(settings))
         return
-    serve(settings)
+    if not serve(settings):
+        raise typer.Exit(1)
