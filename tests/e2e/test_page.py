@@ -161,6 +161,28 @@ def test_error_without_a_position_is_shown_as_it_is(page: Explorer) -> None:
     expect(page.page.get_by_role("alert")).to_contain_text("11,000 points")
 
 
+@pytest.mark.parametrize(("query", "kind"), [("level_celsius[5m]", "range vector"), ('"a"', "string")])
+def test_query_that_has_no_graph_points_to_the_table(
+    page: Explorer, site: Site, query: str, kind: str
+) -> None:
+    page.open(query, **fixed_range(site))
+    expect(page.page.get_by_role("alert")).to_contain_text(
+        f"The result is a {kind}, which has no graph. The table shows it"
+    )
+    page.page.get_by_role("tab", name="Table").click()
+    page.settle()
+    expect(page.page.get_by_role("alert")).to_have_count(0)
+    expect(page.page.locator("td.number").first).to_be_visible()
+
+
+@pytest.mark.parametrize(("query", "value"), [("0/0", "NaN"), ("1/0", "+Inf"), ("-1/0", "-Inf")])
+def test_value_without_a_place_on_the_axis_stands_in_the_legend(
+    page: Explorer, site: Site, query: str, value: str
+) -> None:
+    page.open(query, **fixed_range(site))
+    expect(page.page.locator(".legend-value")).to_have_text(value)
+
+
 @pytest.mark.parametrize("view", EVERY_VIEW)
 def test_markup_in_a_label_value_stays_text(page: Explorer, site: Site, view: str) -> None:
     page.open("marked", view=view, **fixed_range(site))
@@ -466,6 +488,24 @@ def test_server_that_is_gone_is_named(browser: Browser, tmp_path: Path) -> None:
         page.type_query("up")
         expect(page.page.get_by_role("alert")).to_contain_text("cannot be reached")
         page.watch.faults = [fault for fault in page.watch.faults if "net::ERR_" not in fault]
+
+
+def test_long_names_and_values_keep_to_a_few_lines(browser: Browser, tmp_path: Path) -> None:
+    name, value = "g" * 2_000, "v" * 2_000
+    with own_server(tmp_path) as server, explorer(browser, server.url) as page:
+        Site(server.url, 0).send(f'{name}{{label="{value}"}} 1 {int(time.time() * 1000)}\n')
+        page.open()
+        page.page.locator(".example").click()
+        page.settle()
+        page.page.locator(".u-over").hover()
+        assert page.open_values(name, "label").count() == 1
+        for shown, lines in ((".browser-text", 2), (".chip", 3), (".legend-name", 4)):
+            box = page.page.locator(shown).first.bounding_box()
+            assert box is not None
+            assert box["height"] < (lines + 1) * 20, shown
+        whole = page.metrics().get_by_role("button", name=name, exact=True)
+        expect(whole).to_have_attribute("title", name)
+        assert page.overflow() == 0
 
 
 @contextmanager

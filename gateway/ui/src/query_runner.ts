@@ -2,7 +2,7 @@
 
 import * as api from './api/client';
 import type { QueryData } from './api/types';
-import { positionOfError, type PositionedError } from './lib/error_position';
+import { explainError, positionOfError, type PositionedError } from './lib/error_position';
 import type { Window } from './lib/time_range';
 import type { ViewName } from './lib/url_state';
 
@@ -69,6 +69,6 @@ async function runRow(
     return { ...empty, ...answer };
   } catch (error) {
     if (!(error instanceof api.ApiError)) throw error;
-    return { ...empty, error: error.message, position: positionOfError(query.expr, error.message) };
+    return { ...empty, error: explainError(error.message), position: positionOfError(query.expr, error.message) };
   }
 }

@@ -21,6 +21,11 @@ describe('chartData', () => {
     expect(data.series[0]?.values).toEqual([null, null, null, -0.5]);
   });
 
+  it.each(['NaN', '+Inf', '-Inf'])('keeps %s as the newest value', (text) => {
+    const data = chartData([{ row: 1, matrix: [{ metric: {}, values: [[100, '1'], [110, text]] }] }], window);
+    expect(formatValue(data.series[0]?.last ?? 0, 'none')).toBe(text);
+  });
+
   it('ignores samples outside of the window', () => {
     const data = chartData([{ row: 1, matrix: [{ metric: {}, values: [[90, '1'], [140, '2'], [130, '3']] }] }], window);
     expect(data.series[0]?.values).toEqual([null, null, null, 3]);

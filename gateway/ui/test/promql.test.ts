@@ -3,7 +3,7 @@ import { EditorState } from '@codemirror/state';
 import { PromQLExtension } from '@prometheus-io/codemirror-promql';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Catalog, completionSource } from '../src/api/catalog';
-import { positionOfError } from '../src/lib/error_position';
+import { explainError, positionOfError } from '../src/lib/error_position';
 import { commonLabels, metricSelector, quote, seriesText } from '../src/lib/labels';
 import { addMatcher, metricsOf } from '../src/lib/selector';
 
@@ -90,6 +90,18 @@ describe('positionOfError', () => {
     expect(positionOfError('up', '1:99: parse error: unexpected end of input')?.offset).toBe(2);
     expect(positionOfError('up', '7:1: parse error: nonsense')).toBeNull();
     expect(positionOfError('up', 'query timed out in 2:30')).toBeNull();
+  });
+});
+
+describe('explainError', () => {
+  it('leaves out which parameter the query was', () => {
+    expect(explainError('invalid parameter "query": unknown function')).toBe('unknown function');
+    expect(explainError('invalid parameter "step": zero')).toBe('invalid parameter "step": zero');
+  });
+
+  it.each(['range vector', 'string'])('says where a %s can be seen', (type) => {
+    const text = explainError(`invalid parameter "query": invalid expression type "${type}" for range query, must be Scalar or instant Vector`);
+    expect(text).toBe(`The result is a ${type}, which has no graph. The table shows it; a graph takes an instant vector or a scalar.`);
   });
 });
 

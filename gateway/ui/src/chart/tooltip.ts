@@ -33,12 +33,12 @@ export class ChartTooltip {
       const row = element('div', line.focused ? 'tooltip-row focused' : 'tooltip-row');
       const swatch = element('span', 'swatch');
       swatch.style.backgroundColor = line.color;
-      row.append(swatch, element('span', 'tooltip-name', line.name), element('span', 'tooltip-value', line.text));
+      row.append(swatch, element('span', 'tooltip-name clamped', line.name), element('span', 'tooltip-value', line.text));
       return row;
     });
     const more = at.lines.length - shown.length;
     if (more > 0) rows.push(element('div', 'tooltip-more', `and ${more} more`));
-    if (at.lines.length === 0) rows.push(element('div', 'tooltip-more', 'no sample here'));
+    if (at.lines.length === 0) rows.push(element('div', 'tooltip-more', 'nothing to draw here'));
     this.box.replaceChildren(heading, ...rows);
     this.box.hidden = false;
     this.place(at);

@@ -25,9 +25,9 @@ export function EmptyState({ metricNames, problem, onQuery }: EmptyStateProps) {
       <ul class="examples">
         {exampleQueries(metricNames).map((example) => (
           <li key={example.query}>
-            <button type="button" class="example" onClick={() => onQuery(example.query)}>
-              <span class="example-title">{example.title}</span>
-              <code>{example.query}</code>
+            <button type="button" class="example" title={example.query} onClick={() => onQuery(example.query)}>
+              <span class="example-title clamped">{example.title}</span>
+              <code class="clamped">{example.query}</code>
             </button>
           </li>
         ))}

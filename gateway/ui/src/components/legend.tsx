@@ -50,7 +50,7 @@ export function Legend({ entries, common, onToggle, onIsolate, onHighlight }: Le
               onBlur={() => onHighlight(null)}
             >
               <span class="swatch" style={{ backgroundColor: entry.color }} />
-              <span class="legend-name">{entry.name}</span>
+              <span class="legend-name clamped">{entry.name}</span>
               <span class="legend-value">{entry.last}</span>
             </button>
           </li>

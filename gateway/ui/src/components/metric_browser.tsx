@@ -52,11 +52,11 @@ export function MetricBrowser(props: BrowserProps) {
                 type="button"
                 class="browser-name"
                 aria-expanded={openMetric === metric}
-                title={metadata.get(metric)?.help ?? metric}
+                title={[metric, metadata.get(metric)?.help].filter(Boolean).join('\n')}
                 onClick={() => setOpenMetric(openMetric === metric ? null : metric)}
               >
                 <Icon name={openMetric === metric ? 'down' : 'right'} />
-                <span class="browser-text">
+                <span class="browser-text clamped">
                   <BreakableName name={metric} />
                 </span>
                 <TypeBadge type={metadata.get(metric)?.type} />
@@ -161,7 +161,7 @@ function MetricLabels({ catalog, metric, help, onMatcher }: MetricLabelsProps) {
                 onClick={() => setOpenLabel(openLabel === label ? null : label)}
               >
                 <Icon name={openLabel === label ? 'down' : 'right'} />
-                <span class="browser-text">{label}</span>
+                <span class="browser-text clamped" title={label}>{label}</span>
               </button>
               {openLabel === label && (
                 <LabelValues catalog={catalog} label={label} selector={selector} onValue={(value) => onMatcher(metric, label, value)} />
@@ -199,7 +199,7 @@ function LabelValues({ catalog, label, selector, onValue }: LabelValuesProps) {
         {found.slice(0, SHOWN_MAX).map((value) => (
           <li key={value}>
             <button type="button" class="chip" title={`Add ${matcherText(label, value)} to the query`} onClick={() => onValue(value)}>
-              {value}
+              <span class="clamped">{value}</span>
             </button>
           </li>
         ))}

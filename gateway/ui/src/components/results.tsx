@@ -45,7 +45,7 @@ export function GraphView({ outcome, letters, dark, onZoom, onReset }: GraphProp
           fullName: bare ? short : seriesText(one.labels),
           color: seriesColor(index, dark),
           visible: !hidden.has(one.key),
-          last: lastText(one.values, (value) => formatValue(value, unit)),
+          last: formatValue(one.last, unit),
         };
       }),
     [data, common, severalRows, letters, dark, hidden, unit],
@@ -119,9 +119,4 @@ function withoutName(labels: Record<string, string>): Labels {
 
 function without(labels: Labels, left: Labels): Labels {
   return Object.fromEntries(Object.entries(labels).filter(([name]) => !(name in left)));
-}
-
-function lastText(values: ReadonlyArray<number | null>, format: (value: number) => string): string {
-  const last = values.findLast((value) => value !== null);
-  return last === undefined || last === null ? '' : format(last);
 }

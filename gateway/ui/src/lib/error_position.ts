@@ -1,4 +1,4 @@
-// Where in the query the server's complaint points to.
+// What the server's complaint about a query says, and where in the query it points to.
 
 export interface PositionedError {
   /** Character offset into the query, within [0, length]. */
@@ -23,6 +23,15 @@ export function positionOfError(query: string, errorText: string): PositionedErr
   const column = charactersOfBytes(text, byteColumn - 1);
   const before = lines.slice(0, line - 1).reduce((sum, previous) => sum + previous.length + 1, 0);
   return { offset: before + column, line, column: column + 1, message: match[3] ?? errorText };
+}
+
+const NO_GRAPH = /^invalid expression type "([^"]+)" for range query/;
+
+/** The server's complaint about a query, for a reader who has that query in front of him. */
+export function explainError(errorText: string): string {
+  const text = errorText.replace(/^invalid parameter "query": /, '');
+  const type = NO_GRAPH.exec(text)?.[1];
+  return type === undefined ? text : `The result is a ${type}, which has no graph. The table shows it; a graph takes an instant vector or a scalar.`;
 }
 
 function charactersOfBytes(text: string, bytes: number): number {

@@ -13,6 +13,8 @@ export interface DrawnSeries {
   readonly row: number;
   readonly labels: Labels;
   readonly values: ReadonlyArray<number | null>;
+  /** The newest value, also one without a place on an axis. */
+  readonly last: number;
 }
 
 export interface ChartData {
@@ -39,7 +41,8 @@ export function chartData(results: ReadonlyArray<{ row: number; matrix: readonly
         omitted += 1;
         continue;
       }
-      series.push({ key: seriesKey(row, metric), row, labels: metric, values: onGrid(values, window, points) });
+      const last = sampleNumber(values.at(-1)?.[1] ?? 'NaN');
+      series.push({ key: seriesKey(row, metric), row, labels: metric, values: onGrid(values, window, points), last });
     }
   }
   return { times, series, omitted, histogramsOnly };
