@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from millstream.errors import InvalidArgumentError
@@ -43,6 +52,7 @@ DurationMs = Annotated[
     PlainSerializer(format_duration, return_type=str),
 ]
 
+_ADDRESS: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})\Z")
 _DAY_MS: Final = 86_400_000
 _SECOND_MS: Final = 1_000
 
@@ -67,6 +77,13 @@ def _loopback_only(host: object) -> object:
             "loopback addresses only (127.0.0.1, ::1, localhost)"
         )
     return host
+
+
+def _host_and_port(address: str) -> str:
+    match = _ADDRESS.match(address)
+    if match is None or not 1 <= int(match["port"]) <= 65535:
+        raise ValueError(f"{address!r} is not host:port, such as 127.0.0.1:8081 or [::1]:8081")
+    return address
 
 
 class ServerSettings(_Section):
@@ -120,7 +137,9 @@ class StorageSettings(_Section):
 class NodesSettings(_Section):
     """Nodes that hold the data, in place of an embedded engine. None: the engine is embedded."""
 
-    addresses: tuple[str, ...] = Field(default=(), max_length=1)
+    addresses: tuple[Annotated[str, AfterValidator(_host_and_port)], ...] = Field(
+        default=(), max_length=1
+    )
     timeout: DurationMs = Field(default=60 * _SECOND_MS, ge=1, le=3_600_000)
     message_bytes: int = Field(default=256 * _MIB, ge=_MIB, le=_GIB)
 

@@ -161,7 +161,9 @@ def test_error_without_a_position_is_shown_as_it_is(page: Explorer) -> None:
     expect(page.page.get_by_role("alert")).to_contain_text("11,000 points")
 
 
-@pytest.mark.parametrize(("query", "kind"), [("level_celsius[5m]", "range vector"), ('"a"', "string")])
+@pytest.mark.parametrize(
+    ("query", "kind"), [("level_celsius[5m]", "range vector"), ('"a"', "string")]
+)
 def test_query_that_has_no_graph_points_to_the_table(
     page: Explorer, site: Site, query: str, kind: str
 ) -> None:

@@ -72,6 +72,21 @@ def test_loopback_addresses_are_accepted(host: str) -> None:
     assert load_settings(None, {"server": {"host": host}}, {}).server.host == host
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:8081", "[::1]:1", "node-0.mill.local:65535"])
+def test_addresses_of_nodes_are_host_and_port(address: str) -> None:
+    settings = load_settings(None, {"nodes": {"addresses": [address]}}, {})
+    assert settings.nodes.addresses == (address,)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "node", "node:", ":8081", "node:0", "node:99999", "::1:8081", "http://node:1", "a b:1"],
+)
+def test_addresses_of_nodes_that_are_no_host_and_port_are_named(address: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"nodes\.addresses\.0: '.*' is not host:port"):
+        load_settings(None, {"nodes": {"addresses": [address]}}, {})
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().server = None  # type: ignore[assignment,misc]

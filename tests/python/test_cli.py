@@ -99,6 +99,8 @@ def test_help_has_an_example_for_each_command() -> None:
         ["export", "m", "--server", "http://x", "--start", "-1h", "--end", "-2h"],
         ["serve", "--port", "99999"],
         ["serve", "--config", "/does/not/exist"],
+        ["serve", "--nodes", "node"],
+        ["serve", "--nodes", "127.0.0.1:99999"],
         ["test", "promql", "/does/not/exist"],
     ],
 )
