@@ -10,12 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from millstream._columns import Moment, Span, moment_ms, numbers, span_ms, times_ms
+from millstream._columns import (
+    Moment,
+    Span,
+    count_of,
+    moment_ms,
+    naming,
+    numbers,
+    references,
+    span_ms,
+    text_of,
+    times_ms,
+)
 from millstream._frames import frame_rows
 from millstream._result import QueryResult
 from millstream.errors import Code, InvalidArgumentError, error_class
@@ -23,6 +34,9 @@ from millstream.times import MAX_TIME_MS, MIN_TIME_MS
 
 if TYPE_CHECKING:
     from millstream import _core
+
+#: What the core can count; the engine's own limit is lower.
+_PARTITIONS_MAX: Final = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -69,8 +83,10 @@ class Database:
         ...     db.write("up", {"job": "x"}, timestamps=[0, 1000], values=[1, 0]).samples
         2
         """
-        times, column = times_ms(timestamps), numbers(values)
-        return _result(self._engine.write(name, dict(labels or {}), times, column), strict)
+        with naming("labels"):
+            pairs = dict(labels or {})
+        columns = _samples(timestamps, values)
+        return _result(self._engine.write(text_of(name, "name"), pairs, *columns), strict)
 
     def write_frame(
         self,
@@ -107,7 +123,9 @@ class Database:
 
         Each label set needs ``__name__``. References hold while this database is open.
         """
-        return self._engine.series_refs([dict(one) for one in labels])
+        with naming("labels"):
+            sets = [dict(one) for one in labels]
+        return self._engine.series_refs(sets)
 
     def append(
         self,
@@ -127,8 +145,9 @@ class Database:
         ...     db.append(refs, np.array([0, 0]), np.array([1.0, 0.0])).samples
         2
         """
-        columns = np.ascontiguousarray(refs, np.uint64), times_ms(timestamps), numbers(values)
-        return _result(self._engine.append(*columns), strict)
+        with naming("refs"):
+            column = references(refs)
+        return _result(self._engine.append(column, *_samples(timestamps, values)), strict)
 
     def query(
         self,
@@ -146,11 +165,11 @@ class Database:
         now = _now_ms()
         evaluate = partial(
             self._engine.query,
-            expression,
+            text_of(expression, "expression"),
             now if time is None else moment_ms(time, now),
             lookback_ms=span_ms(lookback),
             timeout_ms=span_ms(timeout),
-            max_samples=max_samples,
+            max_samples=count_of(max_samples, "max_samples"),
         )
         return QueryResult.from_core(_interruptible(evaluate))
 
@@ -176,13 +195,13 @@ class Database:
         now = _now_ms()
         evaluate = partial(
             self._engine.query_range,
-            expression,
+            text_of(expression, "expression"),
             moment_ms(start, now),
             now if end is None else moment_ms(end, now),
             span_ms(step),
             lookback_ms=span_ms(lookback),
             timeout_ms=span_ms(timeout),
-            max_samples=max_samples,
+            max_samples=count_of(max_samples, "max_samples"),
         )
         return QueryResult.from_core(_interruptible(evaluate))
 
@@ -196,8 +215,7 @@ class Database:
         """Label sets of the series that match any of the selectors, such as ``up{job="x"}``."""
         if not matchers:
             raise InvalidArgumentError("at least one selector is needed")
-        now = _now_ms()
-        return self._engine.series(matchers, moment_ms(start, now), moment_ms(end, now), limit)
+        return self._engine.series(*_selection(matchers, start, end, limit))
 
     def label_names(
         self,
@@ -207,8 +225,7 @@ class Database:
         limit: int = 0,
     ) -> list[str]:
         """Names of the labels of all series, or of those that match any of the selectors."""
-        now = _now_ms()
-        return self._engine.label_names(matchers, moment_ms(start, now), moment_ms(end, now), limit)
+        return self._engine.label_names(*_selection(matchers, start, end, limit))
 
     def label_values(
         self,
@@ -219,9 +236,8 @@ class Database:
         limit: int = 0,
     ) -> list[str]:
         """Values of one label over all series, or over those that match any of the selectors."""
-        now = _now_ms()
         return self._engine.label_values(
-            name, matchers, moment_ms(start, now), moment_ms(end, now), limit
+            text_of(name, "name"), *_selection(matchers, start, end, limit)
         )
 
     def close(self) -> None:
@@ -272,14 +288,31 @@ def open(  # noqa: A001
         Engine.open(
             os.fspath(path),
             create=create,
-            partitions=partitions or 0,
-            durability=durability,
+            partitions=count_of(partitions or 0, "partitions", _PARTITIONS_MAX),
+            durability=text_of(durability, "durability"),
             retention_ms=span_ms(retention),
-            memory_limit_bytes=memory_limit_bytes,
+            memory_limit_bytes=count_of(memory_limit_bytes, "memory_limit_bytes"),
             out_of_order_window_ms=span_ms(out_of_order_window),
-            enabled_features=list(enabled_features),
+            enabled_features=[text_of(one, "a feature") for one in enabled_features],
         )
     )
+
+
+def _samples(
+    timestamps: Sequence[Any] | NDArray[Any], values: Sequence[Any] | NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    with naming("timestamps"):
+        times = times_ms(timestamps)
+    with naming("values"):
+        return times, numbers(values)
+
+
+def _selection(
+    matchers: Sequence[str], start: Moment, end: Moment, limit: int
+) -> tuple[list[str], int, int, int]:
+    now = _now_ms()
+    selectors = [text_of(one, "a selector") for one in matchers]
+    return selectors, moment_ms(start, now), moment_ms(end, now), count_of(limit, "limit")
 
 
 def _result(pushed: _core.PushResult, strict: bool) -> WriteResult:

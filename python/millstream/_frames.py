@@ -7,13 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from millstream._columns import numbers, times_ms
+from millstream._columns import naming, numbers, times_ms
 from millstream.errors import InvalidArgumentError
+
+#: What pandas calls the content of columns of objects that are numbers.
+_NUMBERS_OF_PANDAS: Final = {
+    "boolean",
+    "decimal",
+    "empty",
+    "floating",
+    "integer",
+    "mixed-integer-float",
+}
 
 
 @dataclass(frozen=True)
@@ -49,15 +59,24 @@ def frame_rows(
     itself. Rows without a value are left out.
     """
     columns = _columns_of(frame)
-    present = set(columns.names())
+    present = columns.names()
     for name in (time, value, *labels):
         if name not in present:
             raise InvalidArgumentError(f"the frame has no column {name!r}")
-    keys = {name: columns.codes(name) for name in labels}
+    for name in (metric, time, value, *labels):
+        if present.count(name) > 1:
+            raise InvalidArgumentError(f"the frame has several columns {name!r}")
+    texts_of = {name: name for name in labels}
     if metric in present:
-        keys = {"__name__": columns.codes(metric), **keys}
-    timestamps = columns.times(time)
-    values, there = columns.values(value)
+        texts_of = {"__name__": metric, **texts_of}
+    keys = {}
+    for label, name in texts_of.items():
+        with naming(f"column {name!r}"):
+            keys[label] = columns.codes(name)
+    with naming(f"column {time!r}"):
+        timestamps = columns.times(time)
+    with naming(f"column {value!r}"):
+        values, there = columns.values(value)
     combined, count = np.zeros(len(timestamps), np.int64), 1
     for codes, texts in keys.values():
         if count > np.iinfo(np.int64).max // (len(texts) + 1):
@@ -101,24 +120,32 @@ class _PandasColumns:
     def codes(self, name: str) -> tuple[NDArray[np.int64], list[str]]:
         import pandas as pd
 
-        codes, texts = pd.factorize(self._frame[name].array)
+        codes, texts = pd.factorize(self._column(name).array)
         return np.asarray(codes, np.int64), [str(text) for text in texts]
 
     def times(self, name: str) -> NDArray[np.int64]:
-        column: Any = self._frame[name]
+        column = self._column(name)
         if column.isna().any():
-            raise InvalidArgumentError(f"column {name!r} misses a time")
+            raise InvalidArgumentError("a time is missing")
         if getattr(column.dtype, "tz", None) is not None:
             column = column.dt.tz_convert("UTC").dt.tz_localize(None)
         return times_ms(column.to_numpy())
 
     def values(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
-        column = self._frame[name]
+        from pandas.api.types import infer_dtype, is_numeric_dtype
+
+        column = self._column(name)
         if column.dtype.kind == "f" and isinstance(column.dtype, np.dtype):
             # A plain float column has no way to say "missing": NaN is a value in it.
             return numbers(column.to_numpy()), None
+        if not is_numeric_dtype(column.dtype) and infer_dtype(column) not in _NUMBERS_OF_PANDAS:
+            raise InvalidArgumentError(f"values must be numbers, not {column.dtype}")
         there = column.notna().to_numpy()
         return numbers(column.to_numpy(dtype=np.float64, na_value=np.nan)), there
+
+    def _column(self, name: str) -> Any:
+        # By place, because names need not be text in pandas.
+        return self._frame.iloc[:, self.names().index(name)]
 
 
 class _ArrowColumns:
@@ -134,10 +161,14 @@ class _ArrowColumns:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        column = self._table[name].combine_chunks()
+        column = self._table[name]
         if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        encoded = column.dictionary_encode()
+            # Each chunk has a dictionary of its own, and Arrow knows no way to decode string views.
+            texts = pa.large_string()
+            column = pa.chunked_array(
+                [chunk.dictionary.cast(texts).take(chunk.indices) for chunk in column.chunks], texts
+            )
+        encoded = column.combine_chunks().dictionary_encode()
         codes = pc.fill_null(encoded.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
         return codes, [str(text) for text in encoded.dictionary.to_pylist()]
 
@@ -146,7 +177,7 @@ class _ArrowColumns:
 
         column = self._table[name].combine_chunks()
         if column.null_count:
-            raise InvalidArgumentError(f"column {name!r} misses a time")
+            raise InvalidArgumentError("a time is missing")
         if pa.types.is_timestamp(column.type):
             # Arrow's timestamps count from the epoch in UTC whatever zone they are shown in.
             column = column.cast(pa.timestamp(column.type.unit))
@@ -164,4 +195,4 @@ class _ArrowColumns:
         ):
             raise InvalidArgumentError(f"values must be numbers, not {column.type}")
         there = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
-        return column.cast(pa.float64()).to_numpy(zero_copy_only=False), there
+        return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), there

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -130,6 +131,47 @@ def test_wrong_arrays_are_refused(db: millstream.Database) -> None:
         db.write("m", timestamps=[1, 2], values=[1])
     with pytest.raises(errors.InvalidArgumentError):
         db.write("m", timestamps=[1.5], values=[1])
+
+
+def test_times_that_do_not_fit_are_refused(db: millstream.Database) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="timestamps: 9223372036854775813"):
+        db.write("m", timestamps=np.array([2**63 + 5], np.uint64), values=[1])
+    assert db.series("m") == []
+
+
+def test_refs_are_whole_numbers(db: millstream.Database) -> None:
+    refs = db.series_refs([{"__name__": "m"}])
+    for wrong in ([refs[0] + 0.9], [-1], ["x"], [None]):
+        with pytest.raises(errors.InvalidArgumentError, match="refs: "):
+            db.append(wrong, [T0], [1])  # type: ignore[arg-type]
+    assert db.append(refs.astype(np.int32), [T0], [1]).samples == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda db: db.query(5), "expression must be a str, not int"),
+        (lambda db: db.query("\ud800"), "expression: .*surrogates not allowed"),
+        (lambda db: db.query("1", max_samples=-1), "max_samples must be an int from 0"),
+        (lambda db: db.query("1", time=2**70), "does not fit into int64"),
+        (lambda db: db.query_range(None, 0), "expression must be a str, not NoneType"),
+        (lambda db: db.write(None, timestamps=[0], values=[0]), "name must be a str"),
+        (lambda db: db.write("m", 5, timestamps=[0], values=[0]), "labels: "),
+        (lambda db: db.write("m", {"a": 1}, timestamps=[0], values=[0]), "must be a str, not int"),
+        (lambda db: db.write("m", timestamps=[0, [0]], values=[0]), "timestamps: "),
+        (lambda db: db.series_refs([5]), "labels: "),
+        (lambda db: db.series(b"m"), "a selector must be a str, not bytes"),
+        (lambda db: db.label_values(1), "name must be a str, not int"),
+        (lambda db: db.label_names(limit=1.5), "limit must be an int from 0"),
+        (lambda db: millstream.open(":memory:", partitions=2**40), "partitions must be an int"),
+        (lambda db: millstream.open(":memory:", durability=1), "durability must be a str"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    db: millstream.Database, call: Callable[[Any], object], message: str
+) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match=message):
+        call(db)
 
 
 def test_data_is_there_after_opening_again(tmp_path: Path) -> None:
