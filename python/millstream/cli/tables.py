@@ -1,30 +1,36 @@
 """Samples as lines: CSV, JSON lines and Parquet turned into text exposition, with line numbers.
 
 A table has a row for each sample. The columns ``name``, ``timestamp`` (int milliseconds, or what
-`millstream.times.parse_time_ms` understands) and ``value`` have fixed meanings; in CSV and Parquet
-all other columns are labels, in JSON lines they stand in ``labels``. Empty labels are absent.
+`millstream.times.parse_time_ms` understands; in Parquet also timestamps) and ``value`` have fixed
+meanings; in CSV and Parquet all other columns are labels, in JSON lines they stand in ``labels``.
+Empty labels are absent. Labels in Parquet may be integers or booleans, too.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from millstream._columns import moment_ms
+from millstream._columns import naming
 from millstream._result import format_value
 from millstream.errors import InvalidArgumentError
 from millstream.times import parse_time_ms
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: Names that text exposition takes without quotes.
 _PLAIN_METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z", re.ASCII)
 _PLAIN_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z", re.ASCII)
 _INTEGER: Final = re.compile(r"-?\d{1,19}\Z", re.ASCII)
 _LINE_BYTES_MAX: Final = 1 << 20
+_FIXED_COLUMNS: Final = frozenset({"name", "timestamp", "value"})
 
 
 class ByteStream(Protocol):
@@ -61,15 +67,16 @@ def read_csv(stream: ByteStream) -> Iterator[Row]:
     """Rows of a CSV file with a header as (line number, exposition line or what is wrong)."""
     lines = (line.decode("utf-8", "surrogateescape") for line in _bounded_lines(stream))
     reader = csv.DictReader(lines)
-    missing = {"name", "timestamp", "value"} - set(reader.fieldnames or ())
-    if missing:
-        raise InvalidArgumentError(f"the header has no column {', '.join(sorted(missing))}")
-    for row in reader:
-        if None in row or None in row.values():
-            yield reader.line_num, InvalidArgumentError("the row is not as long as the header")
-            continue
-        fixed = {key: row.pop(key) for key in ("name", "timestamp", "value")}
-        yield reader.line_num, _row(fixed["name"], fixed["timestamp"], fixed["value"], row)
+    try:
+        _check_names(reader.fieldnames or ())
+        for row in reader:
+            if None in row or None in row.values():
+                yield reader.line_num, InvalidArgumentError("the row is not as long as the header")
+                continue
+            fixed = {key: row.pop(key) for key in _FIXED_COLUMNS}
+            yield reader.line_num, _row(fixed["name"], fixed["timestamp"], fixed["value"], row)
+    except csv.Error as error:
+        raise InvalidArgumentError(f"line {reader.line_num + 1}: {error}") from None
 
 
 def read_jsonl(stream: ByteStream) -> Iterator[Row]:
@@ -81,6 +88,9 @@ def read_jsonl(stream: ByteStream) -> Iterator[Row]:
             item = json.loads(line)
         except ValueError as error:
             yield number, InvalidArgumentError(f"not JSON: {error}")
+            continue
+        except RecursionError:
+            yield number, InvalidArgumentError("nested too deeply")
             continue
         if not isinstance(item, dict):
             yield number, InvalidArgumentError("not a JSON object")
@@ -95,24 +105,64 @@ def read_jsonl(stream: ByteStream) -> Iterator[Row]:
 def read_parquet(path: Path) -> Iterator[Row]:
     """Rows of a Parquet file; the number is the row's, from 1."""
     for number, row in enumerate(_parquet_rows(path), start=1):
-        fixed = {key: row.pop(key) for key in ("name", "timestamp", "value")}
-        labels = {key: "" if text is None else text for key, text in row.items()}
+        fixed = {key: row.pop(key) for key in _FIXED_COLUMNS}
+        labels = {key: "" if text is None else str(text) for key, text in row.items()}
         yield number, _row(fixed["name"], fixed["timestamp"], fixed["value"], labels)
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            missing = {"name", "timestamp", "value"} - set(file.schema_arrow.names)
-            if missing:
-                raise InvalidArgumentError(f"there is no column {', '.join(sorted(missing))}")
+            _check_names(file.schema_arrow.names)
+            for field in file.schema_arrow:
+                _check_type(field)
             for batch in file.iter_batches():
-                yield from batch.to_pylist()
-    except pyarrow.ArrowException as error:
+                place = batch.schema.get_field_index("timestamp")
+                times = _integer_times(batch.column(place))
+                yield from batch.set_column(place, "timestamp", times).to_pylist()
+    except pa.ArrowException as error:
         raise InvalidArgumentError(f"this is no whole Parquet file: {error}") from None
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if missing := _FIXED_COLUMNS - set(names):
+        raise InvalidArgumentError(f"there is no column {', '.join(sorted(missing))}")
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise InvalidArgumentError(f"there are several columns {', '.join(repeated)}")
+
+
+def _check_type(field: pa.Field) -> None:
+    """Refuse a whole column at once, when no value in it could ever be taken."""
+    from pyarrow import types
+
+    text = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
+    wanted, checks = {
+        "name": ("text", text),
+        "timestamp": (
+            "integer milliseconds, timestamps or text",
+            (types.is_integer, types.is_timestamp, *text),
+        ),
+        "value": ("numbers or text", (types.is_integer, types.is_floating, *text)),
+    }.get(field.name, ("text, integers or booleans", (types.is_integer, types.is_boolean, *text)))
+    kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+    if not any(check(kind) for check in checks):
+        raise InvalidArgumentError(f"column {field.name} holds {field.type}, not {wanted}")
+
+
+def _integer_times(column: pa.Array) -> pa.Array:
+    """Timestamps of any unit as integer milliseconds; they reach further than Python's datetime."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_timestamp(column.type):
+        return column
+    # Arrow's timestamps count from the epoch in UTC whatever zone they are shown in.
+    whole = pc.floor_temporal(column.cast(pa.timestamp(column.type.unit)), unit="millisecond")
+    return whole.cast(pa.timestamp("ms")).cast(pa.int64())
 
 
 def _row(name: Any, time: Any, value: Any, labels: Mapping[str, Any]) -> str | InvalidArgumentError:
@@ -136,8 +186,6 @@ def _time(time: Any) -> int:
         return int(time) if _INTEGER.match(time) else parse_time_ms(time)
     if isinstance(time, int) and not isinstance(time, bool):
         return time
-    if isinstance(time, datetime):
-        return moment_ms(time, 0)
     raise InvalidArgumentError("timestamp must be integer milliseconds or RFC 3339")
 
 
@@ -148,12 +196,16 @@ def _value(value: Any) -> str:
         except ValueError:
             raise InvalidArgumentError(f"value {value!r} is not a number") from None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return format_value(float(value))
+        with naming("value"):
+            return format_value(float(value))
     raise InvalidArgumentError("value must be a number")
 
 
 def _bounded_lines(stream: ByteStream) -> Iterator[bytes]:
+    # Spreadsheets begin their files with a mark that they are UTF-8.
+    mark = codecs.BOM_UTF8
     while line := stream.readline(_LINE_BYTES_MAX + 1):
         if len(line) > _LINE_BYTES_MAX:
             raise InvalidArgumentError(f"a line is longer than {_LINE_BYTES_MAX} bytes")
-        yield line
+        yield line.removeprefix(mark)
+        mark = b""
