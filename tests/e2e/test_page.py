@@ -500,7 +500,7 @@ def test_long_names_and_values_keep_to_a_few_lines(browser: Browser, tmp_path: P
         page.page.locator(".example").click()
         page.settle()
         page.page.locator(".u-over").hover()
-        assert page.open_values(name, "label").count() == 1
+        expect(page.open_values(name, "label")).to_have_count(1)
         for shown, lines in ((".browser-text", 2), (".chip", 3), (".legend-name", 4)):
             box = page.page.locator(shown).first.bounding_box()
             assert box is not None
