@@ -35,3 +35,7 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0))
     load = os.getloadavg()[0]
     return f"{name}, {cores} cores, {gib:.0f} GiB, Linux {platform.release()}, load {load:.1f}"
+
+
+if __name__ == "__main__":
+    print(f"commit {commit()} on {machine()}")
