@@ -29,6 +29,11 @@ __all__ = [
 MIN_TIME_MS: Final = -(2**62)
 MAX_TIME_MS: Final = 2**62
 
+#: How Prometheus writes the ends of its own times; no calendar reaches them.
+_EXTREMES: Final = {
+    "-292273086-05-16T16:47:06Z": MIN_TIME_MS,
+    "292277025-08-18T07:12:54.999999999Z": MAX_TIME_MS,
+}
 _MAX_DURATION_NS: Final = 2**63 - 1
 _FLOAT: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 _RFC3339: Final = re.compile(
@@ -49,6 +54,8 @@ def parse_time_ms(text: str) -> int:
     >>> parse_time_ms("2024-11-19T07:06:40Z")
     1732000000000
     """
+    if text in _EXTREMES:
+        return _EXTREMES[text]
     if _FLOAT.match(text):
         seconds = float(text)
         if math.isfinite(seconds):
@@ -126,7 +133,7 @@ def parse_when_ms(text: str, now_ms: int) -> int:
     """
     if text == "now":
         return now_ms
-    if text[:1] in ("-", "+") and not _FLOAT.match(text):
+    if text[:1] in ("-", "+") and not _FLOAT.match(text) and text not in _EXTREMES:
         distance = parse_duration_ms(text[1:])
         return now_ms - distance if text[0] == "-" else now_ms + distance
     return parse_time_ms(text)

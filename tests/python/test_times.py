@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from millstream.errors import InvalidArgumentError
 from millstream.times import (
     MAX_TIME_MS,
+    MIN_TIME_MS,
     format_duration,
     format_time,
     parse_duration_ms,
@@ -36,6 +37,18 @@ from millstream.times import (
 )
 def test_times_that_are_understood(text: str, milliseconds: int) -> None:
     assert parse_time_ms(text) == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("-292273086-05-16T16:47:06Z", MIN_TIME_MS),
+        ("292277025-08-18T07:12:54.999999999Z", MAX_TIME_MS),
+    ],
+)
+def test_ends_of_the_times_of_prometheus_are_those_of_ours(text: str, milliseconds: int) -> None:
+    assert parse_time_ms(text) == milliseconds
+    assert parse_when_ms(text, now_ms=0) == milliseconds
 
 
 @pytest.mark.parametrize(

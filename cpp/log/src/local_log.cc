@@ -121,7 +121,7 @@ Result<Offset> LocalLog::Append(std::span<const std::string_view> payloads) {
 
 Status LocalLog::ExplainNoRoom(Status status) const {
   if (status.code() != StatusCode::kResourceExhausted) return status;
-  return status.WithContext(fmt::format("log {}: nothing was written; it goes on once there is room", folder_));
+  return status.WithContext(fmt::format("log {} has no room; it goes on once there is some", folder_));
 }
 
 Result<Offset> LocalLog::WriteBatch(std::span<const std::string_view> payloads, uint64_t body_bytes) {

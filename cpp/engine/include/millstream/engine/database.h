@@ -1,8 +1,9 @@
 // Database: the whole engine behind one header, as the shells (the Python module, the node daemon) see it.
 //
-// It owns one folder: partitions, each with a log and the metrics view over it. Writes are decoded on the caller's
-// thread, routed by a hash of tenant and labels, and applied by the one writer thread of their partition; they return
-// when they are acknowledged. Queries run on the caller's thread over a consistent view of all partitions.
+// It owns one folder (docs/formats/folder.md): partitions, each with a log and the metrics view over it. Writes are
+// decoded on the caller's thread, routed by a hash of tenant and labels, and applied by the one writer thread of their
+// partition; they return when they are acknowledged. Queries run on the caller's thread over a consistent view of all
+// partitions.
 //
 // Threads     Everything from any thread; the destructor when no other call runs. Close waits for the calls that run.
 // Invariants  (1) A write that returned is in what a query that begins later sees. (2) An acknowledged write survives
@@ -115,9 +116,10 @@ class Database {
   // nothing.
   Status Close();
 
-  // Ingest. An error means that nothing was written: the request could not be understood (kInvalidArgument), is too
-  // large or comes too fast (kResourceExhausted), or the disk refused it. Items that are refused by themselves are in
-  // the outcome; the others stay.
+  // Ingest. A request that cannot be understood (kInvalidArgument) writes nothing. One that comes too fast or finds a
+  // disk full (kResourceExhausted), or that the disk refuses otherwise, may be written in part: each partition decides
+  // for its own batches. Sending it again is harmless, since a sample that is there already is accepted and not
+  // doubled. Items that are refused by themselves are in the outcome; the others stay.
   Result<PushOutcome> PushRemoteWrite(TenantId tenant, std::string_view compressed);
   Result<PushOutcome> PushText(TenantId tenant, std::string text, TextFormat format, TimestampMs default_timestamp);
   Result<PushOutcome> PushJson(TenantId tenant, std::string_view text, TimestampMs default_timestamp);
