@@ -6,9 +6,12 @@ Without them one slow or endless request head holds a connection, and its memory
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+#: httptools counts within an URL in 16 bits, and calls a longer one no URL at all.
+_URL_BYTES_MAX: Final = 65_535
 
 
 def bounded_protocol(*, header_bytes_max: int, header_timeout_ms: int) -> type[HttpToolsProtocol]:
@@ -48,6 +51,12 @@ def bounded_protocol(*, header_bytes_max: int, header_timeout_ms: int) -> type[H
             self._in_headers = False
             self._header_bytes = 0
             super().on_headers_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            if len(self.url) > _URL_BYTES_MAX:
+                self._refuse(b"431 Request Header Fields Too Large")
+            else:
+                super().send_400_response(msg)
 
         def _arm(self) -> None:
             self._header_deadline = self.loop.call_later(

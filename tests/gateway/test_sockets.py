@@ -160,6 +160,22 @@ def test_a_head_that_is_too_large_is_431(serve_live: Serve) -> None:
         assert read_all(connection).startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.parametrize("length", [70_000, 300_000])
+def test_an_url_that_is_too_long_is_431(serve_live: Serve, length: int) -> None:
+    port = serve_live(small(header_bytes=1 << 20), FakeBackend())
+    with connect(port) as connection:
+        url = b"/api/v1/query?query=" + b"1" * length
+        connection.sendall(b"GET " + url + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_is_no_http_is_400(serve_live: Serve) -> None:
+    port = serve_live(Settings(), FakeBackend())
+    with connect(port) as connection:
+        connection.sendall(b"GRUB /health\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_client_that_leaves_cancels_its_query(serve_live: Serve) -> None:
     backend = StuckBackend()
     port = serve_live(Settings(), backend)
