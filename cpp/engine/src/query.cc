@@ -59,51 +59,55 @@ void QueryCancel::Attach(storage::QueryControl* control) {
   if (cancelled_ && control_ != nullptr) control_->Cancel();
 }
 
-namespace {
-
-// Ties a cancel to a query for as long as the query's control lives.
-template <typename Attach>
-class Attachment {
+// The control of one query: what the database and the caller allow, tied to the caller's cancel while it lives.
+class Database::Running {
  public:
-  explicit Attachment(Attach attach) : attach_(std::move(attach)) { attach_(true); }
-  ~Attachment() { attach_(false); }
-  Attachment(const Attachment&) = delete;
-  Attachment& operator=(const Attachment&) = delete;
+  // `cancel` may be null.
+  Running(const Impl& database, const QueryOptions& options, QueryCancel* cancel)
+      : control_(LimitsOf(database.options_, options)), cancel_(cancel) {
+    if (options.timeout_ms > 0) {
+      control_.SetTimeout(*database.env_.clock, std::chrono::milliseconds(options.timeout_ms));
+    }
+    if (cancel_ != nullptr) cancel_->Attach(&control_);
+  }
+  ~Running() {
+    if (cancel_ != nullptr) cancel_->Attach(nullptr);
+  }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+  storage::QueryControl& control() { return control_; }
 
  private:
-  Attach attach_;
+  storage::QueryControl control_;
+  QueryCancel* const cancel_;
 };
 
-}  // namespace
+template <typename Evaluate>
+Result<promql::QueryResult> Database::RunQuery(TenantId tenant, const QueryOptions& options, QueryCancel* cancel,
+                                               const Evaluate& evaluate) const {
+  const ReaderLock open(impl_->open_mutex_);
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  Running running(*impl_, options, cancel);
+  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
+  return evaluate(*querier, running.control());
+}
 
 Result<promql::QueryResult> Database::Query(TenantId tenant, std::string_view expression, TimestampMs time,
                                             const QueryOptions& options, QueryCancel* cancel) const {
-  const ReaderLock open(impl_->open_mutex_);
-  MS_RETURN_IF_ERROR(impl_->CheckOpen());
-  storage::QueryControl control(LimitsOf(impl_->options_, options));
-  if (options.timeout_ms > 0) control.SetTimeout(*impl_->env_.clock, std::chrono::milliseconds(options.timeout_ms));
-  const Attachment attachment([&](bool begin) {
-    if (cancel != nullptr) cancel->Attach(begin ? &control : nullptr);
+  return RunQuery(tenant, options, cancel, [&](const storage::Querier& querier, storage::QueryControl& control) {
+    return impl_->promql_.QueryInstant(querier, expression, time, control, options.lookback_ms);
   });
-  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
-  return impl_->promql_.QueryInstant(*querier, expression, time, control, options.lookback_ms);
 }
 
 Result<promql::QueryResult> Database::QueryRange(TenantId tenant, std::string_view expression, TimestampMs start,
                                                  TimestampMs end, int64_t step_ms, const QueryOptions& options,
                                                  QueryCancel* cancel) const {
-  const ReaderLock open(impl_->open_mutex_);
-  MS_RETURN_IF_ERROR(impl_->CheckOpen());
-  storage::QueryControl control(LimitsOf(impl_->options_, options));
-  if (options.timeout_ms > 0) control.SetTimeout(*impl_->env_.clock, std::chrono::milliseconds(options.timeout_ms));
-  const Attachment attachment([&](bool begin) {
-    if (cancel != nullptr) cancel->Attach(begin ? &control : nullptr);
+  const promql::RangeQuery query{
+      .text = expression, .start = start, .end = end, .step_ms = step_ms, .lookback_ms = options.lookback_ms};
+  return RunQuery(tenant, options, cancel, [&](const storage::Querier& querier, storage::QueryControl& control) {
+    return impl_->promql_.QueryRange(querier, query, control);
   });
-  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
-  return impl_->promql_.QueryRange(
-      *querier,
-      {.text = expression, .start = start, .end = end, .step_ms = step_ms, .lookback_ms = options.lookback_ms},
-      control);
 }
 
 Result<std::vector<model::Labels>> Database::Series(TenantId tenant, const LabelQuery& query) const {

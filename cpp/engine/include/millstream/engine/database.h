@@ -156,7 +156,13 @@ class Database {
 
  private:
   class Impl;
+  class Running;
   explicit Database(std::unique_ptr<Impl> impl);
+
+  // The one way of a query: evaluate(querier, control) under the caller's limits, timeout and cancel.
+  template <typename Evaluate>
+  Result<promql::QueryResult> RunQuery(TenantId tenant, const QueryOptions& options, QueryCancel* cancel,
+                                       const Evaluate& evaluate) const;
 
   std::unique_ptr<Impl> impl_;
 };
