@@ -15,15 +15,31 @@ namespace {
 constexpr std::string_view kManifestName = "MANIFEST";
 constexpr std::string_view kManifestFormat = "millstream 1\npartitions ";
 
+// Every feature that may be enabled, and what it turns on.
+struct Feature {
+  std::string_view name;
+  void (*enable)(promql::EngineOptions* options);
+};
+constexpr Feature kFeatures[] = {
+    {"promql-experimental-functions", [](auto* options) { options->parser.experimental_functions = true; }},
+    {"promql-extended-range-selectors", [](auto* options) { options->parser.extended_range_selectors = true; }},
+    {"promql-binop-fill-modifiers", [](auto* options) { options->parser.binop_fill_modifiers = true; }},
+    {"promql-delayed-name-removal", [](auto* options) { options->delayed_name_removal = true; }},
+    {"use-start-timestamps", [](auto* options) { options->use_start_timestamps = true; }},
+    {"promql-duration-expr", [](auto*) {}},  // always on
+};
+
+// Null when there is no such feature.
+const Feature* FindFeature(std::string_view name) {
+  const auto* found = std::find_if(std::begin(kFeatures), std::end(kFeatures),
+                                   [&](const Feature& feature) { return feature.name == name; });
+  return found == std::end(kFeatures) ? nullptr : found;
+}
+
+// Of checked options.
 promql::EngineOptions PromqlOptions(const DatabaseOptions& options) {
   promql::EngineOptions out;
-  for (const std::string& feature : options.enabled_features) {
-    if (feature == "promql-experimental-functions") out.parser.experimental_functions = true;
-    if (feature == "promql-extended-range-selectors") out.parser.extended_range_selectors = true;
-    if (feature == "promql-binop-fill-modifiers") out.parser.binop_fill_modifiers = true;
-    if (feature == "promql-delayed-name-removal") out.delayed_name_removal = true;
-    if (feature == "use-start-timestamps") out.use_start_timestamps = true;
-  }
+  for (const std::string& name : options.enabled_features) FindFeature(name)->enable(&out);
   return out;
 }
 
@@ -38,15 +54,8 @@ tsdb::PartitionOptions ViewOptions(const DatabaseOptions& options) {
 }  // namespace
 
 Status CheckOptions(const DatabaseOptions& options) {
-  static constexpr std::string_view kFeatures[] = {
-      "promql-experimental-functions", "promql-extended-range-selectors",
-      "promql-binop-fill-modifiers",   "promql-delayed-name-removal",
-      "use-start-timestamps",          "promql-duration-expr",
-  };
-  for (const std::string& feature : options.enabled_features) {
-    if (std::find(std::begin(kFeatures), std::end(kFeatures), feature) == std::end(kFeatures)) {
-      return InvalidArgument("unknown feature \"{}\"", feature);
-    }
+  for (const std::string& name : options.enabled_features) {
+    if (FindFeature(name) == nullptr) return InvalidArgument("unknown feature \"{}\"", name);
   }
   if (options.partitions < 0 || options.partitions > kPartitionsMax) {
     return InvalidArgument("partitions must be 0 to {}, not {}", kPartitionsMax, options.partitions);
