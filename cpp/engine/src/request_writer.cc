@@ -6,6 +6,31 @@
 #include <utility>
 
 namespace millstream::engine {
+namespace {
+
+constexpr uint32_t kNotResent = UINT32_MAX;
+
+// Keeps the samples of those series that have a new slot, and gives them that slot. `values` is the column of *columns
+// that holds the samples themselves.
+template <typename Columns, typename Value>
+void KeepSlots(std::span<const uint32_t> new_slots, Columns* columns, std::vector<Value>* values) {
+  size_t kept = 0;
+  for (size_t i = 0; i < columns->series.size(); ++i) {
+    const uint32_t slot = new_slots[columns->series[i]];
+    if (slot == kNotResent) continue;
+    columns->series[kept] = slot;
+    columns->timestamps[kept] = columns->timestamps[i];
+    columns->item[kept] = columns->item[i];
+    if (kept != i) (*values)[kept] = std::move((*values)[i]);
+    ++kept;
+  }
+  columns->series.resize(kept);
+  columns->timestamps.resize(kept);
+  columns->item.resize(kept);
+  values->resize(kept);
+}
+
+}  // namespace
 
 RequestWriter::RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source,
                              PushOutcome* outcome)
@@ -128,30 +153,19 @@ Status RequestWriter::Resend(std::vector<Lane>& lanes) {
     Lane& lane = lanes[p];
     if (lane.task.outcome.unknown_series.empty()) continue;
     any = true;
-    constexpr uint32_t kKnown = UINT32_MAX;
-    std::vector<uint32_t> new_slot(lane.origins.size(), kKnown);
+    std::vector<uint32_t> new_slots(lane.origins.size(), kNotResent);
     for (const uint32_t unknown : lane.task.outcome.unknown_series) {
       MS_ASSIGN_OR_RETURN(model::Labels labels, source_.LabelsOf(lane.origins[unknown]));
-      new_slot[unknown] = static_cast<uint32_t>(again[p].origins.size());
+      new_slots[unknown] = static_cast<uint32_t>(again[p].origins.size());
       again[p].batch.series.push_back({.ref = SeriesRef(0), .labels = std::move(labels)});
       again[p].origins.push_back(lane.origins[unknown]);
       again[p].asked.push_back(true);
     }
-    const auto resend = [&](auto& from, auto& to, const auto& move_value) {
-      for (size_t i = 0; i < from.series.size(); ++i) {
-        const uint32_t slot = new_slot[from.series[i]];
-        if (slot == kKnown) continue;
-        to.series.push_back(slot);
-        to.timestamps.push_back(from.timestamps[i]);
-        to.item.push_back(from.item[i]);
-        move_value(i);
-      }
-    };
-    storage::WriteBatch& from = lane.batch;
-    storage::WriteBatch& to = again[p].batch;
-    resend(from.floats, to.floats, [&](size_t i) { to.floats.values.push_back(from.floats.values[i]); });
-    resend(from.histograms, to.histograms,
-           [&](size_t i) { to.histograms.histograms.push_back(std::move(from.histograms.histograms[i])); });
+    // The partition is done with the lane's batch.
+    again[p].batch.floats = std::move(lane.batch.floats);
+    KeepSlots(new_slots, &again[p].batch.floats, &again[p].batch.floats.values);
+    again[p].batch.histograms = std::move(lane.batch.histograms);
+    KeepSlots(new_slots, &again[p].batch.histograms, &again[p].batch.histograms.histograms);
   }
   if (!any) return Status::Ok();
   MS_RETURN_IF_ERROR(Send(again));

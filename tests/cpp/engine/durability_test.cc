@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "millstream/engine/database.h"
@@ -17,9 +19,8 @@ class DurabilityTest : public testing::Test {
  protected:
   env::Env Env() { return {&clock_, env::SystemEnv().random, &files_, env::SystemEnv().executor}; }
 
-  std::unique_ptr<Database> Open() {
-    DatabaseOptions options;
-    options.partitions = 2;
+  std::unique_ptr<Database> Open(DatabaseOptions options = {}) {
+    if (options.partitions == 0) options.partitions = 2;
     options.durability = storage::Durability::kFsync;
     auto db = Database::Open("data", options, Env());
     EXPECT_TRUE(db.ok()) << db.status().ToString();
@@ -58,6 +59,37 @@ TEST_F(DurabilityTest, CleanCloseAndReopenKeepsEverySampleOnce) {
   db.reset();
   db = Open();
   EXPECT_EQ(Count(*db), 150);
+}
+
+TEST_F(DurabilityTest, SeriesThatTheHeadForgotIsWrittenByItsLabels) {
+  DatabaseOptions options;
+  options.partitions = 1;
+  options.out_of_order_window_ms = 0;
+  options.checkpoint_interval_ms = 1;
+  const auto db = Open(options);
+  const auto push = [&](const std::string& text) {
+    const auto outcome = db->PushText(kDefaultTenant, text, TextFormat::kPrometheus, 0);
+    ASSERT_TRUE(outcome.ok()) << outcome.status().ToString();
+    EXPECT_EQ(outcome->rejected, 0u);
+  };
+  push("m{s=\"silent\"} 1 1000\nm{s=\"alive\"} 1 1000\n");
+  push("m{s=\"alive\"} 2 90000000\n");
+  // A checkpoint, which the timer asks for, takes the silent series out of the head.
+  const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+  while (db->Stats().at("millstream_head_series") > 1) {
+    ASSERT_LT(std::chrono::steady_clock::now(), until);
+    std::this_thread::yield();
+  }
+  push(
+      "m{s=\"alive\"} 3 90001000\nm{s=\"silent\"} 2 90001000\nm{s=\"alive\"} 4 90002000\n"
+      "m{s=\"silent\"} 3 90002000\n");
+  const auto result = db->Query(kDefaultTenant, "sum by (s) (sum_over_time(m[1d]))", 90'002'000, {});
+  ASSERT_TRUE(result.ok()) << result.status().ToString();
+  const auto& vector = std::get<promql::Vector>(result->value);
+  ASSERT_EQ(vector.size(), 2u);
+  for (const promql::VectorSample& sample : vector) {
+    EXPECT_EQ(sample.value, sample.labels.Get("s") == "alive" ? 9 : 5) << sample.labels.ToString();
+  }
 }
 
 TEST_F(DurabilityTest, PowerCutLosesNothingThatFsyncAcknowledged) {
