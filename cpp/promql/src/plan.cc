@@ -254,6 +254,9 @@ class Planner {
     }
   }
 
+  // Every function of the table has a plan; what comes here was left out by mistake.
+  static Status Unplanned(const Call& call) { return Internal("function {}() has no plan", call.function->name); }
+
   Result<ScalarOperatorPtr> ScalarCall(const Call& call) {
     const std::string_view name = call.function->name;
     const auto number = [](double value) { return ScalarOperatorPtr(std::make_unique<exec::NumberOperator>(value)); };
@@ -274,7 +277,7 @@ class Planner {
       MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(name, *call.args[0]));
       return ScalarOperatorPtr(std::make_unique<exec::ScalarOfVector>(std::move(input)));
     }
-    return Unimplemented("function {}() is not supported", name);
+    return Unplanned(call);
   }
 
   Result<VectorOperatorPtr> Instant(const VectorSelector& selector, exec::InstantSelector::Output output) {
@@ -374,34 +377,42 @@ class Planner {
   Result<VectorOperatorPtr> VectorCall(const Call& call) {
     const std::string_view name = call.function->name;
     if (const exec::RangeFunctionEntry* entry = exec::FindRangeFunction(name)) return RangeCall(call, *entry);
-    if (name == "absent_over_time") {
-      const Expr& arg = StripParens(*call.args[0]);
-      model::Labels labels;
-      if (arg.kind == ExprKind::kMatrixSelector) {
-        labels = AbsentLabels(static_cast<const MatrixSelector&>(arg).selector->matchers);
-      }
-      MS_RETURN_IF_ERROR(CheckModifier(name, arg));
-      const Scoped<std::string_view> scope(&parent_, name);
-      MS_ASSIGN_OR_RETURN(RangeOperatorPtr input, Range(arg));
-      return VectorOperatorPtr(std::make_unique<exec::AbsentOverTimeOperator>(std::move(input), std::move(labels)));
+    if (exec::FloatFunction function = exec::FindFloatFunction(name)) return FloatCall(call, function);
+    if (exec::HistogramFunction function = exec::FindHistogramFunction(name)) return HistogramCall(call, function);
+    if (name == "histogram_quantile")
+      return HistogramSummaryCall(call, exec::HistogramSummaryOperator::Kind::kQuantile);
+    if (name == "histogram_quantiles") {
+      return HistogramSummaryCall(call, exec::HistogramSummaryOperator::Kind::kQuantiles);
     }
+    if (name == "histogram_fraction")
+      return HistogramSummaryCall(call, exec::HistogramSummaryOperator::Kind::kFraction);
+    if (name == "absent") return AbsentCall(call);
+    if (name == "absent_over_time") return AbsentOverTimeCall(call);
+    if (name == "clamp" || name == "clamp_min" || name == "clamp_max") return ClampCall(call);
+    if (name == "info") return InfoCall(call);
+    if (name == "label_join") return LabelJoinCall(call);
+    if (name == "label_replace") return LabelReplaceCall(call);
+    if (name == "round") return RoundCall(call);
+    if (name == "sort" || name == "sort_desc" || name == "sort_by_label" || name == "sort_by_label_desc") {
+      return SortCall(call);
+    }
+    if (name == "timestamp" || name == "start_timestamp") return TimestampCall(call);
     if (name == "vector") {
       MS_ASSIGN_OR_RETURN(ScalarOperatorPtr input, Scalar(*call.args[0]));
       return VectorOperatorPtr(std::make_unique<exec::VectorOfScalar>(std::move(input)));
     }
-    if (name == "timestamp" || name == "start_timestamp") return TimestampCall(call);
-    if (exec::FloatFunction function = exec::FindFloatFunction(name)) {
-      VectorOperatorPtr input;
-      if (call.args.empty()) {
-        // hour() is hour(vector(time())).
-        input = std::make_unique<exec::VectorOfScalar>(std::make_unique<exec::TimeOperator>());
-      } else {
-        MS_ASSIGN_OR_RETURN(input, Child(name, *call.args[0]));
-      }
-      return VectorOperatorPtr(std::make_unique<exec::FloatFunctionOperator>(function, std::move(input)));
+    return Unplanned(call);
+  }
+
+  Result<VectorOperatorPtr> FloatCall(const Call& call, exec::FloatFunction function) {
+    VectorOperatorPtr input;
+    if (call.args.empty()) {
+      // hour() is hour(vector(time())).
+      input = std::make_unique<exec::VectorOfScalar>(std::make_unique<exec::TimeOperator>());
+    } else {
+      MS_ASSIGN_OR_RETURN(input, Child(call.function->name, *call.args[0]));
     }
-    if (name.starts_with("histogram_")) return HistogramCall(call);
-    return OtherCall(call);
+    return VectorOperatorPtr(std::make_unique<exec::FloatFunctionOperator>(function, std::move(input)));
   }
 
   Result<VectorOperatorPtr> TimestampCall(const Call& call) {
@@ -418,61 +429,80 @@ class Planner {
     return VectorOperatorPtr(std::make_unique<exec::StepTimeOperator>(std::move(input)));
   }
 
-  Result<VectorOperatorPtr> OtherCall(const Call& call) {
+  Result<VectorOperatorPtr> AbsentCall(const Call& call) {
+    const Expr& arg = StripParens(*call.args[0]);
+    model::Labels labels;
+    if (arg.kind == ExprKind::kVectorSelector) {
+      labels = AbsentLabels(static_cast<const VectorSelector&>(arg).matchers);
+    }
+    MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(call.function->name, arg));
+    return VectorOperatorPtr(std::make_unique<exec::AbsentOperator>(std::move(input), std::move(labels)));
+  }
+
+  Result<VectorOperatorPtr> AbsentOverTimeCall(const Call& call) {
     const std::string_view name = call.function->name;
-    const auto& args = call.args;
-    if (name == "absent") {
-      const Expr& arg = StripParens(*args[0]);
-      model::Labels labels;
-      if (arg.kind == ExprKind::kVectorSelector) {
-        labels = AbsentLabels(static_cast<const VectorSelector&>(arg).matchers);
-      }
-      MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(name, arg));
-      return VectorOperatorPtr(std::make_unique<exec::AbsentOperator>(std::move(input), std::move(labels)));
+    const Expr& arg = StripParens(*call.args[0]);
+    model::Labels labels;
+    if (arg.kind == ExprKind::kMatrixSelector) {
+      labels = AbsentLabels(static_cast<const MatrixSelector&>(arg).selector->matchers);
     }
-    if (name == "info") return InfoCall(call);
-    if (args.empty() || args[0]->type != ValueType::kVector) {
-      return Unimplemented("function {}() is not supported", name);
+    MS_RETURN_IF_ERROR(CheckModifier(name, arg));
+    const Scoped<std::string_view> scope(&parent_, name);
+    MS_ASSIGN_OR_RETURN(RangeOperatorPtr input, Range(arg));
+    return VectorOperatorPtr(std::make_unique<exec::AbsentOverTimeOperator>(std::move(input), std::move(labels)));
+  }
+
+  Result<VectorOperatorPtr> ClampCall(const Call& call) {
+    const std::string_view name = call.function->name;
+    MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(name, *call.args[0]));
+    ScalarOperatorPtr lower;
+    ScalarOperatorPtr upper;
+    if (name != "clamp_max") {
+      MS_ASSIGN_OR_RETURN(lower, Scalar(*call.args[1]));
     }
-    MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(name, *args[0]));
-    if (name == "clamp" || name == "clamp_min" || name == "clamp_max") {
-      ScalarOperatorPtr lower;
-      ScalarOperatorPtr upper;
-      if (name != "clamp_max") {
-        MS_ASSIGN_OR_RETURN(lower, Scalar(*args[1]));
-      }
-      if (name != "clamp_min") {
-        MS_ASSIGN_OR_RETURN(upper, Scalar(*args.back()));
-      }
-      return VectorOperatorPtr(
-          std::make_unique<exec::ClampOperator>(std::move(input), std::move(lower), std::move(upper)));
+    if (name != "clamp_min") {
+      MS_ASSIGN_OR_RETURN(upper, Scalar(*call.args.back()));
     }
-    if (name == "round") {
-      ScalarOperatorPtr to_nearest = std::make_unique<exec::NumberOperator>(1);
-      if (args.size() > 1) {
-        MS_ASSIGN_OR_RETURN(to_nearest, Scalar(*args[1]));
-      }
-      return VectorOperatorPtr(std::make_unique<exec::RoundOperator>(std::move(input), std::move(to_nearest)));
+    return VectorOperatorPtr(
+        std::make_unique<exec::ClampOperator>(std::move(input), std::move(lower), std::move(upper)));
+  }
+
+  Result<VectorOperatorPtr> RoundCall(const Call& call) {
+    MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(call.function->name, *call.args[0]));
+    ScalarOperatorPtr to_nearest = std::make_unique<exec::NumberOperator>(1);
+    if (call.args.size() > 1) {
+      MS_ASSIGN_OR_RETURN(to_nearest, Scalar(*call.args[1]));
     }
-    if (name == "label_replace") {
-      return VectorOperatorPtr(std::make_unique<exec::LabelReplaceOperator>(
-          std::move(input), StringOf(*args[1]), StringOf(*args[2]), StringOf(*args[3]), StringOf(*args[4])));
-    }
+    return VectorOperatorPtr(std::make_unique<exec::RoundOperator>(std::move(input), std::move(to_nearest)));
+  }
+
+  // The string arguments behind the vector.
+  static std::vector<std::string> StringArgs(const Call& call) {
     std::vector<std::string> strings;
-    for (size_t i = 1; i < args.size(); ++i) {
-      if (args[i]->type == ValueType::kString) strings.push_back(StringOf(*args[i]));
-    }
-    if (name == "label_join") {
-      std::vector<std::string> sources(strings.begin() + 2, strings.end());
-      return VectorOperatorPtr(
-          std::make_unique<exec::LabelJoinOperator>(std::move(input), strings[0], strings[1], std::move(sources)));
-    }
-    if (name == "sort" || name == "sort_desc" || name == "sort_by_label" || name == "sort_by_label_desc") {
-      return VectorOperatorPtr(std::make_unique<exec::SortOperator>(std::move(input), name.ends_with("_desc"),
-                                                                    name.starts_with("sort_by_label"),
-                                                                    std::move(strings), call.position));
-    }
-    return Unimplemented("function {}() is not supported", name);
+    for (size_t i = 1; i < call.args.size(); ++i) strings.push_back(StringOf(*call.args[i]));
+    return strings;
+  }
+
+  Result<VectorOperatorPtr> LabelReplaceCall(const Call& call) {
+    MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(call.function->name, *call.args[0]));
+    const std::vector<std::string> strings = StringArgs(call);
+    return VectorOperatorPtr(
+        std::make_unique<exec::LabelReplaceOperator>(std::move(input), strings[0], strings[1], strings[2], strings[3]));
+  }
+
+  Result<VectorOperatorPtr> LabelJoinCall(const Call& call) {
+    MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(call.function->name, *call.args[0]));
+    const std::vector<std::string> strings = StringArgs(call);
+    std::vector<std::string> sources(strings.begin() + 2, strings.end());
+    return VectorOperatorPtr(
+        std::make_unique<exec::LabelJoinOperator>(std::move(input), strings[0], strings[1], std::move(sources)));
+  }
+
+  Result<VectorOperatorPtr> SortCall(const Call& call) {
+    const std::string_view name = call.function->name;
+    MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(name, *call.args[0]));
+    return VectorOperatorPtr(std::make_unique<exec::SortOperator>(
+        std::move(input), name.ends_with("_desc"), name.starts_with("sort_by_label"), StringArgs(call), call.position));
   }
 
   // The first selector of an expression, or null: it says as of when info() enriches.
@@ -518,35 +548,27 @@ class Planner {
     return VectorOperatorPtr(std::make_unique<exec::InfoOperator>(std::move(input), std::move(matchers), offset, at));
   }
 
-  Result<VectorOperatorPtr> HistogramCall(const Call& call) {
-    using Summary = exec::HistogramSummaryOperator;
+  Result<VectorOperatorPtr> HistogramCall(const Call& call, exec::HistogramFunction function) {
     const std::string_view name = call.function->name;
-    const auto& args = call.args;
-    if (exec::HistogramFunction function = exec::FindHistogramFunction(name)) {
-      const bool counts = name == "histogram_count" || name == "histogram_sum" || name == "histogram_avg";
-      const Scoped<bool> scope(&counts_only_, (counts_only_ || counts) && !buckets_needed_);
-      MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(name, *args[0]));
-      return VectorOperatorPtr(std::make_unique<exec::HistogramFunctionOperator>(function, std::move(input)));
-    }
-    Summary::Kind kind = Summary::Kind::kQuantile;
+    const bool counts = name == "histogram_count" || name == "histogram_sum" || name == "histogram_avg";
+    const Scoped<bool> scope(&counts_only_, (counts_only_ || counts) && !buckets_needed_);
+    MS_ASSIGN_OR_RETURN(VectorOperatorPtr input, Child(name, *call.args[0]));
+    return VectorOperatorPtr(std::make_unique<exec::HistogramFunctionOperator>(function, std::move(input)));
+  }
+
+  Result<VectorOperatorPtr> HistogramSummaryCall(const Call& call, exec::HistogramSummaryOperator::Kind kind) {
+    using Summary = exec::HistogramSummaryOperator;
     std::string label;
-    if (name == "histogram_quantiles") {
-      kind = Summary::Kind::kQuantiles;
-      label = StringOf(*args[1]);
-    } else if (name == "histogram_fraction") {
-      kind = Summary::Kind::kFraction;
-    } else if (name != "histogram_quantile") {
-      return Unimplemented("function {}() is not supported", name);
-    }
+    if (kind == Summary::Kind::kQuantiles) label = StringOf(*call.args[1]);
     const Scoped<bool> buckets(&buckets_needed_, true);
     const Scoped<bool> counts(&counts_only_, false);
     VectorOperatorPtr input;
     PositionRange position;
     std::vector<Summary::Param> params;
-    for (const ExprPtr& arg : args) {
+    for (const ExprPtr& arg : call.args) {
       const Expr& expr = StripParens(*arg);
       if (expr.type == ValueType::kVector) {
-        MS_ASSIGN_OR_RETURN(input, Child(name, expr));
+        MS_ASSIGN_OR_RETURN(input, Child(call.function->name, expr));
         position = expr.position;
       } else if (expr.type == ValueType::kScalar) {
         MS_ASSIGN_OR_RETURN(ScalarOperatorPtr value, Scalar(expr));

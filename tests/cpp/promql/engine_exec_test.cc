@@ -8,6 +8,7 @@
 
 #include "memory_querier.h"
 #include "millstream/model/value.h"
+#include "millstream/promql/functions.h"
 
 namespace millstream::promql {
 namespace {
@@ -213,6 +214,25 @@ TEST_F(EngineTest, EvaluatesScalarsStringsAndTime) {
   EXPECT_EQ(Instant("year(vector(1.7e9))", 0), "{} 2023");
   EXPECT_EQ(Instant("day_of_week(vector(0))", 0), "{} 4");
   EXPECT_EQ(Instant("absent(nothing{job=\"a\", x=~\"y\"})", 0), "{job=\"a\"} 1");
+}
+
+TEST_F(EngineTest, PlansEveryFunctionOfTheTable) {
+  options_.parser.experimental_functions = true;
+  querier_.Add(Labels::Of({{"__name__", "m"}}), {1, 2, 3}, kMinute);
+  for (const FunctionSignature& function : AllFunctions()) {
+    std::vector<std::string> args;
+    for (const ValueType type : function.args) {
+      if (function.name == "info" && !args.empty()) break;  // its second argument is no expression
+      args.emplace_back(type == ValueType::kVector   ? "m"
+                        : type == ValueType::kMatrix ? "m[5m]"
+                        : type == ValueType::kScalar ? "0.5"
+                                                     : "\"text\"");
+    }
+    const std::string text = fmt::format("{}({})", function.name, fmt::join(args, ", "));
+    storage::QueryControl control;
+    const Result<QueryResult> result = Engine(options_).QueryInstant(querier_, text, 2 * kMinute, control);
+    EXPECT_TRUE(result.ok()) << text << ": " << result.status().message();
+  }
 }
 
 }  // namespace
