@@ -6,6 +6,7 @@
 
 #include "exec/histogram_fold.h"
 #include "exec/kahan.h"
+#include "exec/kernels.h"
 #include "exec/quantile.h"
 #include "millstream/base/utf8.h"
 #include "millstream/model/histogram_math.h"
@@ -17,12 +18,13 @@ namespace {
 // What a group has gathered at each step, in columns.
 struct GroupState {
   bool drop_name = false;
-  std::vector<double> count;         // samples that take part
-  std::vector<double> value;         // the sum, extreme, or sum of squares
-  std::vector<double> compensation;  // of the sum (sum, avg)
-  std::vector<double> mean;          // stddev, stdvar
+  std::vector<double> counts;         // samples that take part
+  std::vector<double> values;         // the sum, extreme, or sum of squares
+  std::vector<double> compensations;  // of the sum (sum, avg)
+  std::vector<double> mean;           // stddev, stdvar
   std::vector<uint8_t> flags;
-  std::vector<std::vector<double>> values;            // quantile
+  bool any_incremental_mean = false;
+  std::vector<std::vector<double>> gathered;          // quantile
   std::vector<std::unique_ptr<HistogramFold>> folds;  // sum, avg: empty until a histogram comes
   std::string incompatible_metric;                    // sum, avg: of a series whose buckets did not fit
 
@@ -39,24 +41,24 @@ class Folder {
 
   GroupState NewGroup() const {
     GroupState group;
-    group.count.resize(steps_);
+    group.counts.resize(steps_);
     switch (expr_.op) {
       case AggregateOp::kSum:
       case AggregateOp::kAvg:
-        group.value.resize(steps_);
-        group.compensation.resize(steps_);
+        group.values.resize(steps_);
+        group.compensations.resize(steps_);
         group.flags.resize(steps_);
         break;
       case AggregateOp::kStddev:
       case AggregateOp::kStdvar:
         group.mean.resize(steps_);
-        group.value.resize(steps_);
-        break;
-      case AggregateOp::kQuantile:
         group.values.resize(steps_);
         break;
+      case AggregateOp::kQuantile:
+        group.gathered.resize(steps_);
+        break;
       default:
-        group.value.resize(steps_);
+        group.values.resize(steps_);
         break;
     }
     return group;
@@ -64,83 +66,103 @@ class Folder {
 
   Status Fold(const Series& series, GroupState* group) {
     group->drop_name = group->drop_name || series.drop_name;
-    for (size_t step = 0; step < steps_; ++step) {
-      if (series.kinds[step] == SampleKind::kFloat) {
-        MS_RETURN_IF_ERROR(FoldFloat(series.values[step], step, group));
-      } else if (series.kinds[step] == SampleKind::kHistogram) {
-        FoldHistogram(series, step, group);
+    for (size_t step = 0; step < steps_;) {
+      const SampleKind kind = series.kinds[step];
+      size_t end = step + 1;
+      while (end < steps_ && series.kinds[end] == kind) ++end;
+      if (kind == SampleKind::kFloat) {
+        step = FoldFloats(series, step, end, group);
+        for (; step < end; ++step) MS_RETURN_IF_ERROR(FoldFloat(series.values[step], step, group));
+      } else if (kind == SampleKind::kHistogram) {
+        for (; step < end; ++step) FoldHistogram(series, step, group);
       }
+      step = end;
     }
     return Status::Ok();
   }
 
   void Finish(const std::vector<double>& params, GroupState* group, Series* out) {
     for (size_t step = 0; step < steps_; ++step) {
-      if (group->count[step] == 0) continue;
+      if (group->counts[step] == 0) continue;
       switch (expr_.op) {
         case AggregateOp::kSum:
         case AggregateOp::kAvg:
           FinishSum(step, *group, out);
           break;
         case AggregateOp::kCount:
-          out->SetFloat(step, group->count[step]);
+          out->SetFloat(step, group->counts[step]);
           break;
         case AggregateOp::kGroup:
           out->SetFloat(step, 1);
           break;
         case AggregateOp::kStddev:
-          out->SetFloat(step, std::sqrt(group->value[step] / group->count[step]));
+          out->SetFloat(step, std::sqrt(group->values[step] / group->counts[step]));
           break;
         case AggregateOp::kStdvar:
-          out->SetFloat(step, group->value[step] / group->count[step]);
+          out->SetFloat(step, group->values[step] / group->counts[step]);
           break;
         case AggregateOp::kQuantile:
-          out->SetFloat(step, Quantile(params[step], &group->values[step]));
+          out->SetFloat(step, Quantile(params[step], &group->gathered[step]));
           break;
         default:
-          out->SetFloat(step, group->value[step]);
+          out->SetFloat(step, group->values[step]);
           break;
       }
     }
   }
 
  private:
-  Status FoldFloat(double value, size_t step, GroupState* group) {
-    const bool first = group->count[step]++ == 0;
+  // Folds as many floats of the steps [begin, end) as there is a kernel for, and returns the first step that is left.
+  size_t FoldFloats(const Series& series, size_t begin, size_t end, GroupState* group) const {
+    const std::span<const double> values = std::span(series.values).subspan(begin, end - begin);
+    FoldColumns columns{std::span(group->counts).subspan(begin), {}, {}};
+    if (!group->values.empty()) columns.values = std::span(group->values).subspan(begin);
+    if (!group->compensations.empty()) columns.compensations = std::span(group->compensations).subspan(begin);
+    size_t folded = values.size();
     switch (expr_.op) {
       case AggregateOp::kSum:
-        group->flags[step] |= GroupState::kHasFloat;
-        if (first) {
-          group->value[step] = value;
-        } else {
-          KahanAdd(value, &group->value[step], &group->compensation[step]);
-        }
+        FoldSums(values, columns);
         break;
+      case AggregateOp::kAvg:
+        if (group->any_incremental_mean) return begin;
+        folded = FoldFiniteSums(values, columns);
+        break;
+      case AggregateOp::kMin:
+        FoldMinima(values, columns);
+        break;
+      case AggregateOp::kMax:
+        FoldMaxima(values, columns);
+        break;
+      default:
+        return begin;
+    }
+    for (size_t i = 0; !group->flags.empty() && i < folded; ++i) group->flags[begin + i] |= GroupState::kHasFloat;
+    return begin + folded;
+  }
+
+  // One float, of an aggregation that FoldFloats leaves out.
+  Status FoldFloat(double value, size_t step, GroupState* group) {
+    const bool first = group->counts[step]++ == 0;
+    switch (expr_.op) {
       case AggregateOp::kAvg:
         group->flags[step] |= GroupState::kHasFloat;
         FoldAverage(value, first, step, group);
-        break;
-      case AggregateOp::kMin:
-        if (first || group->value[step] > value || std::isnan(group->value[step])) group->value[step] = value;
-        break;
-      case AggregateOp::kMax:
-        if (first || group->value[step] < value || std::isnan(group->value[step])) group->value[step] = value;
         break;
       case AggregateOp::kStddev:
       case AggregateOp::kStdvar:
         if (first) {
           group->mean[step] = value;
-          group->value[step] = std::isfinite(value) ? 0 : std::numeric_limits<double>::quiet_NaN();
+          group->values[step] = std::isfinite(value) ? 0 : std::numeric_limits<double>::quiet_NaN();
         } else {
           const double delta = value - group->mean[step];
-          group->mean[step] += delta / group->count[step];
-          group->value[step] += delta * (value - group->mean[step]);
+          group->mean[step] += delta / group->counts[step];
+          group->values[step] += delta * (value - group->mean[step]);
         }
         break;
       case AggregateOp::kQuantile:
         // The values wait for the end, so they are held against the budget.
         MS_RETURN_IF_ERROR(held_.Add(ctx_.control, 1));
-        group->values[step].push_back(value);
+        group->gathered[step].push_back(value);
         break;
       default:
         break;
@@ -150,13 +172,13 @@ class Folder {
 
   // The sum, as long as it does not overflow; a running mean from there on.
   static void FoldAverage(double value, bool first, size_t step, GroupState* group) {
-    double& sum = group->value[step];  // or the mean
-    double& compensation = group->compensation[step];
+    double& sum = group->values[step];  // or the mean
+    double& compensation = group->compensations[step];
     if (first) {
       sum = value;
       return;
     }
-    const double count = group->count[step];
+    const double count = group->counts[step];
     if ((group->flags[step] & GroupState::kIncrementalMean) == 0) {
       double next = sum;
       double next_compensation = compensation;
@@ -167,6 +189,7 @@ class Folder {
         return;
       }
       group->flags[step] |= GroupState::kIncrementalMean;
+      group->any_incremental_mean = true;
       sum /= count - 1;
       compensation /= count - 1;
     }
@@ -180,11 +203,11 @@ class Folder {
     switch (expr_.op) {
       case AggregateOp::kCount:
       case AggregateOp::kGroup:
-        ++group->count[step];
+        ++group->counts[step];
         break;
       case AggregateOp::kSum:
       case AggregateOp::kAvg:
-        ++group->count[step];
+        ++group->counts[step];
         group->flags[step] |= GroupState::kHasHistogram;
         AddToFold(series, step, group);
         break;
@@ -218,12 +241,12 @@ class Folder {
       if (result != nullptr) out->SetHistogram(step, std::move(result));
       return;
     }
-    const double value = group.value[step];
-    const double compensation = group.compensation[step];
+    const double value = group.values[step];
+    const double compensation = group.compensations[step];
     if (expr_.op == AggregateOp::kSum || (flags & GroupState::kIncrementalMean) != 0) {
       out->SetFloat(step, value + compensation);
     } else {
-      out->SetFloat(step, value / group.count[step] + compensation / group.count[step]);
+      out->SetFloat(step, value / group.counts[step] + compensation / group.counts[step]);
     }
   }
 

@@ -85,13 +85,42 @@ const RangeFunctionEntry* FindRangeFunction(std::string_view name) {
   return nullptr;
 }
 
+void RangeFunctionOperator::RunColumns(const Grid& grid, const SampleSpan& samples, Scratch* scratch,
+                                       Series* out) const {
+  const WindowShape& shape = input_->shape();
+  scratch->begins.resize(grid.steps);
+  scratch->ends.resize(grid.steps);
+  WindowCursor floats(samples.times);
+  for (size_t step = 0; step < grid.steps; ++step) {
+    const TimestampMs end = shape.End(grid.At(step));
+    floats.Seek(end - shape.range_ms, end);
+    scratch->begins[step] = static_cast<int64_t>(floats.begin());
+    scratch->ends[step] = static_cast<int64_t>(floats.begin() + floats.size());
+  }
+  entry_.columns({.times = samples.times,
+                  .values = samples.values,
+                  .resets = scratch->resets,
+                  .begins = scratch->begins,
+                  .ends = scratch->ends,
+                  .grid = grid,
+                  .shape = shape},
+                 out);
+}
+
 Status RangeFunctionOperator::RunSeries(ExecContext& ctx, const Grid& grid, const RangeSeries& input,
-                                        std::span<const std::vector<double>> args, Series* out) const {
+                                        std::span<const std::vector<double>> args, Scratch* scratch,
+                                        Series* out) const {
   const WindowShape& shape = input_->shape();
   const Reach reach = ReachOf(shape.modifier, ctx.lookback_ms);
   const SampleSpan& samples = input.samples;
-  std::vector<uint32_t> resets;
-  if (entry_.is_counter) FindResets(ctx, samples, &resets);
+  const std::vector<uint32_t>& resets = scratch->resets;
+  if (entry_.is_counter) FindResets(ctx, samples, &scratch->resets);
+  const bool use_starts = ctx.use_start_timestamps && !samples.starts.empty();
+  if (entry_.columns != nullptr && shape.modifier == RangeModifier::kNone && samples.histogram_times.empty() &&
+      !use_starts) {
+    RunColumns(grid, samples, scratch, out);
+    return Status::Ok();
+  }
 
   std::array<double, 4> step_args{};
   const size_t arg_count = std::min(args.size(), step_args.size());
@@ -137,9 +166,10 @@ Status RangeFunctionOperator::Run(ExecContext& ctx, const Grid& grid, const Batc
   Batcher batcher(sink);
   std::unordered_set<std::string> seen;
   std::string not_counter;
+  Scratch scratch;
   MS_RETURN_IF_ERROR(input_->Run(ctx, grid, [&](const RangeSeries& input) -> Status {
     Series series(grid.steps);
-    MS_RETURN_IF_ERROR(RunSeries(ctx, grid, input, args, &series));
+    MS_RETURN_IF_ERROR(RunSeries(ctx, grid, input, args, &scratch, &series));
     if (series.Empty()) return Status::Ok();
     if (entry_.checks_counter) {
       const std::string_view metric = input.labels->metric_name();

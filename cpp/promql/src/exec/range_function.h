@@ -54,9 +54,29 @@ struct RangeOutput {
 // Computes one step from a window that has at least one sample. Setting nothing leaves the step out.
 using RangeFunction = Status (*)(const RangeCall& call, const Window& window, RangeOutput* out);
 
+// The windows of all steps over a series that has floats only, without modifier and without start timestamps. Window i
+// holds the samples from begins[i] up to ends[i], without the latter.
+struct SeriesWindows {
+  std::span<const TimestampMs> times;  // of the whole series
+  std::span<const double> values;
+  std::span<const uint32_t> resets;  // as in Window
+  std::span<const int64_t> begins;
+  std::span<const int64_t> ends;
+  const Grid& grid;
+  const WindowShape& shape;
+
+  size_t Count(size_t step) const { return static_cast<size_t>(ends[step] - begins[step]); }
+  TimestampMs EndTime(size_t step) const { return shape.End(grid.At(step)); }
+};
+
+// Sets the steps of *out, none of which has a sample yet, to what the function computes window by window.
+using RangeColumnFunction = void (*)(const SeriesWindows& windows, Series* out);
+
 struct RangeFunctionEntry {
   std::string_view name;
   RangeFunction function;
+  RangeColumnFunction columns =
+      nullptr;                  // null: `function` serves every series. It takes no arguments and notes nothing
   bool is_counter = false;      // needs Window::resets
   bool keeps_name = false;      // acts like an offset, so the metric stays what it is
   bool checks_counter = false;  // tells when the metric's name is not a counter's
@@ -77,8 +97,17 @@ class RangeFunctionOperator final : public VectorOperator {
   Status Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const override;
 
  private:
+  // Reused from series to series.
+  struct Scratch {
+    std::vector<uint32_t> resets;
+    std::vector<int64_t> begins;
+    std::vector<int64_t> ends;
+  };
+
+  // By entry_.columns.
+  void RunColumns(const Grid& grid, const SampleSpan& samples, Scratch* scratch, Series* out) const;
   Status RunSeries(ExecContext& ctx, const Grid& grid, const RangeSeries& input,
-                   std::span<const std::vector<double>> args, Series* out) const;
+                   std::span<const std::vector<double>> args, Scratch* scratch, Series* out) const;
 
   const RangeFunctionEntry& entry_;
   RangeOperatorPtr input_;

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "exec/histogram_fold.h"
 #include "exec/kahan.h"
+#include "exec/kernels.h"
 #include "exec/quantile.h"
 #include "exec/range_function.h"
+#include "exec/window_math.h"
 
 namespace millstream::promql::exec {
 namespace {
@@ -25,52 +28,6 @@ bool HasHistograms(const Window& window) {
 // Functions on floats leave histograms out, and say so when there are floats too.
 void NoteIgnoredHistograms(const RangeCall& call, const Window& window) {
   if (HasHistograms(window)) call.ctx.annotations.HistogramIgnoredInMixedRange(call.metric(), call.position);
-}
-
-double Sum(std::span<const double> values) {
-  KahanSum sum;
-  for (const double value : values) sum.Add(value);
-  return std::isinf(sum.sum) ? sum.sum : sum.Total();
-}
-
-// The mean by the sum, unless that overflows: then by a running mean from there on.
-double Average(std::span<const double> values) {
-  KahanSum sum{values[0], 0};
-  double count = 1;
-  bool incremental = false;
-  for (size_t i = 1; i < values.size(); ++i) {
-    count = static_cast<double>(i + 1);
-    if (!incremental) {
-      KahanSum next = sum;
-      next.Add(values[i]);
-      if (!std::isinf(next.sum)) {
-        sum = next;
-        continue;
-      }
-      incremental = true;
-      sum.sum /= count - 1;
-      sum.compensation /= count - 1;
-    }
-    const double shrink = (count - 1) / count;
-    sum.sum *= shrink;
-    sum.compensation *= shrink;
-    sum.Add(values[i] / count);
-  }
-  if (incremental) return sum.Total();
-  return sum.sum / count + sum.compensation / count;
-}
-
-double Variance(std::span<const double> values) {
-  double count = 0;
-  KahanSum mean;
-  KahanSum squares;
-  for (const double value : values) {
-    ++count;
-    const double delta = value - mean.Total();
-    mean.Add(delta / count);
-    squares.Add(delta * (value - mean.Total()));
-  }
-  return squares.Total() / count;
 }
 
 struct Line {
@@ -113,7 +70,7 @@ Status FoldOverTime(const RangeCall& call, const Window& window, RangeOutput* ou
     return Status::Ok();
   }
   if (HasFloats(window)) {
-    out->Set(kAverage ? Average(window.samples.values) : Sum(window.samples.values));
+    out->Set(kAverage ? AverageOf(window.samples.values) : SumOf(window.samples.values));
     return Status::Ok();
   }
   const std::span<const HistogramPtr> histograms = window.samples.histograms;
@@ -170,22 +127,25 @@ Status TsOfLastOverTime(const RangeCall&, const Window& window, RangeOutput* out
   return Status::Ok();
 }
 
-// The position of the extreme: `better(a, b)` when a replaces b. NaN gives way to anything.
-template <typename Better>
-size_t Extreme(std::span<const double> values, Better better) {
-  size_t best = 0;
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (better(values[i], values[best]) || std::isnan(values[best])) best = i;
-  }
-  return best;
-}
-
-template <typename Better, bool kTime>
+template <bool kGreatest>
 Status ExtremeOverTime(const RangeCall& call, const Window& window, RangeOutput* out) {
   if (!HasFloats(window)) return Status::Ok();
   NoteIgnoredHistograms(call, window);
-  const size_t best = Extreme(window.samples.values, Better());
-  out->Set(kTime ? static_cast<double>(window.samples.times[best]) / 1000 : window.samples.values[best]);
+  out->Set(kGreatest ? GreatestOf(window.samples.values) : LeastOf(window.samples.values));
+  return Status::Ok();
+}
+
+// When the extreme was, at its last occurrence: `Better` when a sample replaces another. NaN gives way to anything.
+template <typename Better>
+Status TsOfExtremeOverTime(const RangeCall& call, const Window& window, RangeOutput* out) {
+  if (!HasFloats(window)) return Status::Ok();
+  NoteIgnoredHistograms(call, window);
+  const std::span<const double> values = window.samples.values;
+  size_t best = 0;
+  for (size_t i = 1; i < values.size(); ++i) {
+    if (Better()(values[i], values[best]) || std::isnan(values[best])) best = i;
+  }
+  out->Set(static_cast<double>(window.samples.times[best]) / 1000);
   return Status::Ok();
 }
 
@@ -193,7 +153,7 @@ template <bool kDeviation>
 Status VarianceOverTime(const RangeCall& call, const Window& window, RangeOutput* out) {
   if (!HasFloats(window)) return Status::Ok();
   NoteIgnoredHistograms(call, window);
-  const double variance = Variance(window.samples.values);
+  const double variance = VarianceOf(window.samples.values);
   out->Set(kDeviation ? std::sqrt(variance) : variance);
   return Status::Ok();
 }
@@ -267,31 +227,49 @@ Status DoubleExponentialSmoothing(const RangeCall& call, const Window& window, R
   return Status::Ok();
 }
 
-using Greater = std::greater<double>;
-using Less = std::less<double>;
-using GreaterEqual = std::greater_equal<double>;
-using LessEqual = std::less_equal<double>;
+// The same of all windows of a series at once.
+
+// The windows' results from a kernel, taken over where there is a sample.
+template <auto kKernel>
+void ByKernel(const SeriesWindows& windows, Series* out) {
+  kKernel({windows.values, windows.begins, windows.ends}, out->values);
+  for (size_t step = 0; step < out->kinds.size(); ++step) {
+    if (windows.Count(step) > 0) out->kinds[step] = SampleKind::kFloat;
+  }
+}
+
+void DeviationsByKernel(const SeriesWindows& windows, Series* out) {
+  ByKernel<WindowVariances>(windows, out);
+  for (double& value : out->values) value = std::sqrt(value);
+}
+
+void Counts(const SeriesWindows& windows, Series* out) {
+  for (size_t step = 0; step < out->kinds.size(); ++step) {
+    if (windows.Count(step) > 0) out->SetFloat(step, static_cast<double>(windows.Count(step)));
+  }
+}
 
 constexpr std::array kFunctions = {
-    RangeFunctionEntry{"avg_over_time", FoldOverTime<true>},
-    RangeFunctionEntry{"sum_over_time", FoldOverTime<false>},
-    RangeFunctionEntry{"count_over_time", CountOverTime},
-    RangeFunctionEntry{"min_over_time", ExtremeOverTime<Less, false>},
-    RangeFunctionEntry{"max_over_time", ExtremeOverTime<Greater, false>},
-    RangeFunctionEntry{"stddev_over_time", VarianceOverTime<true>},
-    RangeFunctionEntry{"stdvar_over_time", VarianceOverTime<false>},
-    RangeFunctionEntry{"quantile_over_time", QuantileOverTime},
-    RangeFunctionEntry{"mad_over_time", MadOverTime},
-    RangeFunctionEntry{"present_over_time", PresentOverTime},
-    RangeFunctionEntry{"first_over_time", FirstOverTime, false, true},
-    RangeFunctionEntry{"last_over_time", LastOverTime, false, true},
-    RangeFunctionEntry{"ts_of_first_over_time", TsOfFirstOverTime},
-    RangeFunctionEntry{"ts_of_last_over_time", TsOfLastOverTime},
-    RangeFunctionEntry{"ts_of_min_over_time", ExtremeOverTime<LessEqual, true>},
-    RangeFunctionEntry{"ts_of_max_over_time", ExtremeOverTime<GreaterEqual, true>},
-    RangeFunctionEntry{"deriv", Deriv},
-    RangeFunctionEntry{"predict_linear", PredictLinear},
-    RangeFunctionEntry{"double_exponential_smoothing", DoubleExponentialSmoothing},
+    RangeFunctionEntry{.name = "avg_over_time", .function = FoldOverTime<true>, .columns = ByKernel<WindowAverages>},
+    RangeFunctionEntry{.name = "sum_over_time", .function = FoldOverTime<false>, .columns = ByKernel<WindowSums>},
+    RangeFunctionEntry{.name = "count_over_time", .function = CountOverTime, .columns = Counts},
+    RangeFunctionEntry{.name = "min_over_time", .function = ExtremeOverTime<false>, .columns = ByKernel<WindowMinima>},
+    RangeFunctionEntry{.name = "max_over_time", .function = ExtremeOverTime<true>, .columns = ByKernel<WindowMaxima>},
+    RangeFunctionEntry{.name = "stddev_over_time", .function = VarianceOverTime<true>, .columns = DeviationsByKernel},
+    RangeFunctionEntry{
+        .name = "stdvar_over_time", .function = VarianceOverTime<false>, .columns = ByKernel<WindowVariances>},
+    RangeFunctionEntry{.name = "quantile_over_time", .function = QuantileOverTime},
+    RangeFunctionEntry{.name = "mad_over_time", .function = MadOverTime},
+    RangeFunctionEntry{.name = "present_over_time", .function = PresentOverTime},
+    RangeFunctionEntry{.name = "first_over_time", .function = FirstOverTime, .keeps_name = true},
+    RangeFunctionEntry{.name = "last_over_time", .function = LastOverTime, .keeps_name = true},
+    RangeFunctionEntry{.name = "ts_of_first_over_time", .function = TsOfFirstOverTime},
+    RangeFunctionEntry{.name = "ts_of_last_over_time", .function = TsOfLastOverTime},
+    RangeFunctionEntry{.name = "ts_of_min_over_time", .function = TsOfExtremeOverTime<std::less_equal<double>>},
+    RangeFunctionEntry{.name = "ts_of_max_over_time", .function = TsOfExtremeOverTime<std::greater_equal<double>>},
+    RangeFunctionEntry{.name = "deriv", .function = Deriv},
+    RangeFunctionEntry{.name = "predict_linear", .function = PredictLinear},
+    RangeFunctionEntry{.name = "double_exponential_smoothing", .function = DoubleExponentialSmoothing},
 };
 
 }  // namespace

@@ -5,8 +5,10 @@
 #include <cmath>
 
 #include "exec/histogram_rate.h"
+#include "exec/kernels.h"
 #include "exec/range_function.h"
 #include "exec/window_bounds.h"
+#include "exec/window_math.h"
 #include "millstream/model/histogram_math.h"
 
 namespace millstream::promql::exec {
@@ -20,53 +22,21 @@ bool StartsOverlap(std::span<const TimestampMs> starts, std::span<const Timestam
   return false;
 }
 
-// The difference of a window's floats, before extrapolation.
-double FloatDifference(const Window& window, bool is_counter) {
-  const std::span<const double> values = window.samples.values;
+// The difference of a window's floats, before extrapolation. The window begins at position `begin` of its series;
+// `resets` are those of the series, none for what is no counter.
+double FloatDifference(std::span<const double> values, size_t begin, std::span<const uint32_t> resets) {
   double difference = values.back() - values.front();
-  if (!is_counter) return difference;
-  const auto first = std::upper_bound(window.resets.begin(), window.resets.end(), window.first_float);
-  for (auto reset = first; reset != window.resets.end() && *reset < window.first_float + values.size(); ++reset) {
-    difference += values[*reset - window.first_float - 1];
+  const auto first = std::upper_bound(resets.begin(), resets.end(), begin);
+  for (auto reset = first; reset != resets.end() && *reset < begin + values.size(); ++reset) {
+    difference += values[*reset - begin - 1];
   }
   return difference;
 }
 
-// What the samples of a window span, and how far a result over them reaches to the window's bounds.
-struct Extrapolation {
-  double sampled_seconds = 0;
-  double average_seconds = 0;  // between samples
-  double to_start_seconds = 0;
-  double to_end_seconds = 0;
-
-  Extrapolation(const Window& window, std::span<const TimestampMs> times) {
-    sampled_seconds = static_cast<double>(times.back() - times.front()) / 1000;
-    if (times.size() > 1) average_seconds = sampled_seconds / static_cast<double>(times.size() - 1);
-    to_start_seconds = static_cast<double>(times.front() - window.start) / 1000;
-    to_end_seconds = static_cast<double>(window.end - times.back()) / 1000;
-  }
-
-  // A bound further off than this is not reached: the series is taken to begin or end half an average interval beyond
-  // its samples.
-  double threshold() const { return average_seconds * 1.1; }
-
-  void LimitStart() {
-    if (to_start_seconds >= threshold()) to_start_seconds = average_seconds / 2;
-  }
-  // A counter does not go below zero: it began at the latest where the line through its samples meets zero.
-  void LimitStartToZero(double first, double difference) {
-    if (difference > 0 && first >= 0) {
-      to_start_seconds = std::min(to_start_seconds, sampled_seconds * (first / difference));
-    }
-  }
-  void LimitEnd() {
-    if (to_end_seconds >= threshold()) to_end_seconds = average_seconds / 2;
-  }
-  double Factor() const {
-    if (sampled_seconds == 0) return 1;
-    return (sampled_seconds + to_start_seconds + to_end_seconds) / sampled_seconds;
-  }
-};
+Extrapolation ExtrapolationOf(const Window& window, std::span<const TimestampMs> times) {
+  return {static_cast<double>(times.back() - times.front()), static_cast<double>(times.size() - 1),
+          static_cast<double>(times.front() - window.start), static_cast<double>(window.end - times.back())};
+}
 
 // Whether the first sample's count began inside the window: there, the counter stood at zero.
 bool BeginsInWindow(const Window& window, std::span<const TimestampMs> times, std::span<const TimestampMs> starts) {
@@ -87,8 +57,8 @@ Status ExtrapolatedFloats(const RangeCall& call, const Window& window, bool is_c
     call.ctx.annotations.StartTimeOverlap(call.metric(), call.position);
   }
 
-  double difference = FloatDifference(window, is_counter);
-  Extrapolation reach(window, times);
+  double difference = FloatDifference(window.samples.values, window.first_float, window.resets);
+  Extrapolation reach = ExtrapolationOf(window, times);
   if (begins) {
     reach.to_start_seconds = 0;
     reach.sampled_seconds = Seconds(times.back() - starts.front());
@@ -145,7 +115,7 @@ Status ExtrapolatedHistograms(const RangeCall& call, const Window& window, bool 
     difference = HistogramDifference(call, window, is_counter);
     if (difference == nullptr) return Status::Ok();
   }
-  Extrapolation reach(window, times);
+  Extrapolation reach = ExtrapolationOf(window, times);
   if (begins) {
     reach.to_start_seconds = 0;
     reach.sampled_seconds = Seconds(times.back() - starts.front());
@@ -189,6 +159,47 @@ Status Difference(const RangeCall& call, const Window& window, RangeOutput* out)
   }
   return extended ? ExtendedFloats(call, window, kCounter, kPerSecond, out)
                   : ExtrapolatedFloats(call, window, kCounter, kPerSecond, out);
+}
+
+// ExtrapolatedFloats of all windows of a series at once, block by block.
+template <bool kCounter, bool kPerSecond>
+void Differences(const SeriesWindows& windows, Series* out) {
+  constexpr size_t kBlock = 128;
+  std::array<size_t, kBlock> steps;
+  std::array<double, kBlock> firsts;
+  std::array<double, kBlock> differences;
+  std::array<double, kBlock> sampled_ms;
+  std::array<double, kBlock> intervals;
+  std::array<double, kBlock> to_start_ms;
+  std::array<double, kBlock> to_end_ms;
+  std::array<double, kBlock> results;
+  const double divisor = kPerSecond ? Seconds(windows.shape.range_ms) : 1;
+  const size_t step_count = out->kinds.size();
+  size_t step = 0;
+  while (step < step_count) {
+    size_t used = 0;
+    for (; step < step_count && used < kBlock; ++step) {
+      const size_t count = windows.Count(step);
+      if (count < 2) continue;
+      const auto begin = static_cast<size_t>(windows.begins[step]);
+      const TimestampMs first_time = windows.times[begin];
+      const TimestampMs last_time = windows.times[begin + count - 1];
+      const TimestampMs end = windows.EndTime(step);
+      steps[used] = step;
+      firsts[used] = windows.values[begin];
+      differences[used] = FloatDifference(windows.values.subspan(begin, count), begin, windows.resets);
+      sampled_ms[used] = static_cast<double>(last_time - first_time);
+      intervals[used] = static_cast<double>(count - 1);
+      to_start_ms[used] = static_cast<double>(first_time - (end - windows.shape.range_ms));
+      to_end_ms[used] = static_cast<double>(end - last_time);
+      ++used;
+    }
+    const auto column = [used](std::array<double, kBlock>& array) { return std::span(array.data(), used); };
+    ExtrapolateDifferences({column(firsts), column(differences), column(sampled_ms), column(intervals),
+                            column(to_start_ms), column(to_end_ms)},
+                           kCounter, divisor, column(results));
+    for (size_t i = 0; i < used; ++i) out->SetFloat(steps[i], results[i]);
+  }
 }
 
 // One sample of either kind.
@@ -323,13 +334,21 @@ Status Resets(const RangeCall& call, const Window& window, RangeOutput* out) {
 }
 
 constexpr std::array kFunctions = {
-    RangeFunctionEntry{"rate", Difference<true, true>, true, false, true},
-    RangeFunctionEntry{"increase", Difference<true, false>, true, false, true},
-    RangeFunctionEntry{"delta", Difference<false, false>},
-    RangeFunctionEntry{"irate", InstantDifference<true>},
-    RangeFunctionEntry{"idelta", InstantDifference<false>},
-    RangeFunctionEntry{"changes", Changes},
-    RangeFunctionEntry{"resets", Resets},
+    RangeFunctionEntry{.name = "rate",
+                       .function = Difference<true, true>,
+                       .columns = Differences<true, true>,
+                       .is_counter = true,
+                       .checks_counter = true},
+    RangeFunctionEntry{.name = "increase",
+                       .function = Difference<true, false>,
+                       .columns = Differences<true, false>,
+                       .is_counter = true,
+                       .checks_counter = true},
+    RangeFunctionEntry{.name = "delta", .function = Difference<false, false>, .columns = Differences<false, false>},
+    RangeFunctionEntry{.name = "irate", .function = InstantDifference<true>},
+    RangeFunctionEntry{.name = "idelta", .function = InstantDifference<false>},
+    RangeFunctionEntry{.name = "changes", .function = Changes},
+    RangeFunctionEntry{.name = "resets", .function = Resets},
 };
 
 }  // namespace
