@@ -104,10 +104,19 @@ void Join(benchmark::State& state) {
   RunQuery(state, "requests_total / on (instance) requests_total");
 }
 
+void Scale(benchmark::State& state) {
+  RunQuery(state, "requests_total * 8");
+}
+void Filter(benchmark::State& state) {
+  RunQuery(state, "requests_total > 500");
+}
+
 BENCHMARK(RateAndSum)->Arg(1000)->Unit(benchmark::kMillisecond);
 BENCHMARK(Select)->Arg(1000)->Unit(benchmark::kMillisecond);
 BENCHMARK(AverageOverTime)->Arg(1000)->Unit(benchmark::kMillisecond);
 BENCHMARK(Join)->Arg(1000)->Unit(benchmark::kMillisecond);
+BENCHMARK(Scale)->Arg(1000)->Unit(benchmark::kMillisecond);
+BENCHMARK(Filter)->Arg(1000)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace millstream::promql

@@ -216,6 +216,24 @@ TEST_F(EngineTest, EvaluatesScalarsStringsAndTime) {
   EXPECT_EQ(Instant("absent(nothing{job=\"a\", x=~\"y\"})", 0), "{job=\"a\"} 1");
 }
 
+TEST_F(EngineTest, OperatesOnTheStepsThatHaveASampleWithAScalarOnEitherSide) {
+  querier_.Add(Labels::Of({{"__name__", "m"}}), {4, model::StaleNan(), 2}, kMinute);
+  const auto range = [&](std::string_view text) { return Range(text, 0, 2 * kMinute, kMinute); };
+  EXPECT_EQ(range("m + 1"), "{} 5@0 3@120000");
+  EXPECT_EQ(range("m - 1"), "{} 3@0 1@120000");
+  EXPECT_EQ(range("1 - m"), "{} -3@0 -1@120000");
+  EXPECT_EQ(range("2 * m"), "{} 8@0 4@120000");
+  EXPECT_EQ(range("8 / m"), "{} 2@0 4@120000");
+  EXPECT_EQ(range("m % 3"), "{} 1@0 2@120000");
+  EXPECT_EQ(range("m > 3"), "m 4@0");
+  EXPECT_EQ(range("3 > m"), "m 2@120000");
+  EXPECT_EQ(range("4 <= m"), "m 4@0");
+  EXPECT_EQ(range("m != 4"), "m 2@120000");
+  EXPECT_EQ(range("m >= bool 4"), "{} 1@0 0@120000");
+  EXPECT_EQ(range("3 < bool m"), "{} 1@0 0@120000");
+  EXPECT_EQ(range("m == 5"), "");
+}
+
 TEST_F(EngineTest, PlansEveryFunctionOfTheTable) {
   options_.parser.experimental_functions = true;
   querier_.Add(Labels::Of({{"__name__", "m"}}), {1, 2, 3}, kMinute);

@@ -1,12 +1,82 @@
 #include "exec/scalar.h"
 
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "exec/element.h"
 #include "millstream/model/histogram_math.h"
 
 namespace millstream::promql::exec {
+namespace {
+
+// A vector's floats against the scalar of each step, in one loop per operator: the values of steps without a sample
+// mean nothing before and after.
+struct FloatLoop {
+  const std::vector<double>& scalars;
+  bool scalar_is_left;
+  bool return_bool;
+  Series* series;
+
+  template <typename Function>
+  void Replace(Function function) const {
+    double* values = series->values.data();
+    if (scalar_is_left) {
+      for (size_t step = 0; step < scalars.size(); ++step) values[step] = function(scalars[step], values[step]);
+    } else {
+      for (size_t step = 0; step < scalars.size(); ++step) values[step] = function(values[step], scalars[step]);
+    }
+  }
+  template <typename Comparison>
+  void Compare(Comparison comparison) const {
+    if (return_bool) return Replace([&](double left, double right) { return comparison(left, right) ? 1.0 : 0.0; });
+    for (size_t step = 0; step < scalars.size(); ++step) {
+      const double value = series->values[step];
+      const bool keep = scalar_is_left ? comparison(scalars[step], value) : comparison(value, scalars[step]);
+      if (!keep) series->kinds[step] = SampleKind::kAbsent;
+    }
+  }
+
+  // False, with nothing done, for an operator that has no loop.
+  bool Run(BinaryOp op) const {
+    switch (op) {
+      case BinaryOp::kAdd:
+        Replace(std::plus<double>());
+        return true;
+      case BinaryOp::kSub:
+        Replace(std::minus<double>());
+        return true;
+      case BinaryOp::kMul:
+        Replace(std::multiplies<double>());
+        return true;
+      case BinaryOp::kDiv:
+        Replace(std::divides<double>());
+        return true;
+      case BinaryOp::kEqual:
+        Compare(std::equal_to<double>());
+        return true;
+      case BinaryOp::kNotEqual:
+        Compare(std::not_equal_to<double>());
+        return true;
+      case BinaryOp::kLess:
+        Compare(std::less<double>());
+        return true;
+      case BinaryOp::kLessEqual:
+        Compare(std::less_equal<double>());
+        return true;
+      case BinaryOp::kGreater:
+        Compare(std::greater<double>());
+        return true;
+      case BinaryOp::kGreaterEqual:
+        Compare(std::greater_equal<double>());
+        return true;
+      default:
+        return false;
+    }
+  }
+};
+
+}  // namespace
 
 Result<std::vector<double>> TimeOperator::Eval(ExecContext&, const Grid& grid) const {
   std::vector<double> out(grid.steps);
@@ -87,7 +157,7 @@ Status PushWithoutNames(ExecContext& ctx, const Grid& grid, const VectorOperator
 Status VectorScalarOperator::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {
   MS_ASSIGN_OR_RETURN(const std::vector<double> scalars, scalar_->Eval(ctx, grid));
   const bool comparison = IsComparison(op_);
-  const auto apply = [&](Series* series) {
+  const auto apply_each = [&](Series* series) {
     for (size_t step = 0; step < grid.steps; ++step) {
       if (!series->Has(step)) continue;
       Element sample{series->values[step], nullptr};
@@ -109,6 +179,10 @@ Status VectorScalarOperator::Run(ExecContext& ctx, const Grid& grid, const Batch
         series->SetFloat(step, result.value);
       }
     }
+  };
+  const auto apply = [&](Series* series) {
+    const FloatLoop loop{scalars, scalar_is_left_, return_bool_, series};
+    if (!series->histograms.empty() || !loop.Run(op_)) apply_each(series);
     if (ChangesMetric(op_) || return_bool_) DropName(ctx, series);
   };
   return PushWithoutNames(ctx, grid, *vector_, sink, apply);
