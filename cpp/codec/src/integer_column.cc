@@ -122,10 +122,13 @@ size_t IntegersBytes(ColumnCodec codec, std::span<const int64_t> column) {
   return bytes;
 }
 
-bool GetIntegers(ColumnCodec codec, ByteReader* in, std::span<int64_t> out) {
-  const size_t order = codec == ColumnCodec::kFrame ? 0 : (codec == ColumnCodec::kDelta ? 1 : 2);
+namespace {
+
+// kOrder: of the differences that are stored.
+template <size_t kOrder>
+bool GetDifferences(ByteReader* in, std::span<int64_t> out) {
   std::array<int64_t, 2> head{};
-  for (size_t i = 0; i < std::min(order, out.size()); ++i) {
+  for (size_t i = 0; i < std::min(kOrder, out.size()); ++i) {
     if (!in->SignedVarint(&head[i])) return false;
   }
   int64_t value = 0;
@@ -142,17 +145,30 @@ bool GetIntegers(ColumnCodec codec, ByteReader* in, std::span<int64_t> out) {
       uint64_t offset = 0;
       if (!bits.Read(width, &offset)) return false;
       int64_t item = Add(least, static_cast<int64_t>(offset));
-      if (begin + i < order) item = head[begin + i];
-      if (order == 0) {
+      if (begin + i < kOrder) item = head[begin + i];
+      if constexpr (kOrder == 0) {
         value = item;
       } else {
-        delta = order == 1 ? item : Add(delta, item);
+        delta = kOrder == 1 ? item : Add(delta, item);
         value = Add(value, delta);
       }
       out[begin + i] = value;
     }
   }
   return true;
+}
+
+}  // namespace
+
+bool GetIntegers(ColumnCodec codec, ByteReader* in, std::span<int64_t> out) {
+  switch (codec) {
+    case ColumnCodec::kFrame:
+      return GetDifferences<0>(in, out);
+    case ColumnCodec::kDelta:
+      return GetDifferences<1>(in, out);
+    default:
+      return GetDifferences<2>(in, out);
+  }
 }
 
 ColumnCodec ShortestIntegers(std::span<const int64_t> column) {

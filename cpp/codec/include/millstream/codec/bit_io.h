@@ -3,11 +3,15 @@
 // Errors      Read returns false when fewer bits are left than asked for.
 #pragma once
 
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 
 namespace millstream::codec {
+
+static_assert(std::endian::native == std::endian::little, "eight bytes are read as one little-endian word");
 
 // Ownership   Appends to a string that it borrows. Finish pads the last byte with zeros.
 class BitWriter {
@@ -49,17 +53,20 @@ class BitReader {
   // 0 <= width <= 64.
   [[nodiscard]] bool Read(int width, uint64_t* bits) {
     if (static_cast<uint64_t>(width) > bytes_.size() * 8 - position_) return false;
-    uint64_t result = 0;
-    int have = 0;
-    while (have < width) {
-      const int used = static_cast<int>(position_ & 7);
-      const int take = width - have < 8 - used ? width - have : 8 - used;
-      const uint64_t byte = static_cast<uint8_t>(bytes_[position_ >> 3]);
-      result |= ((byte >> used) & ((uint64_t{1} << take) - 1)) << have;
-      have += take;
-      position_ += static_cast<uint64_t>(take);
+    const size_t at = static_cast<size_t>(position_ >> 3);
+    const int used = static_cast<int>(position_ & 7);
+    position_ += static_cast<uint64_t>(width);
+    // Eight bytes at once, or what is left of them, and what a run that begins inside a byte has in the ninth.
+    const size_t left = bytes_.size() - at;
+    uint64_t word = 0;
+    if (left >= sizeof(word)) {
+      std::memcpy(&word, bytes_.data() + at, sizeof(word));
+    } else {
+      for (size_t i = 0; i < left; ++i) word |= uint64_t{static_cast<uint8_t>(bytes_[at + i])} << (8 * i);
     }
-    *bits = result;
+    word >>= used;
+    if (used + width > 64) word |= uint64_t{static_cast<uint8_t>(bytes_[at + 8])} << (64 - used);
+    *bits = width == 0 ? 0 : word & (~uint64_t{0} >> (64 - width));
     return true;
   }
   // How many bytes were touched.
