@@ -58,7 +58,10 @@ class HealthHttp::Impl {
       parser_->body_limit(0);
       buffer_.clear();
       http::async_read_header(*stream_, buffer_, *parser_, [this](beast::error_code read_error, size_t /*bytes*/) {
-        if (read_error) return Accept();
+        if (read_error) {
+          stream_.reset();  // closes; the client would otherwise wait until another one comes
+          return Accept();
+        }
         Answer();
       });
     });
