@@ -133,6 +133,15 @@ TEST(Database, CancelBeforeAQueryEndsIt) {
   EXPECT_EQ(db->Query(kDefaultTenant, "sum(m)", 1000, {}, &cancel).status().code(), StatusCode::kCancelled);
 }
 
+TEST(Database, TimeoutEndsAQueryInTheMiddleOfASingleSeries) {
+  const auto db = Memory();
+  QueryOptions options;
+  options.timeout_ms = 50;
+  const std::string hours_of_work = "sum_over_time(quantile_over_time(0.5, vector(time())[2d:1s])[2d:1s])";
+  EXPECT_EQ(db->Query(kDefaultTenant, hours_of_work, 1'700'000'000'000, options).status().code(),
+            StatusCode::kDeadlineExceeded);
+}
+
 TEST(Database, ClosedDatabaseAnswersUnavailable) {
   const auto db = Memory();
   ASSERT_TRUE(db->Close().ok());
