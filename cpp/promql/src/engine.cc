@@ -1,6 +1,7 @@
 #include "millstream/promql/engine.h"
 
 #include <algorithm>
+#include <new>
 
 #include "exec/context.h"
 #include "exec/operator.h"
@@ -157,9 +158,9 @@ Result<QueryResult> Execute(const Plan& plan, ExecContext& ctx, bool instant) {
   return result;
 }
 
-Result<QueryResult> Run(const EngineOptions& options, const storage::Querier& querier, std::string_view text,
-                        const Grid& grid, TimestampMs end, bool instant, int64_t lookback_ms,
-                        storage::QueryControl& control) {
+Result<QueryResult> Evaluate(const EngineOptions& options, const storage::Querier& querier, std::string_view text,
+                             const Grid& grid, TimestampMs end, bool instant, int64_t lookback_ms,
+                             storage::QueryControl& control) {
   MS_ASSIGN_OR_RETURN(const ExprPtr expr, ParseExpr(text, options.parser));
   if (!instant && expr->type != ValueType::kScalar && expr->type != ValueType::kVector) {
     return InvalidArgument("invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
@@ -175,6 +176,17 @@ Result<QueryResult> Run(const EngineOptions& options, const storage::Querier& qu
   MS_ASSIGN_OR_RETURN(QueryResult result, Execute(plan, ctx, instant));
   ctx.annotations.Export(text, &result.warnings, &result.infos);
   return result;
+}
+
+// The budget of the query should end it first; what the machine has left may be less.
+Result<QueryResult> Run(const EngineOptions& options, const storage::Querier& querier, std::string_view text,
+                        const Grid& grid, TimestampMs end, bool instant, int64_t lookback_ms,
+                        storage::QueryControl& control) {
+  try {
+    return Evaluate(options, querier, text, grid, end, instant, lookback_ms, control);
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("query needs more memory than there is");
+  }
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "memory_querier.h"
+#include "millstream/env/clock.h"
 #include "millstream/model/value.h"
 #include "millstream/promql/functions.h"
 
@@ -192,6 +193,64 @@ TEST_F(EngineTest, EndsWhenCancelledOrOutOfBudget) {
   EXPECT_EQ(engine.QueryInstant(querier_, "m", 0, cancelled).status().code(), StatusCode::kCancelled);
   storage::QueryControl small(storage::QueryLimits{9, 1 << 20});
   EXPECT_EQ(engine.QueryInstant(querier_, "m", 0, small).status().code(), StatusCode::kResourceExhausted);
+}
+
+TEST_F(EngineTest, RefusesASubqueryOfTooManyStepsBeforeItTakesMemory) {
+  EXPECT_THAT(Instant("count_over_time(vector(1)[100y:1ms])", 0), HasSubstr("a subquery has 3153600000000 steps"));
+  EXPECT_THAT(Instant("sum_over_time(max_over_time(vector(1)[3y:1s])[1h:1m])", 0), HasSubstr("too many samples"));
+  EXPECT_EQ(Instant("count_over_time(vector(1)[100d:1m])", 0), "{} 144000");
+}
+
+TEST_F(EngineTest, RefusesLabelsThatDoubleWithEachCall) {
+  querier_.Add(Labels::Of({{"__name__", "up"}, {"host", "a"}}), {1}, kMinute);
+  std::string replaced = "up";
+  std::string joined = "up";
+  for (int i = 0; i < 40; ++i) {
+    replaced = "label_replace(" + replaced + ", \"host\", \"$1$1\", \"host\", \"(.*)\")";
+    joined = "label_join(" + joined + ", \"host\", \"\", \"host\", \"host\")";
+  }
+  EXPECT_EQ(Instant(replaced, 0), "label \"host\" would have more than 1048576 bytes");
+  EXPECT_EQ(Instant(joined, 0), "label \"host\" would have more than 1048576 bytes");
+}
+
+TEST_F(EngineTest, ChargesTheBytesOfColumnsAndOfLabelsThatItMakes) {
+  for (int i = 0; i < 100; ++i) {
+    querier_.Add(Labels::Of({{"__name__", "up"}, {"host", std::to_string(i)}}), {1}, kMinute);
+  }
+  const auto status = [&](std::string_view text, int64_t bytes_max) {
+    storage::QueryControl control(storage::QueryLimits{1'000'000, bytes_max});
+    return Engine(options_).QueryRange(querier_, {text, 0, 100 * kMinute, kMinute, 0}, control).status();
+  };
+  // One sample in each of 100 series, but columns over 101 steps.
+  EXPECT_EQ(status("sort(up)", 50'000).code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(status("sort(up)", 1'000'000).ok());
+  const std::string long_label = "label_replace(up, \"l\", \"" + std::string(100'000, 'x') + "\", \"\", \"\")";
+  EXPECT_EQ(status(long_label, 1'000'000).code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(status(long_label, 100'000'000).ok());
+}
+
+// Goes on by a nanosecond with each look at it.
+class CountingClock final : public env::Clock {
+ public:
+  TimestampMs WallNow() const override { return 0; }
+  std::chrono::nanoseconds MonotonicNow() const override { return std::chrono::nanoseconds(++looks_); }
+
+ private:
+  mutable int64_t looks_ = 0;
+};
+
+TEST_F(EngineTest, LooksForTheDeadlineWithinOneSeries) {
+  querier_.Add(Labels::Of({{"__name__", "up"}}), std::vector<double>(2'000, 1), 1'000);
+  for (const char* text : {"quantile_over_time(0.5, up[30m])", "topk(1, quantile_over_time(0.5, up[30m]))"}) {
+    const auto run = [&](TimestampMs end) {
+      const CountingClock clock;
+      storage::QueryControl control;
+      control.SetTimeout(clock, std::chrono::nanoseconds(20));
+      return Engine(options_).QueryRange(querier_, {text, 0, end, 1'000, 0}, control).status().code();
+    };
+    EXPECT_EQ(run(2'000'000), StatusCode::kDeadlineExceeded) << text;
+    EXPECT_EQ(run(10'000), StatusCode::kOk) << text;
+  }
 }
 
 TEST_F(EngineTest, RefusesImpossibleRanges) {

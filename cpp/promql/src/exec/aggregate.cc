@@ -161,7 +161,7 @@ class Folder {
         break;
       case AggregateOp::kQuantile:
         // The values wait for the end, so they are held against the budget.
-        MS_RETURN_IF_ERROR(held_.Add(ctx_.control, 1));
+        MS_RETURN_IF_ERROR(held_.Add(ctx_.control, 1, sizeof(double)));
         group->gathered[step].push_back(value);
         break;
       default:
@@ -254,7 +254,7 @@ class Folder {
   const AggregateExpr& expr_;
   const size_t steps_;
   const PositionRange position_;
-  SampleCharge held_;
+  Charge held_;
 };
 
 }  // namespace
@@ -304,13 +304,13 @@ Status AggregateOperator::Run(ExecContext& ctx, const Grid& grid, const BatchSin
   Grouping grouping(expr_.grouping, expr_.without);
   Folder folder(ctx, expr_, grid.steps);
   std::vector<GroupState> groups;
-  SampleCharge charge;
+  Charge charge;
   MS_RETURN_IF_ERROR(input_->Run(ctx, grid, [&](Batch&& batch) {
     MS_RETURN_IF_ERROR(ctx.control.Check());
     for (const Series& series : batch) {
       const size_t group = grouping.Of(series.labels);
       if (group == groups.size()) {
-        MS_RETURN_IF_ERROR(charge.Add(ctx.control, static_cast<int64_t>(grid.steps)));
+        MS_RETURN_IF_ERROR(charge.AddColumn(ctx.control, grid.steps));
         groups.push_back(folder.NewGroup());
       }
       MS_RETURN_IF_ERROR(folder.Fold(series, &groups[group]));
@@ -337,7 +337,7 @@ Status CountValuesOperator::Run(ExecContext& ctx, const Grid& grid, const BatchS
   if (!expr_.without) labels.push_back(label_);
   Grouping grouping(std::move(labels), expr_.without);
   std::vector<Series> groups;
-  SampleCharge charge;
+  Charge charge;
   MS_RETURN_IF_ERROR(input_->Run(ctx, grid, [&](Batch&& batch) {
     MS_RETURN_IF_ERROR(ctx.control.Check());
     for (const Series& series : batch) {
@@ -353,7 +353,7 @@ Status CountValuesOperator::Run(ExecContext& ctx, const Grid& grid, const BatchS
           builder.Set(label_, is_histogram ? model::ToString(*series.histograms[step]) : FormatNumber(last_value));
           group = grouping.Of(builder.Build());
           if (group == groups.size()) {
-            MS_RETURN_IF_ERROR(charge.Add(ctx.control, static_cast<int64_t>(grid.steps)));
+            MS_RETURN_IF_ERROR(charge.AddColumn(ctx.control, grid.steps));
             groups.emplace_back(grid.steps);
           }
         }

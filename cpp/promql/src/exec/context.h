@@ -60,4 +60,13 @@ struct ExecContext {
   Grid query;  // the whole query's steps
 };
 
+// QueryControl::Check, once enough `samples` of work have come together in *work.
+inline Status CheckEvery(const ExecContext& ctx, size_t samples, size_t* work) {
+  constexpr size_t kSamplesPerCheck = 1 << 16;
+  *work += samples + 1;
+  if (*work < kSamplesPerCheck) return Status::Ok();
+  *work = 0;
+  return ctx.control.Check();
+}
+
 }  // namespace millstream::promql::exec

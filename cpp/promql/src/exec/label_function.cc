@@ -12,6 +12,9 @@
 namespace millstream::promql::exec {
 namespace {
 
+// What a query may make of a label: nested calls can double it each time.
+constexpr size_t kMadeLabelBytesMax = size_t{1} << 20;
+
 // Labels may be named by any UTF-8, but not by nothing.
 bool IsValidLabelName(std::string_view name) {
   return !name.empty() && IsValidUtf8(name);
@@ -35,10 +38,10 @@ int GroupNumber(const re2::RE2& regex, std::string_view name) {
 }
 
 // Go's Regexp.Expand: $name takes the longest run of word characters, ${name} those in braces, $$ is a dollar. A
-// dollar that begins none of these stands for itself.
+// dollar that begins none of these stands for itself. Ends early once the outcome is longer than any label may be.
 std::string Expand(const re2::RE2& regex, std::string_view text, const std::vector<re2::StringPiece>& groups) {
   std::string out;
-  while (!text.empty()) {
+  while (!text.empty() && out.size() <= kMadeLabelBytesMax) {
     const size_t dollar = text.find('$');
     out += text.substr(0, dollar);
     if (dollar == std::string_view::npos) break;
@@ -66,12 +69,18 @@ std::string Expand(const re2::RE2& regex, std::string_view text, const std::vect
   return out;
 }
 
-void SetLabel(const std::string& name, std::string_view value, Series* series) {
+Status SetLabel(ExecContext& ctx, const std::string& name, std::string_view value, Series* series, Charge* charge) {
+  MS_RETURN_IF_ERROR(ctx.control.Check());
+  if (value.size() > kMadeLabelBytesMax) {
+    return ResourceExhausted("label {} would have more than {} bytes", model::Quote(name), kMadeLabelBytesMax);
+  }
+  MS_RETURN_IF_ERROR(charge->Add(ctx.control, 0, value.size()));
   model::LabelsBuilder builder(series->labels);
   builder.Set(name, value);
   series->labels = builder.Build();
   // A name that the query gave is no longer that of the metric.
   if (name == model::kMetricName) series->drop_name = false;
+  return Status::Ok();
 }
 
 bool IsDigit(char c) {
@@ -111,7 +120,7 @@ Status LabelReplaceOperator::Run(ExecContext& ctx, const Grid& grid, const Batch
     if (!regex.Match(value, 0, value.size(), re2::RE2::ANCHOR_BOTH, groups.data(), static_cast<int>(groups.size()))) {
       continue;
     }
-    SetLabel(destination_, Expand(regex, replacement_, groups), &series);
+    MS_RETURN_IF_ERROR(SetLabel(ctx, destination_, Expand(regex, replacement_, groups), &series, &block.charge));
   }
   MS_RETURN_IF_ERROR(MergeSameLabels(&block.series));
   Batcher batcher(sink);
@@ -131,11 +140,11 @@ Status LabelJoinOperator::Run(ExecContext& ctx, const Grid& grid, const BatchSin
   MS_ASSIGN_OR_RETURN(Block block, input_->Collect(ctx, grid));
   for (Series& series : block.series) {
     std::string joined;
-    for (size_t i = 0; i < sources_.size(); ++i) {
+    for (size_t i = 0; i < sources_.size() && joined.size() <= kMadeLabelBytesMax; ++i) {
       if (i > 0) joined += separator_;
       joined += series.labels.Get(sources_[i]);
     }
-    SetLabel(destination_, joined, &series);
+    MS_RETURN_IF_ERROR(SetLabel(ctx, destination_, joined, &series, &block.charge));
   }
   MS_RETURN_IF_ERROR(MergeSameLabels(&block.series));
   Batcher batcher(sink);

@@ -12,8 +12,12 @@ Result<Block> VectorOperator::Collect(ExecContext& ctx, const Grid& grid) const 
   MS_RETURN_IF_ERROR(Run(ctx, grid, [&](Batch&& batch) {
     MS_RETURN_IF_ERROR(ctx.control.Check());
     size_t samples = 0;
-    for (const Series& series : batch) samples += series.CountSamples();
-    MS_RETURN_IF_ERROR(block.charge.Add(ctx.control, static_cast<int64_t>(samples)));
+    size_t bytes = 0;
+    for (const Series& series : batch) {
+      samples += series.CountSamples();
+      bytes += series.Bytes();
+    }
+    MS_RETURN_IF_ERROR(block.charge.Add(ctx.control, samples, bytes));
     for (Series& series : batch) block.series.push_back(std::move(series));
     return Status::Ok();
   }));
@@ -22,10 +26,12 @@ Result<Block> VectorOperator::Collect(ExecContext& ctx, const Grid& grid) const 
 
 Status Batcher::Add(Series&& series) {
   if (series.Empty()) return Status::Ok();
+  cells_ += series.kinds.size();
   batch_.push_back(std::move(series));
-  if (batch_.size() < kBatchSeries) return Status::Ok();
+  if (batch_.size() < kBatchSeries && cells_ < kBatchCells) return Status::Ok();
   Batch full;
   full.swap(batch_);
+  cells_ = 0;
   return sink_(std::move(full));
 }
 

@@ -82,7 +82,7 @@ using VectorOperatorPtr = std::unique_ptr<VectorOperator>;
 using ScalarOperatorPtr = std::unique_ptr<ScalarOperator>;
 using RangeOperatorPtr = std::unique_ptr<RangeOperator>;
 
-// Gathers series and pushes them on in batches of kBatchSeries. Finish pushes the rest.
+// Gathers series and pushes them on in batches of at most kBatchSeries. Finish pushes the rest.
 class Batcher {
  public:
   explicit Batcher(const BatchSink& sink) : sink_(sink) {}
@@ -94,6 +94,7 @@ class Batcher {
  private:
   const BatchSink& sink_;
   Batch batch_;
+  size_t cells_ = 0;  // steps of all series in batch_
 };
 
 // The labels without __name__, __type__ and __unit__.

@@ -7,9 +7,6 @@
 namespace millstream::promql::exec {
 namespace {
 
-// What storage::QueryControl::Check asks for.
-constexpr size_t kSamplesBetweenChecks = 64 << 10;
-
 // Half-open range of indices of a column whose times lie in (after, until]; moves only forward unless the window jumps.
 class WindowCursor {
  public:
@@ -133,20 +130,15 @@ Status RangeFunctionOperator::RunSeries(ExecContext& ctx, const Grid& grid, cons
   Window window;
   window.range_ms = shape.range_ms;
   window.resets = resets;
-  size_t unchecked = 0;
+  size_t work = 0;
   for (size_t step = 0; step < grid.steps; ++step) {
     window.time = grid.At(step);
     window.end = shape.End(window.time);
     window.start = window.end - shape.range_ms;
     floats.Seek(window.start - reach.back_ms, window.end + reach.ahead_ms);
     histograms.Seek(window.start - reach.back_ms, window.end + reach.ahead_ms);
+    MS_RETURN_IF_ERROR(CheckEvery(ctx, floats.size() + histograms.size(), &work));
     if (floats.size() == 0 && histograms.size() == 0) continue;
-    // One series may be a day's work: many steps, each over a long window.
-    unchecked += floats.size() + histograms.size();
-    if (unchecked >= kSamplesBetweenChecks) {
-      MS_RETURN_IF_ERROR(ctx.control.Check());
-      unchecked = 0;
-    }
     window.first_float = floats.begin();
     window.samples = {
         Sub(samples.times, floats),

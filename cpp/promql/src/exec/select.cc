@@ -183,8 +183,9 @@ Status SelectOperator::Run(ExecContext& ctx, const Grid& grid, const BatchSink& 
   }
   std::vector<std::vector<bool>> keep(block.series.size());
   for (const std::vector<size_t>& group : members) {
-    MS_RETURN_IF_ERROR(ctx.control.Check());
+    size_t work = 0;
     for (size_t step = 0; step < grid.steps; ++step) {
+      MS_RETURN_IF_ERROR(CheckEvery(ctx, group.size(), &work));
       for (const size_t chosen : chooser.Choose(group, step, params[step])) {
         keep[chosen].resize(grid.steps, false);
         keep[chosen][step] = true;

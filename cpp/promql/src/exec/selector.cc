@@ -7,6 +7,7 @@
 #include "exec/window_bounds.h"
 #include "millstream/model/histogram_math.h"
 #include "millstream/model/value.h"
+#include "millstream/promql/engine.h"
 
 namespace millstream::promql::exec {
 namespace {
@@ -304,6 +305,12 @@ Grid SubqueryGrid(const Grid& outer, const WindowShape& shape, int64_t step_ms) 
 Status Subquery::Run(ExecContext& ctx, const Grid& grid, const RangeSink& sink) const {
   const Grid inner = SubqueryGrid(grid, shape_, step_ms_);
   if (inner.steps == 0) return Status::Ok();
+  if (inner.steps > static_cast<size_t>(kStepsMax)) {
+    return ResourceExhausted(
+        "query processing would load too many samples into memory in query execution: a subquery has {} steps; the "
+        "limit is {}",
+        inner.steps, kStepsMax);
+  }
   MS_ASSIGN_OR_RETURN(Block block, input_->Collect(ctx, inner));
   MS_RETURN_IF_ERROR(MergeSameLabels(&block.series));
   storage::SampleColumns columns;

@@ -21,6 +21,8 @@ namespace millstream::promql::exec {
 
 // Series handed on at once. Enough to spread the cost of a call, few enough to stay in the processor's cache.
 inline constexpr size_t kBatchSeries = 64;
+// Columns are dense, so over many steps a batch is full with fewer series.
+inline constexpr size_t kBatchCells = size_t{1} << 20;
 
 // The times at which an expression is evaluated: start, start + step, …
 struct Grid {
@@ -79,6 +81,11 @@ struct Series {
     for (const SampleKind kind : kinds) count += kind != SampleKind::kAbsent ? 1 : 0;
     return count;
   }
+  // What the columns and labels take in memory, whether or not they hold samples.
+  size_t Bytes() const {
+    return values.size() * sizeof(double) + kinds.size() * sizeof(SampleKind) +
+           histograms.size() * sizeof(HistogramPtr) + labels.encoded().size() + sizeof(Series);
+  }
   bool Empty() const {
     for (const SampleKind kind : kinds) {
       if (kind != SampleKind::kAbsent) return false;
@@ -90,44 +97,58 @@ struct Series {
 using Batch = std::vector<Series>;
 using BatchSink = std::function<Status(Batch&&)>;
 
-// Samples held against the query's budget, given back when it goes.
-class SampleCharge {
+// Samples and bytes held against the query's budget, given back when it goes.
+class Charge {
  public:
-  SampleCharge() = default;
-  SampleCharge(SampleCharge&& other) noexcept
-      : control_(std::exchange(other.control_, nullptr)), samples_(std::exchange(other.samples_, 0)) {}
-  SampleCharge& operator=(SampleCharge&& other) noexcept {
+  Charge() = default;
+  Charge(Charge&& other) noexcept
+      : control_(std::exchange(other.control_, nullptr)),
+        samples_(std::exchange(other.samples_, 0)),
+        bytes_(std::exchange(other.bytes_, 0)) {}
+  Charge& operator=(Charge&& other) noexcept {
     if (this != &other) {
       Release();
       control_ = std::exchange(other.control_, nullptr);
       samples_ = std::exchange(other.samples_, 0);
+      bytes_ = std::exchange(other.bytes_, 0);
     }
     return *this;
   }
-  ~SampleCharge() { Release(); }
+  ~Charge() { Release(); }
 
-  Status Add(storage::QueryControl& control, int64_t samples) {
-    MS_RETURN_IF_ERROR(control.AddSamples(samples));
+  Status Add(storage::QueryControl& control, size_t samples, size_t bytes) {
     control_ = &control;
-    samples_ += samples;
-    return Status::Ok();
+    samples_ += static_cast<int64_t>(samples);
+    bytes_ += static_cast<int64_t>(bytes);
+    // Both, so that what is given back later has been taken.
+    const Status counted = control.AddSamples(static_cast<int64_t>(samples));
+    const Status weighed = control.AddBytes(static_cast<int64_t>(bytes));
+    return counted.ok() ? weighed : counted;
+  }
+  // A column of one sample for each step.
+  Status AddColumn(storage::QueryControl& control, size_t steps) {
+    return Add(control, steps, steps * (sizeof(double) + sizeof(SampleKind)));
   }
 
  private:
   void Release() {
-    if (control_ != nullptr) control_->ReleaseSamples(samples_);
+    if (control_ == nullptr) return;
+    control_->ReleaseSamples(samples_);
+    control_->ReleaseBytes(bytes_);
     control_ = nullptr;
     samples_ = 0;
+    bytes_ = 0;
   }
 
   storage::QueryControl* control_ = nullptr;
   int64_t samples_ = 0;
+  int64_t bytes_ = 0;
 };
 
 // All series of an expression, with the charge for holding them.
 struct Block {
   Batch series;
-  SampleCharge charge;
+  Charge charge;
 };
 
 }  // namespace millstream::promql::exec

@@ -16,7 +16,7 @@ namespace millstream::storage {
 
 struct QueryLimits {
   int64_t samples_max = 50'000'000;      // held in memory at once
-  int64_t bytes_max = int64_t{4} << 30;  // held in memory at once
+  int64_t bytes_max = int64_t{2} << 30;  // held in memory at once
 };
 
 class QueryControl {
