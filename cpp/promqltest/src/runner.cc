@@ -208,7 +208,15 @@ class ScriptRunner {
         status = Clear();
       }
     }
-    if (!status.ok()) report->error = status.message();
+    if (status.ok()) status = script.broken;
+    if (status.ok()) return;
+    report->error = status.message();
+    for (const auto& [line, expression] : script.unread_evals) {
+      EvalReport& entry = report->evals.emplace_back();
+      entry.line = line;
+      entry.expression = expression;
+      entry.message = fmt::format("not run: {}", report->error);
+    }
   }
 
  private:
@@ -225,6 +233,10 @@ class ScriptRunner {
     entry.line = eval.line;
     entry.expression = eval.expression;
     Classify(eval, engine_.options().parser, loaded_, &entry);
+    if (!eval.malformed.ok()) {
+      entry.message = eval.malformed.message();
+      return;
+    }
     if (!status.ok()) {
       entry.message = fmt::format("not run: {}", status.message());
       return;
@@ -258,18 +270,7 @@ ScriptReport RunScript(std::string_view name, std::string_view text, const promq
                        const StoreFactory& make_store) {
   ScriptReport report;
   report.name = name;
-  const auto script = ParseScript(text, options.parser);
-  if (script.ok()) {
-    ScriptRunner(options, make_store).Run(*script, &report);
-    return report;
-  }
-  report.error = script.status().message();
-  for (auto& [line, expression] : ListEvals(text)) {
-    EvalReport& entry = report.evals.emplace_back();
-    entry.line = line;
-    entry.expression = std::move(expression);
-    entry.message = fmt::format("not run: {}", report.error);
-  }
+  ScriptRunner(options, make_store).Run(ParseScript(text, options.parser), &report);
   return report;
 }
 

@@ -66,16 +66,21 @@ class Parser {
  public:
   Parser(std::string_view text, const promql::ParserOptions& options) : lines_(SplitLines(text)), options_(options) {}
 
-  Result<Script> Run() {
+  Script Run() {
     Script script;
     while (at_ < lines_.size()) {
       if (lines_[at_].empty()) {
         ++at_;
         continue;
       }
-      line_ = static_cast<int>(at_) + 1;
-      auto command = ParseCommand(lines_[at_++]);
-      if (!command.ok()) return AtLine(line_, command.status());
+      const size_t first = at_++;
+      line_ = static_cast<int>(at_);
+      auto command = ParseCommand(lines_[first]);
+      if (!command.ok()) {
+        script.broken = AtLine(line_, command.status());
+        script.unread_evals = ListEvals(first);
+        return script;
+      }
       script.commands.push_back(*std::move(command));
     }
     return script;
@@ -146,9 +151,19 @@ class Parser {
     return Command(std::move(load));
   }
 
-  Result<Command> ParseEval(std::string_view line) {
+  Command ParseEval(std::string_view line) {
     EvalCommand eval;
     eval.line = line_;
+    if (Status status = ReadEval(line, &eval); !status.ok()) {
+      eval.malformed = AtLine(line_, status);
+      while (NextLine()) {
+      }
+    }
+    return Command(std::move(eval));
+  }
+
+  Status ReadEval(std::string_view line, EvalCommand* out) {
+    EvalCommand& eval = *out;
     std::string mode;
     std::string start;
     std::string end;
@@ -163,6 +178,7 @@ class Parser {
       MS_ASSIGN_OR_RETURN(eval.step_ms, promql::ParseDuration(step));
       if (eval.end < eval.start) return InvalidArgument("the range ends before it starts");
     } else {
+      eval.expression = line;
       return InvalidArgument("invalid eval command");
     }
     if (const auto parsed = promql::ParseExpr(eval.expression, options_); !parsed.ok()) return parsed.status();
@@ -170,8 +186,19 @@ class Parser {
     if (mode == "warn") eval.warnings.emplace_back();
     if (mode == "info") eval.infos.emplace_back();
     eval.ordered = mode == "ordered";
-    MS_RETURN_IF_ERROR(ParseExpectations(mode == "fail", &eval));
-    return Command(std::move(eval));
+    return ParseExpectations(mode == "fail", &eval);
+  }
+
+  std::vector<std::pair<int, std::string>> ListEvals(size_t from) const {
+    std::vector<std::pair<int, std::string>> evals;
+    for (size_t i = from; i < lines_.size(); ++i) {
+      std::string expression;
+      if (re2::RE2::FullMatch(Piece(lines_[i]), InstantPattern(), nullptr, nullptr, &expression) ||
+          re2::RE2::FullMatch(Piece(lines_[i]), RangePattern(), nullptr, nullptr, nullptr, nullptr, &expression)) {
+        evals.emplace_back(static_cast<int>(i) + 1, std::move(expression));
+      }
+    }
+    return evals;
   }
 
   Status ParseExpectations(bool legacy_fail, EvalCommand* eval) {
@@ -297,21 +324,8 @@ std::string MessageMatcher::ToString() const {
   return {};
 }
 
-Result<Script> ParseScript(std::string_view text, const promql::ParserOptions& options) {
+Script ParseScript(std::string_view text, const promql::ParserOptions& options) {
   return Parser(text, options).Run();
-}
-
-std::vector<std::pair<int, std::string>> ListEvals(std::string_view text) {
-  std::vector<std::pair<int, std::string>> evals;
-  const std::vector<std::string_view> lines = SplitLines(text);
-  for (size_t i = 0; i < lines.size(); ++i) {
-    std::string expression;
-    if (re2::RE2::FullMatch(Piece(lines[i]), InstantPattern(), nullptr, nullptr, &expression) ||
-        re2::RE2::FullMatch(Piece(lines[i]), RangePattern(), nullptr, nullptr, nullptr, nullptr, &expression)) {
-      evals.emplace_back(static_cast<int>(i) + 1, std::move(expression));
-    }
-  }
-  return evals;
 }
 
 }  // namespace millstream::promqltest

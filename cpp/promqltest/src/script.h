@@ -49,6 +49,7 @@ struct ExpectedSeries {
 struct EvalCommand {
   int line = 0;
   std::string expression;
+  Status malformed;  // not OK: this eval cannot be run, and says why
   bool range = false;
   // Of a range query. An instant query's time is `start`.
   TimestampMs start = 0;
@@ -72,12 +73,13 @@ using Command = std::variant<LoadCommand, ClearCommand, EvalCommand>;
 
 struct Script {
   std::vector<Command> commands;
+  Status broken;  // not OK: names the line from which on the script could not be read
+  // Lines and expressions of the evals from there on.
+  std::vector<std::pair<int, std::string>> unread_evals;
 };
 
-// kInvalidArgument names the line. Expressions must parse with `options`.
-Result<Script> ParseScript(std::string_view text, const promql::ParserOptions& options);
-
-// The lines and expressions of all evals, whether or not the rest of the script parses.
-std::vector<std::pair<int, std::string>> ListEvals(std::string_view text);
+// An eval that is malformed, or whose expression does not parse with `options`, is a command that says so. What comes
+// after any other line that means nothing is not read, since its data may be wrong.
+Script ParseScript(std::string_view text, const promql::ParserOptions& options);
 
 }  // namespace millstream::promqltest

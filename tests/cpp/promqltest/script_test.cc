@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "memory_store.h"
@@ -110,17 +111,31 @@ TEST(Script, TrimsAtNanToNothing) {
   EXPECT_TRUE(Passes("load 1m\n  h {{count:3 sum:5 buckets:[1 2]}}\n\neval instant at 0 h </ NaN\n  h {{}}\n"));
 }
 
-TEST(Script, FailsAsAWholeWhenItDoesNotParse) {
+TEST(Script, EndsAtALineThatMeansNothing) {
   for (const std::string_view text :
        {"nonsense\n", "load\n", "load 1m\n  m{ 1\n", "load 1m\n  m stalex3\n", "load 1m\n  m NaNx3\n",
-        "load 1m\n  m {{schema:0 schema:0}}\n", "load 1m\n  m@st 1m\n", "load 1m\n  m@st 1m 2m\n  m 1\n",
-        "eval instant at 1x m\n", "eval instant at 0 m +\n", "eval range from 5m to 0 step 1m m\n",
-        "eval instant at 0 m\n  expect warn\n  expect no_warn\n", "eval instant at 0 m\n  m 1 2\n",
-        "eval instant at 0 m\n  1\n  2\n"}) {
+        "load 1m\n  m {{schema:0 schema:0}}\n", "load 1m\n  m@st 1m\n", "load 1m\n  m@st 1m 2m\n  m 1\n"}) {
     EXPECT_NE(ErrorOf(text), "") << text;
   }
-  const ScriptReport report = RunText("eval instant at 0 1\n  1\n\nnonsense\n");
-  EXPECT_EQ(report.failed(), 1U);
+  const ScriptReport report =
+      RunText("eval instant at 0 1\n  1\n\nnonsense\n\neval instant at 0 2\n  2\n\neval instant at 0 3\n  3\n");
+  EXPECT_EQ(report.passed(), 1U);
+  ASSERT_EQ(report.failed(), 2U);
+  EXPECT_EQ(report.evals[2].line, 9);
+  EXPECT_EQ(report.evals[2].message, "not run: line 4: unknown command \"nonsense\"");
+}
+
+TEST(Script, EvalThatIsMalformedFailsAlone) {
+  for (const std::string text :
+       {"eval instant at 1x m\n", "eval instant at 0 m +\n", "eval range from 5m to 0 step 1m m\n", "eval nothing\n",
+        "eval instant at 0 m\n  expect warn\n  expect no_warn\n", "eval instant at 0 m\n  m 1 2\n",
+        "eval instant at 0 m\n  1\n  2\n"}) {
+    const ScriptReport report = RunText("eval instant at 0 1\n  1\n\n" + text + "\neval instant at 0 2\n  2\n");
+    EXPECT_EQ(report.error, "") << text;
+    EXPECT_EQ(report.passed(), 2U) << text;
+    ASSERT_EQ(report.failed(), 1U) << text;
+    EXPECT_THAT(report.evals[1].message, ::testing::StartsWith("line ")) << text;
+  }
 }
 
 TEST(Script, FailsAllLaterEvalsWhenALoadFails) {

@@ -3,7 +3,8 @@
 // Every eval is run as Prometheus's own runner does: at its time, with every selector pinned by `@` and evaluated at
 // other times, and as a range query around its time; all must give the expected result.
 // Threads     One RunScript at a time per store factory.
-// Errors      A script that does not parse, or whose data cannot be loaded, fails as a whole: the report says why.
+// Errors      An eval that does not parse fails alone. After a line that means nothing, or data that cannot be loaded,
+//             nothing more is run: the report says why.
 #pragma once
 
 #include <functional>
@@ -46,7 +47,7 @@ struct EvalReport {
 
 struct ScriptReport {
   std::string name;
-  // Empty, or why the script as a whole failed; every eval that was not run then counts as failed.
+  // Empty, or why the script was not run to its end; every eval that was not run counts as failed.
   std::string error;
   std::vector<EvalReport> evals;
 
