@@ -30,6 +30,9 @@ std::span<const T> Sub(std::span<const T> all, const WindowCursor& cursor) {
   return all.empty() ? all : all.subspan(cursor.begin(), cursor.size());
 }
 
+// Samples that one call over columns may look at: it cannot be cancelled, and takes about a tenth of a second for them.
+constexpr size_t kColumnsWorkMax = size_t{1} << 26;
+
 // How far the samples that a function sees reach beyond its window.
 struct Reach {
   int64_t back_ms = 0;
@@ -85,15 +88,18 @@ const RangeFunctionEntry* FindRangeFunction(std::string_view name) {
   return nullptr;
 }
 
-void RangeFunctionOperator::RunColumns(const Grid& grid, const SampleSpan& samples, Scratch* scratch,
+bool RangeFunctionOperator::RunColumns(const Grid& grid, const SampleSpan& samples, Scratch* scratch,
                                        Series* out) const {
   const WindowShape& shape = input_->shape();
   scratch->begins.resize(grid.steps);
   scratch->ends.resize(grid.steps);
   WindowCursor floats(samples.times);
+  size_t work = 0;
   for (size_t step = 0; step < grid.steps; ++step) {
     const TimestampMs end = shape.End(grid.At(step));
     floats.Seek(end - shape.range_ms, end);
+    work += floats.size() + 1;
+    if (work > kColumnsWorkMax) return false;
     scratch->begins[step] = static_cast<int64_t>(floats.begin());
     scratch->ends[step] = static_cast<int64_t>(floats.begin() + floats.size());
   }
@@ -105,6 +111,7 @@ void RangeFunctionOperator::RunColumns(const Grid& grid, const SampleSpan& sampl
                   .grid = grid,
                   .shape = shape},
                  out);
+  return true;
 }
 
 Status RangeFunctionOperator::RunSeries(ExecContext& ctx, const Grid& grid, const RangeSeries& input,
@@ -117,8 +124,7 @@ Status RangeFunctionOperator::RunSeries(ExecContext& ctx, const Grid& grid, cons
   if (entry_.is_counter) FindResets(ctx, samples, &scratch->resets);
   const bool use_starts = ctx.use_start_timestamps && !samples.starts.empty();
   if (entry_.columns != nullptr && shape.modifier == RangeModifier::kNone && samples.histogram_times.empty() &&
-      !use_starts) {
-    RunColumns(grid, samples, scratch, out);
+      !use_starts && RunColumns(grid, samples, scratch, out)) {
     return Status::Ok();
   }
 

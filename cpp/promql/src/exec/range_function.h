@@ -104,8 +104,8 @@ class RangeFunctionOperator final : public VectorOperator {
     std::vector<int64_t> ends;
   };
 
-  // By entry_.columns.
-  void RunColumns(const Grid& grid, const SampleSpan& samples, Scratch* scratch, Series* out) const;
+  // By entry_.columns; false when that would be too much work at once.
+  bool RunColumns(const Grid& grid, const SampleSpan& samples, Scratch* scratch, Series* out) const;
   Status RunSeries(ExecContext& ctx, const Grid& grid, const RangeSeries& input,
                    std::span<const std::vector<double>> args, Scratch* scratch, Series* out) const;
 
