@@ -244,15 +244,15 @@ TEST_F(EngineTest, LooksForTheDeadlineWithinOneSeries) {
   const std::pair<const char*, int64_t> queries[] = {{"quantile_over_time(0.5, up[30m])", 1'000},
                                                      {"topk(1, quantile_over_time(0.5, up[30m]))", 1'000},
                                                      {"sum_over_time(up[30m])", 10}};
-  for (const auto& [text, step_ms] : queries) {
-    const auto run = [&, text = text, step_ms = step_ms](TimestampMs end) {
+  for (const auto& query : queries) {
+    const auto run = [&](TimestampMs end) {
       const CountingClock clock;
       storage::QueryControl control;
       control.SetTimeout(clock, std::chrono::nanoseconds(20));
-      return Engine(options_).QueryRange(querier_, {text, 0, end, step_ms, 0}, control).status().code();
+      return Engine(options_).QueryRange(querier_, {query.first, 0, end, query.second, 0}, control).status().code();
     };
-    EXPECT_EQ(run(2'000'000), StatusCode::kDeadlineExceeded) << text;
-    EXPECT_EQ(run(10'000), StatusCode::kOk) << text;
+    EXPECT_EQ(run(2'000'000), StatusCode::kDeadlineExceeded) << query.first;
+    EXPECT_EQ(run(10'000), StatusCode::kOk) << query.first;
   }
 }
 
