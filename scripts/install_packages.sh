@@ -1,17 +1,28 @@
 #!/usr/bin/env bash
-# Installs those packages of docker/packages.txt, or of those among them that are named, that this machine lacks. Where
-# nothing is missing it needs neither the network nor root. With --list it prints the names only.
+# Installs those packages of docker/packages.txt that this machine lacks: all, or those of the groups and names given.
+# Where nothing is missing it needs neither the network nor root. With --list it prints the names only.
 source "$(dirname "$0")/common.sh"
 
-mapfile -t wanted < <(sed 's/#.*//' docker/packages.txt | tr -s '[:space:]' '\n' | sed '/^$/d')
+list=
 if [ "${1:-}" = --list ]; then
+  list=yes
+  shift
+fi
+
+# "group name", a line for each package
+mapfile -t known < <(awk '{ sub(/#.*/, "") } /^\[/ { group = substr($1, 2, length($1) - 2); next } NF { print group, $1 }' \
+  docker/packages.txt)
+wanted=()
+for choice in "${@:-all}"; do
+  mapfile -t chosen < <(printf '%s\n' "${known[@]}" | awk -v choice="$choice" \
+    'choice == "all" || $1 == choice || $2 == choice { print $2 }')
+  [ "${#chosen[@]}" -gt 0 ] || die "docker/packages.txt has neither a group nor a package called $choice"
+  wanted+=("${chosen[@]}")
+done
+if [ -n "$list" ]; then
   printf '%s\n' "${wanted[@]}"
   exit 0
 fi
-for name in "$@"; do
-  printf '%s\n' "${wanted[@]}" | grep -qxF -- "$name" || die "$name is not in docker/packages.txt"
-done
-[ $# -eq 0 ] || wanted=("$@")
 command -v dpkg-query >/dev/null || die "this is no Debian; install by hand what docker/packages.txt names"
 
 # dpkg-query fails when it has never heard of a package, which is no failure here.

@@ -23,6 +23,6 @@ END
   done
 }
 
-scripts/setup.sh
+scripts/setup.sh build
 scripts/build.sh millstream_python >&2
 exec "$venv/bin/millstream" serve --data ./data --sample-host "$@" > >(things_to_try)
