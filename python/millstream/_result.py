@@ -197,7 +197,7 @@ class QueryResult:
         """Draw the series over time.
 
         Returns Matplotlib ``Axes`` (drawn into ``axes`` when given), or an Altair ``Chart`` with
-        ``library="altair"``.
+        ``library="altair"``. As the value of a notebook's cell, either is shown as a picture.
         """
         if library == "matplotlib":
             return self._plot_matplotlib(axes, title)
@@ -207,10 +207,9 @@ class QueryResult:
 
     def _plot_matplotlib(self, axes: Any, title: str) -> Any:
         if axes is None:
-            from matplotlib.figure import Figure
+            from millstream._picture import new_axes
 
-            # Not through pyplot: it keeps every figure alive and needs a display backend.
-            axes = Figure(figsize=(10, 4.5), layout="constrained").subplots()
+            axes = new_axes()
         for one in self.series:
             style = "." if len(one.timestamps) == 1 else "-"
             # A dollar sign would start mathematical text, and a leading underscore hides a line.

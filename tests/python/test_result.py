@@ -111,6 +111,10 @@ def test_plots_show_every_series(matrix: QueryResult, tmp_path: Path) -> None:
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_notebook_shows_a_plot_as_a_picture(matrix: QueryResult) -> None:
+    assert matrix.plot()._repr_png_().startswith(b"\x89PNG")
+
+
 def test_altair_draws_a_line_for_each_series(matrix: QueryResult) -> None:
     chart: dict[str, Any] = matrix.plot("altair").to_dict()
     assert chart["encoding"]["color"]["field"] == "series"
