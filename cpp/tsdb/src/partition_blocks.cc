@@ -136,7 +136,8 @@ std::optional<TimestampMs> PartitionImpl::MaxTimeInBlocks(TenantId tenant, const
 std::optional<SampleValue> PartitionImpl::FindInBlocks(TenantId tenant, const model::Labels& labels,
                                                        TimestampMs timestamp) const {
   const storage::TimeRange range{timestamp, timestamp};
-  for (const auto& block : Blocks()->blocks) {
+  const std::shared_ptr<const BlockSet> set = Blocks();
+  for (const auto& block : set->blocks) {
     if (!block->Overlaps(range)) continue;
     const auto index = block->Tenant(tenant);
     if (!index.ok() || *index == nullptr) continue;
@@ -323,7 +324,8 @@ Status PartitionImpl::DropExpiredBlocks() {
   if (__builtin_sub_overflow(clock_->WallNow(), options_.retention_ms, &bound)) return Status::Ok();
   std::vector<uint64_t> expired;
   std::vector<std::shared_ptr<const Block>> gone;
-  for (const auto& block : Blocks()->blocks) {
+  const std::shared_ptr<const BlockSet> set = Blocks();
+  for (const auto& block : set->blocks) {
     if (block->meta().max_time >= bound) continue;
     expired.push_back(block->meta().sequence);
     gone.push_back(block);

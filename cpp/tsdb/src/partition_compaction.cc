@@ -132,7 +132,8 @@ void PartitionImpl::Compact(TimestampMs limit) {
     int64_t range = 0;
     if (__builtin_mul_overflow(options_.block_range_ms, ranges, &range)) return;
     std::map<int64_t, std::vector<std::shared_ptr<const Block>>> windows;
-    for (const auto& block : Blocks()->blocks) {
+    const std::shared_ptr<const BlockSet> set = Blocks();
+    for (const auto& block : set->blocks) {
       const int64_t number = BlockNumber(block->meta().min_time, range);
       // Only windows that are over, and blocks that lie within one.
       if (!block->broken().ok() || uncompactable_.contains(block->meta().sequence) ||

@@ -248,7 +248,9 @@ PartitionStats PartitionImpl::Stats() const {
   for (const TenantHead* tenant : Tenants()) bytes += tenant->index_bytes();
   stats.head_bytes = static_cast<uint64_t>(std::max<int64_t>(bytes, 0));
   for (const TenantHead* tenant : Tenants()) stats.series += tenant->series_in_index();
-  for (const auto& block : Blocks()->blocks) {
+  // Held: without a name the set would be gone before the loop begins, should a checkpoint exchange it meanwhile.
+  const std::shared_ptr<const BlockSet> set = Blocks();
+  for (const auto& block : set->blocks) {
     ++stats.blocks;
     stats.block_bytes += block->bytes();
   }

@@ -175,7 +175,8 @@ Result<std::vector<std::string>> PartitionQuerier::LabelNames(storage::TimeRange
     if (const TenantHead* head = partition_.FindTenant(tenant_); head != nullptr) {
       for (const std::string& name : head->LabelNames(limit)) add(name);
     }
-    for (const auto& block : partition_.Blocks()->blocks) {
+    const std::shared_ptr<const BlockSet> set = partition_.Blocks();
+    for (const auto& block : set->blocks) {
       if (!block->Overlaps(range)) continue;
       MS_RETURN_IF_ERROR(control.Check());
       MS_ASSIGN_OR_RETURN(const auto index, block->Tenant(tenant_));
@@ -204,7 +205,8 @@ Result<std::vector<std::string>> PartitionQuerier::LabelValues(std::string_view 
     if (const TenantHead* head = partition_.FindTenant(tenant_); head != nullptr) {
       for (const std::string& value : head->LabelValues(name, limit)) add(value);
     }
-    for (const auto& block : partition_.Blocks()->blocks) {
+    const std::shared_ptr<const BlockSet> set = partition_.Blocks();
+    for (const auto& block : set->blocks) {
       if (!block->Overlaps(range)) continue;
       MS_RETURN_IF_ERROR(control.Check());
       MS_ASSIGN_OR_RETURN(const auto index, block->Tenant(tenant_));
