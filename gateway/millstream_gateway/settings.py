@@ -127,7 +127,7 @@ class StorageSettings(_Section):
     path: str = Field(default="data", min_length=1, max_length=4096)
     partitions: int = Field(default=0, ge=0, le=4096)
     durability: Literal["process", "fsync"] = "process"
-    retention: DurationMs = Field(default=15 * _DAY_MS, ge=0, le=36_500 * _DAY_MS)
+    retention: DurationMs = Field(default=0, ge=0, le=36_500 * _DAY_MS)
     memory_limit_bytes: int = Field(default=0, ge=0, le=1 << 50)
     out_of_order_window: DurationMs = Field(default=_DAY_MS, ge=0, le=36_500 * _DAY_MS)
     pin_threads: bool = False

@@ -296,6 +296,7 @@ Result<std::unique_ptr<FolderLock>> PosixFileSystem::LockFolder(const std::strin
     std::array<char, 32> owner{};
     const ssize_t length = pread(descriptor.number(), owner.data(), owner.size(), 0);
     const std::string_view pid(owner.data(), static_cast<size_t>(std::max<ssize_t>(length, 0)));
+    if (pid == std::to_string(getpid())) return FailedPrecondition("{} is already open in this process", path);
     return FailedPrecondition("{} is open in another process{}", path,
                               pid.empty() ? "" : fmt::format(" (pid {})", pid));
   }

@@ -19,7 +19,11 @@ uint32_t ItemOf(const std::vector<uint32_t>& items, size_t i) {
 
 BatchStager::BatchStager(PartitionImpl& partition, TenantHead& tenant, storage::WriteBatch& batch,
                          storage::WriteOutcome* outcome)
-    : partition_(partition), tenant_(tenant), batch_(batch), outcome_(outcome) {}
+    : partition_(partition),
+      tenant_(tenant),
+      batch_(batch),
+      outcome_(outcome),
+      retention_bound_(partition.RetentionBound()) {}
 
 Status BatchStager::CheckShape() const {
   const auto column_fits = [](size_t rows, size_t column, bool may_be_empty) {
@@ -154,6 +158,10 @@ void BatchStager::StageSample(uint32_t batch_series, uint32_t item, TimedSample 
   if (index == kNoLabels) return Reject(item, InvalidArgument("the series has no labels"));
   if (index == kTooMany) {
     return Reject(item, ResourceExhausted("the limit of {} series is reached", partition_.options_.series_max));
+  }
+  if (sample.timestamp < retention_bound_) {
+    return Reject(item, OutOfRange("too old sample: timestamp {} is before {}, where the retention begins",
+                                   sample.timestamp, retention_bound_));
   }
   const StagedSeries& staged = series_[index];
   if (!staged.max_time.has_value() || sample.timestamp > *staged.max_time) {

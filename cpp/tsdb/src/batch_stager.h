@@ -79,6 +79,7 @@ class BatchStager {
   TenantHead& tenant_;
   storage::WriteBatch& batch_;
   storage::WriteOutcome* const outcome_;
+  const TimestampMs retention_bound_;
   std::vector<uint32_t> staged_of_;  // by index in the batch
   std::vector<StagedSeries> series_;
   std::vector<StagedSample> samples_;

@@ -1,5 +1,6 @@
 // How a partition's head and its files become each other: recovery, checkpoints, retention.
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <set>
 #include <utility>
@@ -318,10 +319,17 @@ Status PartitionImpl::Checkpoint() {
   return Status::Ok();
 }
 
-Status PartitionImpl::DropExpiredBlocks() {
-  if (files_ == nullptr || options_.retention_ms <= 0) return Status::Ok();
+TimestampMs PartitionImpl::RetentionBound() const {
   TimestampMs bound = 0;
-  if (__builtin_sub_overflow(clock_->WallNow(), options_.retention_ms, &bound)) return Status::Ok();
+  if (clock_ == nullptr || options_.retention_ms <= 0 ||
+      __builtin_sub_overflow(clock_->WallNow(), options_.retention_ms, &bound)) {
+    return std::numeric_limits<TimestampMs>::min();
+  }
+  return bound;
+}
+
+Status PartitionImpl::DropExpiredBlocks() {
+  const TimestampMs bound = RetentionBound();
   std::vector<uint64_t> expired;
   std::vector<std::shared_ptr<const Block>> gone;
   const std::shared_ptr<const BlockSet> set = Blocks();

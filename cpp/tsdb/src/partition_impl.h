@@ -34,6 +34,8 @@ class PartitionImpl {
   Status Recover();
   Status Checkpoint();
   Status DropExpiredBlocks();
+  // The oldest time that is kept; the least time when all is.
+  TimestampMs RetentionBound() const;
 
   // Any thread. Never null.
   std::shared_ptr<const BlockSet> Blocks() const;

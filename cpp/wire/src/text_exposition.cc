@@ -9,6 +9,7 @@
 
 #include "millstream/base/utf8.h"
 #include "millstream/model/labels.h"
+#include "millstream/model/value.h"
 #include "text_labels.h"
 
 namespace millstream::wire {
@@ -32,6 +33,7 @@ std::string_view CutToken(std::string_view* text) {
 }
 
 std::optional<double> ParseFloat(std::string_view text) {
+  const size_t written = text.size();
   if (!text.empty() && text.front() == '+') {
     text.remove_prefix(1);
     if (!text.empty() && text.front() == '-') return std::nullopt;
@@ -46,6 +48,8 @@ std::optional<double> ParseFloat(std::string_view text) {
     return text.front() == '-' ? -magnitude : magnitude;
   }
   if (error != std::errc()) return std::nullopt;
+  // Without a sign or a payload, and with the bits that Prometheus gives it.
+  if (std::isnan(value)) return written == 3 ? std::optional(model::NormalNan()) : std::nullopt;
   return value;
 }
 

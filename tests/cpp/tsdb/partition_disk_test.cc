@@ -172,6 +172,7 @@ TEST(PartitionOnDisk, RetentionDropsWholeBlocks) {
   Machine machine(6);
   PartitionOptions options = SmallOptions();
   options.retention_ms = 10'000;
+  machine.clock.SetWall(10'000);
   ASSERT_TRUE(machine.Open(options).ok());
   storage::WriteOutcome outcome;
   BatchBuilder batch;
@@ -188,6 +189,24 @@ TEST(PartitionOnDisk, RetentionDropsWholeBlocks) {
   EXPECT_EQ(times.back(), 19'000);
   ASSERT_TRUE(machine.Open(options).ok());
   EXPECT_EQ(ReadAll(*machine.partition, {MatchEverything()})[0].samples.timestamps, times);
+}
+
+TEST(PartitionOnDisk, SampleThatTheRetentionWouldDropIsRefused) {
+  Machine machine(6);
+  PartitionOptions options = SmallOptions();
+  options.retention_ms = 10'000;
+  machine.clock.SetWall(100'000);
+  ASSERT_TRUE(machine.Open(options).ok());
+  storage::WriteOutcome outcome;
+  BatchBuilder batch;
+  for (const int64_t time : {1'000, 89'999, 90'000, 99'000}) batch.Float(LabelsOf("m"), time, 1);
+  ASSERT_TRUE(machine.Write(batch, &outcome).ok());
+  ASSERT_EQ(outcome.rejections.size(), 2u);
+  EXPECT_EQ(outcome.rejections[1].reason.code(), StatusCode::kOutOfRange);
+  EXPECT_EQ(outcome.rejections[1].reason.message(),
+            "too old sample: timestamp 89999 is before 90000, where the retention begins");
+  EXPECT_EQ(ReadAll(*machine.partition, {MatchEverything()})[0].samples.timestamps,
+            (std::vector<TimestampMs>{90'000, 99'000}));
 }
 
 TEST(PartitionOnDisk, AnImportOfYearsMakesAFewBlocks) {

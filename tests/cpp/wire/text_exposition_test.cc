@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
+#include <bit>
 #include <limits>
 
 #include "millstream/wire/labels_decoder.h"
@@ -21,7 +21,7 @@ TEST(TextExposition, ReadsSamplesTimestampsAndMetadata) {
   EXPECT_EQ(decoded.timestamps[1], 42);
   EXPECT_EQ(decoded.values[0], 1027);
   EXPECT_EQ(decoded.values[2], std::numeric_limits<double>::infinity());
-  EXPECT_TRUE(std::isnan(decoded.values[4]));
+  EXPECT_EQ(std::bit_cast<uint64_t>(decoded.values[4]), 0x7ff8000000000001u);
   EXPECT_EQ(decoded.values[5], 0);
   EXPECT_EQ(decoded.series[1].item, 4u);
   ASSERT_EQ(decoded.metadata.size(), 1u);
@@ -39,6 +39,13 @@ TEST(TextExposition, BadLineIsNamedAndTheOthersStay) {
   EXPECT_EQ(decoded.errors[1].reason.message(), "the braces are not closed");
   EXPECT_EQ(decoded.errors[4].item, 6u);
   EXPECT_FALSE(DecodeLabels(LabelEncoding::kText, decoded.series[1].raw_labels).ok());
+}
+
+TEST(TextExposition, NanHasNeitherSignNorPayload) {
+  for (const char* text : {"a -NaN\n", "a +NaN\n", "a nan(1)\n", "a NaN()\n"}) {
+    EXPECT_EQ(DecodeTextExposition(text, TextFormat::kPrometheus, 0).rejected, 1u) << text;
+  }
+  EXPECT_EQ(DecodeTextExposition("a nan\n", TextFormat::kPrometheus, 0).rejected, 0u);
 }
 
 TEST(TextExposition, MetadataThatMeansNothingIsRefusedByItsLine) {

@@ -46,7 +46,8 @@ struct PartitionOptions {
   int64_t out_of_order_window_ms = 24 * kHourMs;
   // Chunks end at multiples of it, and a block covers one multiple.
   int64_t block_range_ms = 2 * kHourMs;
-  // Blocks whose newest sample is older are dropped; 0 keeps all.
+  // Older samples are refused, and blocks whose newest sample is older are dropped; 0 keeps all. Of a partition on
+  // disk.
   int64_t retention_ms = 0;
   // Series in the head, per tenant.
   uint64_t series_max = 10'000'000;
