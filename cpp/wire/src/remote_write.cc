@@ -114,14 +114,26 @@ Status ReadDeltas(ProtobufReader& reader, int64_t* previous, std::vector<double>
   });
 }
 
-Status ReadHistogram(std::string_view message, size_t origin, DecodedWrite* out) {
+// Whole counts must add up; a sum that is NaN may come from observations that no bucket takes.
+Status CheckCounts(const model::Histogram& histogram) {
+  double found = histogram.zero_count;
+  for (const double count : histogram.negative_buckets) found += count;
+  for (const double count : histogram.positive_buckets) found += count;
+  if (found == histogram.count || (std::isnan(histogram.sum) && found < histogram.count)) return Status::Ok();
+  return InvalidArgument("the buckets of a histogram hold {} observations, but its count is {}", found,
+                         histogram.count);
+}
+
+Status ReadHistogram(std::string_view message, size_t origin, uint32_t item, DecodedWrite* out) {
   model::Histogram histogram;
+  bool has_whole_counts = false;
   TimestampMs timestamp = 0;
   int64_t negative = 0;
   int64_t positive = 0;
   MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
       case 1:
+        has_whole_counts = true;
         return ReadCount(reader, &histogram.count);
       case 2:
         return ReadDouble(reader, &histogram.count);
@@ -170,6 +182,12 @@ Status ReadHistogram(std::string_view message, size_t origin, DecodedWrite* out)
         return reader.Skip();
     }
   }));
+  if (has_whole_counts) {
+    if (Status status = CheckCounts(histogram); !status.ok()) {
+      out->Reject(item, std::move(status));
+      return Status::Ok();
+    }
+  }
   out->histogram_timestamps.push_back(timestamp);
   out->histograms.push_back(std::move(histogram));
   return Status::Ok();
@@ -301,7 +319,7 @@ class Decoder {
               ForEachField(child, child_origin, [](ProtobufReader& exemplar) { return exemplar.Skip(); }));
           break;
         default:
-          MS_RETURN_IF_ERROR(ReadHistogram(child, child_origin, &out_));
+          MS_RETURN_IF_ERROR(ReadHistogram(child, child_origin, series.item, &out_));
       }
     }
     series.floats_end = static_cast<uint32_t>(out_.timestamps.size());

@@ -1,7 +1,9 @@
 #include "millstream/wire/remote_write.h"
 
 #include <gtest/gtest.h>
+
 #include <snappy.h>
+#include <limits>
 
 #include <bit>
 
@@ -74,6 +76,25 @@ TEST(RemoteWrite, IntegerHistogramDeltasBecomeAbsoluteCounts) {
   EXPECT_EQ(h.positive_spans, (std::vector<model::Span>{{-1, 3}}));
   EXPECT_EQ(h.counter_reset_hint, model::CounterResetHint::kGauge);
   EXPECT_TRUE(h.Validate().ok());
+}
+
+TEST(RemoteWrite, HistogramWhoseBucketsDoNotAddUpIsRefusedAlone) {
+  const auto histogram = [](uint64_t count, double sum, int64_t in_bucket) {
+    std::string deltas;
+    AppendVarint(ZigZagEncode(in_bucket), &deltas);
+    return BytesField(4, VarintField(1, count) + DoubleField(3, sum) + VarintField(6, 1) +
+                             BytesField(11, VarintField(2, 1)) + BytesField(12, deltas));
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const Result<DecodedWrite> decoded =
+      DecodeRemoteWriteMessage(Series({{"__name__", "h"}}, histogram(4, 1, 3)) +
+                               Series({{"__name__", "h"}}, histogram(1, 1, 3) + histogram(5, 1, 3) +
+                                                               histogram(5, nan, 3) + histogram(3, nan, 3)));
+  ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
+  EXPECT_EQ(decoded->histograms.size(), 2u);
+  ASSERT_EQ(decoded->errors.size(), 3u);
+  EXPECT_EQ(decoded->errors[0].item, 1u);
+  EXPECT_EQ(decoded->errors[0].reason.message(), "the buckets of a histogram hold 4 observations, but its count is 1");
 }
 
 TEST(RemoteWrite, EveryTruncationOfTheBodyIsRefusedAsAWhole) {
