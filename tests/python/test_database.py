@@ -213,6 +213,8 @@ def test_ctrl_c_ends_a_long_query(db: millstream.Database) -> None:
         while True:
             db.query(slow, time=T0 + 50_000)
 
+    # A shell lets what it starts in the background ignore the signal, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:
@@ -220,6 +222,7 @@ def test_ctrl_c_ends_a_long_query(db: millstream.Database) -> None:
             ask_for_ever()
     finally:
         timer.cancel()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_threads_write_and_read_at_once(db: millstream.Database) -> None:
