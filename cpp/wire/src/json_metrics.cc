@@ -82,7 +82,7 @@ class ItemReader {
     if (key == "name") {
       if (has_name_) return Refuse(InvalidArgument("\"name\" occurs twice"));
       has_name_ = true;
-      return ReadLabel(key, model::kMetricName, field);
+      return ReadLabel(model::kMetricName, field, [&] { return key; });
     }
     if (key == "value") {
       has_value_ = true;
@@ -96,7 +96,7 @@ class ItemReader {
     if (is_null) return Status::Ok();
     if (key == "timestamp") return ReadTimestamp(field);
     if (key == "labels") return ReadLabels(field);
-    return ReadLabel(key, key, field);
+    return ReadLabel(key, field, [&] { return key; });
   }
 
   Status ReadNumber(std::string_view key, std::string_view expected, ondemand::value field, double* number) {
@@ -133,13 +133,15 @@ class ItemReader {
         return Refuse(InvalidArgument("a label name is not UTF-8 text"));
       }
       if (name == model::kMetricName) return Refuse(InvalidArgument("label \"__name__\" is given by \"name\""));
-      MS_RETURN_IF_ERROR(ReadLabel(fmt::format("label {}", model::Quote(name)), name, label.value()));
+      MS_RETURN_IF_ERROR(ReadLabel(name, label.value(), [&] { return fmt::format("label {}", model::Quote(name)); }));
       if (!refusal.ok()) return Status::Ok();
     }
     return Status::Ok();
   }
 
-  Status ReadLabel(std::string_view what, std::string_view name, ondemand::value field) {
+  // `describe` says in a refusal what the text is of: most texts are good, and need no words.
+  template <typename Describe>
+  Status ReadLabel(std::string_view name, ondemand::value field, Describe describe) {
     std::string_view text;
     if (field.get_string().get(text) == simdjson::SUCCESS) {
       AppendPairString(name, &raw);
@@ -147,8 +149,8 @@ class ItemReader {
       return Status::Ok();
     }
     MS_ASSIGN_OR_RETURN(const std::string_view type, TypeName(field));
-    return Refuse(type == "a string" ? InvalidArgument("{} is not UTF-8 text", what)
-                                     : InvalidArgument("{} must be a string, not {}", what, type));
+    return Refuse(type == "a string" ? InvalidArgument("{} is not UTF-8 text", describe())
+                                     : InvalidArgument("{} must be a string, not {}", describe(), type));
   }
 
   bool has_name_ = false;

@@ -151,10 +151,12 @@ class Decoder {
       out_.Reject(line_, InvalidArgument("# {} is not UTF-8 text", keyword));
       return false;
     }
-    while (keyword == "TYPE" && text.ends_with(' ')) text.remove_suffix(1);
-    if (keyword == "TYPE" && !IsMetricType(text)) {
-      out_.Reject(line_, InvalidArgument("{} is no metric type", model::Quote(text)));
-      return false;
+    if (keyword == "TYPE") {
+      while (text.ends_with(' ')) text.remove_suffix(1);
+      if (!IsMetricType(text)) {
+        out_.Reject(line_, InvalidArgument("{} is no metric type", model::Quote(text)));
+        return false;
+      }
     }
     model::MetricMetadata& metadata = metadata_[name];
     metadata.metric = name;
