@@ -51,9 +51,8 @@ Reach ReachOf(RangeModifier modifier, int64_t lookback_ms) {
   return {};
 }
 
-void FindResets(const ExecContext& ctx, const SampleSpan& samples, std::vector<uint32_t>* resets) {
+void FindResets(const SampleSpan& samples, bool use_starts, std::vector<uint32_t>* resets) {
   resets->clear();
-  const bool use_starts = ctx.use_start_timestamps && !samples.starts.empty();
   for (size_t i = 1; i < samples.values.size(); ++i) {
     if (samples.values[i] < samples.values[i - 1] ||
         (use_starts &&
@@ -121,8 +120,8 @@ Status RangeFunctionOperator::RunSeries(ExecContext& ctx, const Grid& grid, cons
   const Reach reach = ReachOf(shape.modifier, ctx.lookback_ms);
   const SampleSpan& samples = input.samples;
   const std::vector<uint32_t>& resets = scratch->resets;
-  if (entry_.is_counter) FindResets(ctx, samples, &scratch->resets);
   const bool use_starts = ctx.use_start_timestamps && !samples.starts.empty();
+  if (entry_.is_counter) FindResets(samples, use_starts, &scratch->resets);
   if (entry_.columns != nullptr && shape.modifier == RangeModifier::kNone && samples.histogram_times.empty() &&
       !use_starts && RunColumns(grid, samples, scratch, out)) {
     return Status::Ok();
