@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
@@ -51,12 +52,11 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
         lifespan=lifespan,
     )
     app.state.services = services
-    app.add_middleware(
+    in_context = partial(
         RequestContext, metrics=services.metrics, cors_origin=settings.server.cors_origin
     )
-    app.hot = RequestContext(
-        _call_endpoint, metrics=services.metrics, cors_origin=settings.server.cors_origin
-    )
+    app.add_middleware(in_context)
+    app.hot = in_context(_call_endpoint)
     for kind in (MillstreamError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer_error)
     app.router.routes.extend(ingest.routes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
@@ -12,6 +13,7 @@ from millstream_gateway.errors import OverloadedError
 from millstream_gateway.services.pool import BoundedPool
 
 DEADLINE_SECONDS = 60.0
+T = TypeVar("T")
 
 
 class Gate:
@@ -35,6 +37,18 @@ def pool() -> Iterator[BoundedPool]:
     pool = BoundedPool("test", threads=1, queue_max=1)
     yield pool
     pool.close()
+
+
+async def fill(
+    pool: BoundedPool, gate: Gate, work: Callable[[], T]
+) -> tuple[asyncio.Future[str], asyncio.Future[T]]:
+    """Have the gate run on the only thread and ``work`` wait behind it."""
+    running = asyncio.ensure_future(pool.run(gate))
+    await gate.wait_begun()
+    waiting = asyncio.ensure_future(pool.run(work))
+    # The call enters the pool when its task first runs, which is before this one goes on.
+    await asyncio.sleep(0)
+    return running, waiting
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -70,10 +84,7 @@ def test_a_call_raises_what_its_work_raised(pool: BoundedPool) -> None:
 def test_one_call_more_than_run_and_wait_is_refused_at_once(pool: BoundedPool) -> None:
     async def test() -> None:
         gate = Gate()
-        running = asyncio.ensure_future(pool.run(gate))
-        await gate.wait_begun()
-        waiting = asyncio.ensure_future(pool.run(lambda: "waited"))
-        await asyncio.sleep(0)
+        running, waiting = await fill(pool, gate, lambda: "waited")
         with pytest.raises(OverloadedError, match="2 test calls"):
             await pool.run(lambda: "refused")
         assert pool.refused == 1
@@ -87,10 +98,7 @@ def test_one_call_more_than_run_and_wait_is_refused_at_once(pool: BoundedPool) -
 def test_a_cancelled_call_that_waits_never_runs_and_frees_its_place(pool: BoundedPool) -> None:
     async def test() -> None:
         gate, ran = Gate(), threading.Event()
-        running = asyncio.ensure_future(pool.run(gate))
-        await gate.wait_begun()
-        waiting = asyncio.ensure_future(pool.run(ran.set))
-        await asyncio.sleep(0)
+        running, waiting = await fill(pool, gate, ran.set)
         assert pool.in_use == 2
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -124,10 +132,7 @@ def test_a_cancelled_call_that_runs_keeps_its_place_until_it_ends(pool: BoundedP
 def test_closing_drops_what_waits_and_lets_what_runs_end(pool: BoundedPool) -> None:
     async def test() -> None:
         gate, ran = Gate(), threading.Event()
-        running = asyncio.ensure_future(pool.run(gate))
-        await gate.wait_begun()
-        waiting = asyncio.ensure_future(pool.run(ran.set))
-        await asyncio.sleep(0)
+        running, waiting = await fill(pool, gate, ran.set)
         closing = asyncio.ensure_future(asyncio.to_thread(pool.close))
         with pytest.raises(asyncio.CancelledError):
             await waiting
