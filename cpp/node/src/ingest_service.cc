@@ -6,17 +6,17 @@
 namespace millstream::node {
 
 Result<engine::PushOutcome> IngestService::Store(const v1::PushRequest& request) {
-  using engine::kDefaultTenant;
+  const TenantId tenant(request.tenant());
   const TimestampMs timestamp = request.has_default_timestamp_ms() ? request.default_timestamp_ms() : database_.Now();
   switch (request.body_case()) {
     case v1::PushRequest::kRemoteWrite:
-      return database_.PushRemoteWrite(kDefaultTenant, request.remote_write());
+      return database_.PushRemoteWrite(tenant, request.remote_write());
     case v1::PushRequest::kText:
-      return database_.PushText(kDefaultTenant, request.text(), engine::TextFormat::kPrometheus, timestamp);
+      return database_.PushText(tenant, request.text(), engine::TextFormat::kPrometheus, timestamp);
     case v1::PushRequest::kOpenMetrics:
-      return database_.PushText(kDefaultTenant, request.open_metrics(), engine::TextFormat::kOpenMetrics, timestamp);
+      return database_.PushText(tenant, request.open_metrics(), engine::TextFormat::kOpenMetrics, timestamp);
     case v1::PushRequest::kJson:
-      return database_.PushJson(kDefaultTenant, request.json(), timestamp);
+      return database_.PushJson(tenant, request.json(), timestamp);
     case v1::PushRequest::BODY_NOT_SET:
       return InvalidArgument("the request has no body");
   }

@@ -8,7 +8,6 @@
 
 namespace millstream::node {
 
-using engine::kDefaultTenant;
 using engine::QueryCancel;
 
 int64_t QueryService::TimeoutMs(const grpc::CallbackServerContext& context) const {
@@ -24,10 +23,10 @@ Result<promql::QueryResult> QueryService::Evaluate(const v1::QueryRequest& reque
       .lookback_ms = request.lookback_ms(), .timeout_ms = timeout_ms, .samples_max = request.max_samples()};
   switch (request.when_case()) {
     case v1::QueryRequest::kTimeMs:
-      return database_.Query(kDefaultTenant, request.expression(), request.time_ms(), options, &cancel);
+      return database_.Query(TenantId(request.tenant()), request.expression(), request.time_ms(), options, &cancel);
     case v1::QueryRequest::kRange: {
       const v1::RangeMs& range = request.range();
-      return database_.QueryRange(kDefaultTenant, request.expression(), range.start_ms(), range.end_ms(),
+      return database_.QueryRange(TenantId(request.tenant()), request.expression(), range.start_ms(), range.end_ms(),
                                   range.step_ms(), options, &cancel);
     }
     case v1::QueryRequest::WHEN_NOT_SET:
@@ -55,7 +54,7 @@ grpc::ServerUnaryReactor* QueryService::Query(grpc::CallbackServerContext* conte
 grpc::ServerUnaryReactor* QueryService::Series(grpc::CallbackServerContext* /*context*/,
                                                const v1::LabelRequest* request, v1::SeriesResponse* response) {
   return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
-    MS_ASSIGN_OR_RETURN(const auto all, database_.Series(kDefaultTenant, FromProto(*request)));
+    MS_ASSIGN_OR_RETURN(const auto all, database_.Series(TenantId(request->tenant()), FromProto(*request)));
     for (const model::Labels& labels : all) ToProto(labels, response->add_series());
     return Status::Ok();
   });
@@ -64,7 +63,7 @@ grpc::ServerUnaryReactor* QueryService::Series(grpc::CallbackServerContext* /*co
 grpc::ServerUnaryReactor* QueryService::LabelNames(grpc::CallbackServerContext* /*context*/,
                                                    const v1::LabelRequest* request, v1::LabelNamesResponse* response) {
   return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
-    MS_ASSIGN_OR_RETURN(const auto names, database_.LabelNames(kDefaultTenant, FromProto(*request)));
+    MS_ASSIGN_OR_RETURN(const auto names, database_.LabelNames(TenantId(request->tenant()), FromProto(*request)));
     response->mutable_names()->Add(names.begin(), names.end());
     return Status::Ok();
   });
@@ -74,8 +73,8 @@ grpc::ServerUnaryReactor* QueryService::LabelValues(grpc::CallbackServerContext*
                                                     const v1::LabelValuesRequest* request,
                                                     v1::LabelValuesResponse* response) {
   return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
-    MS_ASSIGN_OR_RETURN(const auto values,
-                        database_.LabelValues(kDefaultTenant, request->name(), FromProto(request->select())));
+    MS_ASSIGN_OR_RETURN(const auto values, database_.LabelValues(TenantId(request->select().tenant()), request->name(),
+                                                                 FromProto(request->select())));
     response->mutable_values()->Add(values.begin(), values.end());
     return Status::Ok();
   });
@@ -84,7 +83,8 @@ grpc::ServerUnaryReactor* QueryService::LabelValues(grpc::CallbackServerContext*
 grpc::ServerUnaryReactor* QueryService::Metadata(grpc::CallbackServerContext* /*context*/,
                                                  const v1::MetadataRequest* request, v1::MetadataResponse* response) {
   return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
-    for (const model::MetricMetadata& entry : database_.Metadata(kDefaultTenant, request->metric(), request->limit())) {
+    for (const model::MetricMetadata& entry :
+         database_.Metadata(TenantId(request->tenant()), request->metric(), request->limit())) {
       v1::MetricMetadata* added = response->add_metadata();
       added->set_metric(entry.metric);
       added->set_type(entry.type);
@@ -99,7 +99,7 @@ grpc::ServerUnaryReactor* QueryService::TsdbStatus(grpc::CallbackServerContext* 
                                                    const v1::TsdbStatusRequest* request,
                                                    v1::TsdbStatusResponse* response) {
   return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
-    ToProto(database_.StatusOf(kDefaultTenant, request->limit()), response);
+    ToProto(database_.StatusOf(TenantId(request->tenant()), request->limit()), response);
     return Status::Ok();
   });
 }

@@ -47,23 +47,24 @@ std::unique_ptr<Database> Open(const std::string& path, bool create, int partiti
   return ValueOrThrow(Database::Open(path, options));
 }
 
-PushOutcome PushRemoteWrite(Database& self, const py::bytes& body) {
+PushOutcome PushRemoteWrite(Database& self, const py::bytes& body, uint32_t tenant) {
   const std::string_view view = BytesView(body);
   const py::gil_scoped_release released;
-  return ValueOrThrow(self.PushRemoteWrite(kDefaultTenant, view));
+  return ValueOrThrow(self.PushRemoteWrite(TenantId(tenant), view));
 }
 
-PushOutcome PushText(Database& self, const py::bytes& body, bool open_metrics, std::optional<int64_t> timestamp) {
+PushOutcome PushText(Database& self, const py::bytes& body, bool open_metrics, std::optional<int64_t> timestamp,
+                     uint32_t tenant) {
   const std::string_view view = BytesView(body);
   const py::gil_scoped_release released;
   const auto format = open_metrics ? engine::TextFormat::kOpenMetrics : engine::TextFormat::kPrometheus;
-  return ValueOrThrow(self.PushText(kDefaultTenant, std::string(view), format, timestamp.value_or(self.Now())));
+  return ValueOrThrow(self.PushText(TenantId(tenant), std::string(view), format, timestamp.value_or(self.Now())));
 }
 
-PushOutcome PushJson(Database& self, const py::bytes& body, std::optional<int64_t> timestamp) {
+PushOutcome PushJson(Database& self, const py::bytes& body, std::optional<int64_t> timestamp, uint32_t tenant) {
   const std::string_view view = BytesView(body);
   const py::gil_scoped_release released;
-  return ValueOrThrow(self.PushJson(kDefaultTenant, view, timestamp.value_or(self.Now())));
+  return ValueOrThrow(self.PushJson(TenantId(tenant), view, timestamp.value_or(self.Now())));
 }
 
 PushOutcome Write(Database& self, std::string_view name, const py::dict& labels, const Column<int64_t>& timestamps,
@@ -104,16 +105,16 @@ PushOutcome Append(Database& self, const Column<uint64_t>& refs, const Column<in
 }
 
 promql::QueryResult Query(const Database& self, const std::string& expression, int64_t time, int64_t lookback,
-                          int64_t timeout, int64_t max_samples, QueryCancel* cancel) {
+                          int64_t timeout, int64_t max_samples, QueryCancel* cancel, uint32_t tenant) {
   const QueryOptions options{.lookback_ms = lookback, .timeout_ms = timeout, .samples_max = max_samples};
-  return ValueOrThrow(self.Query(kDefaultTenant, expression, time, options, cancel));
+  return ValueOrThrow(self.Query(TenantId(tenant), expression, time, options, cancel));
 }
 
 promql::QueryResult QueryRange(const Database& self, const std::string& expression, int64_t start, int64_t end,
                                int64_t step, int64_t lookback, int64_t timeout, int64_t max_samples,
-                               QueryCancel* cancel) {
+                               QueryCancel* cancel, uint32_t tenant) {
   const QueryOptions options{.lookback_ms = lookback, .timeout_ms = timeout, .samples_max = max_samples};
-  return ValueOrThrow(self.QueryRange(kDefaultTenant, expression, start, end, step, options, cancel));
+  return ValueOrThrow(self.QueryRange(TenantId(tenant), expression, start, end, step, options, cancel));
 }
 
 engine::LabelQuery QueryOf(std::vector<std::string> matchers, int64_t start, int64_t end, size_t limit) {
@@ -127,11 +128,12 @@ std::vector<T> Cut(std::vector<T> all, size_t limit) {
   return all;
 }
 
-py::list Series(const Database& self, std::vector<std::string> matchers, int64_t start, int64_t end, size_t limit) {
+py::list Series(const Database& self, std::vector<std::string> matchers, int64_t start, int64_t end, size_t limit,
+                uint32_t tenant) {
   std::vector<model::Labels> all;
   {
     const py::gil_scoped_release released;
-    all = Cut(ValueOrThrow(self.Series(kDefaultTenant, QueryOf(std::move(matchers), start, end, limit))), limit);
+    all = Cut(ValueOrThrow(self.Series(TenantId(tenant), QueryOf(std::move(matchers), start, end, limit))), limit);
   }
   py::list out;
   for (const model::Labels& labels : all) out.append(LabelsDict(labels));
@@ -139,21 +141,22 @@ py::list Series(const Database& self, std::vector<std::string> matchers, int64_t
 }
 
 std::vector<std::string> LabelNames(const Database& self, std::vector<std::string> matchers, int64_t start, int64_t end,
-                                    size_t limit) {
-  return Cut(ValueOrThrow(self.LabelNames(kDefaultTenant, QueryOf(std::move(matchers), start, end, limit))), limit);
+                                    size_t limit, uint32_t tenant) {
+  return Cut(ValueOrThrow(self.LabelNames(TenantId(tenant), QueryOf(std::move(matchers), start, end, limit))), limit);
 }
 
 std::vector<std::string> LabelValues(const Database& self, const std::string& name, std::vector<std::string> matchers,
-                                     int64_t start, int64_t end, size_t limit) {
-  return Cut(ValueOrThrow(self.LabelValues(kDefaultTenant, name, QueryOf(std::move(matchers), start, end, limit))),
+                                     int64_t start, int64_t end, size_t limit, uint32_t tenant) {
+  return Cut(ValueOrThrow(self.LabelValues(TenantId(tenant), name, QueryOf(std::move(matchers), start, end, limit))),
              limit);
 }
 
-py::dict Metadata(const Database& self, const std::string& metric, size_t limit, size_t limit_per_metric) {
+py::dict Metadata(const Database& self, const std::string& metric, size_t limit, size_t limit_per_metric,
+                  uint32_t tenant) {
   std::vector<model::MetricMetadata> entries;
   {
     const py::gil_scoped_release released;
-    entries = self.Metadata(kDefaultTenant, metric, limit);
+    entries = self.Metadata(TenantId(tenant), metric, limit);
   }
   py::dict out;
   for (const model::MetricMetadata& entry : entries) {
@@ -177,11 +180,11 @@ py::list Counts(const std::vector<tsdb::NamedCount>& counts) {
   return out;
 }
 
-py::dict TsdbStatus(const Database& self, size_t limit) {
+py::dict TsdbStatus(const Database& self, size_t limit, uint32_t tenant) {
   tsdb::TenantStatus status;
   {
     const py::gil_scoped_release released;
-    status = self.StatusOf(kDefaultTenant, limit);
+    status = self.StatusOf(TenantId(tenant), limit);
   }
   py::dict head;
   head["numSeries"] = status.series;
@@ -230,25 +233,30 @@ void RegisterEngine(py::module_& module) {
                   py::arg("enabled_features") = std::vector<std::string>(), Released())
       .def(
           "close", [](Database& self) { ThrowIfError(self.Close()); }, Released())
-      .def("push_remote_write", &PushRemoteWrite, py::arg("body"))
+      .def("push_remote_write", &PushRemoteWrite, py::arg("body"), py::kw_only(),
+           py::arg("tenant") = kDefaultTenant.value())
       .def("push_text", &PushText, py::arg("body"), py::kw_only(), py::arg("open_metrics") = false,
-           py::arg("default_timestamp_ms") = py::none())
-      .def("push_json", &PushJson, py::arg("body"), py::kw_only(), py::arg("default_timestamp_ms") = py::none())
+           py::arg("default_timestamp_ms") = py::none(), py::arg("tenant") = kDefaultTenant.value())
+      .def("push_json", &PushJson, py::arg("body"), py::kw_only(), py::arg("default_timestamp_ms") = py::none(),
+           py::arg("tenant") = kDefaultTenant.value())
       .def("write", &Write, py::arg("name"), py::arg("labels"), py::arg("timestamps"), py::arg("values"))
       .def("series_refs", &SeriesRefs, py::arg("labels"))
       .def("append", &Append, py::arg("refs"), py::arg("timestamps"), py::arg("values"))
       .def("query", &Query, py::arg("expr"), py::arg("time_ms"), py::kw_only(), py::arg("lookback_ms") = 0,
-           py::arg("timeout_ms") = 0, py::arg("max_samples") = 0, py::arg("cancel") = py::none(), Released())
+           py::arg("timeout_ms") = 0, py::arg("max_samples") = 0, py::arg("cancel") = py::none(),
+           py::arg("tenant") = kDefaultTenant.value(), Released())
       .def("query_range", &QueryRange, py::arg("expr"), py::arg("start_ms"), py::arg("end_ms"), py::arg("step_ms"),
            py::kw_only(), py::arg("lookback_ms") = 0, py::arg("timeout_ms") = 0, py::arg("max_samples") = 0,
-           py::arg("cancel") = py::none(), Released())
-      .def("series", &Series, py::arg("matchers"), py::arg("start_ms"), py::arg("end_ms"), py::arg("limit") = 0)
+           py::arg("cancel") = py::none(), py::arg("tenant") = kDefaultTenant.value(), Released())
+      .def("series", &Series, py::arg("matchers"), py::arg("start_ms"), py::arg("end_ms"), py::arg("limit") = 0,
+           py::kw_only(), py::arg("tenant") = kDefaultTenant.value())
       .def("label_names", &LabelNames, py::arg("matchers"), py::arg("start_ms"), py::arg("end_ms"),
-           py::arg("limit") = 0, Released())
+           py::arg("limit") = 0, py::kw_only(), py::arg("tenant") = kDefaultTenant.value(), Released())
       .def("label_values", &LabelValues, py::arg("name"), py::arg("matchers"), py::arg("start_ms"), py::arg("end_ms"),
-           py::arg("limit") = 0, Released())
-      .def("metadata", &Metadata, py::arg("metric") = "", py::arg("limit") = 0, py::arg("limit_per_metric") = 0)
-      .def("tsdb_status", &TsdbStatus, py::arg("limit") = 10)
+           py::arg("limit") = 0, py::kw_only(), py::arg("tenant") = kDefaultTenant.value(), Released())
+      .def("metadata", &Metadata, py::arg("metric") = "", py::arg("limit") = 0, py::arg("limit_per_metric") = 0,
+           py::kw_only(), py::arg("tenant") = kDefaultTenant.value())
+      .def("tsdb_status", &TsdbStatus, py::arg("limit") = 10, py::kw_only(), py::arg("tenant") = kDefaultTenant.value())
       .def("stats", &Database::Stats, Released())
       .def(
           "format_query",
