@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from millstream.errors import InvalidArgumentError, MillstreamError
 from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.errors import error_response
+from millstream_gateway.guard import Guard, guarded
 from millstream_gateway.middleware import RequestContext
-from millstream_gateway.routers import discovery, health, ingest, page, query, status
+from millstream_gateway.routers import (
+    admin,
+    auth,
+    discovery,
+    health,
+    ingest,
+    page,
+    query,
+    status,
+)
 from millstream_gateway.services.container import Services
 from millstream_gateway.settings import Settings
-
-_HOT_ENDPOINTS: Final = {endpoint.path: endpoint for endpoint in ingest.ENDPOINTS}
 
 
 def create_app(settings: Settings | None = None, backend: Backend | None = None) -> FastAPI:
@@ -48,6 +56,7 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
         description="Metrics over HTTP: Prometheus's API, remote write, text and JSON.",
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
     )
@@ -59,11 +68,20 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
     app.hot = in_context(_call_endpoint)
     for kind in (MillstreamError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer_error)
-    app.router.routes.extend(ingest.routes())
-    for module in (query, discovery, status, health, page):
-        # The routes themselves, so that all of them stand in one list: 405 needs to look at it.
-        app.router.routes.extend(module.router.routes)
-    app.mount("/assets", page.assets())
+    # The routes themselves and not routers of routes: 405 looks through the list, and no route can
+    # come into it but through the guard.
+    routes: list[BaseRoute] = list(ingest.routes())
+    for module in (query, discovery, status, health, auth, admin, page):
+        routes += module.router.routes
+    routes.append(Mount("/assets", page.assets()))
+    app.router.routes[:] = [guarded(route, services.access) for route in routes]
+    app.hot_routes = {
+        route.path: route.app
+        for route in app.router.routes
+        if isinstance(route, Route)
+        and isinstance(route.app, Guard)
+        and isinstance(route.endpoint, ingest.IngestEndpoint)
+    }
     return app
 
 
@@ -72,17 +90,19 @@ class _Application(FastAPI):
 
     A write needs nothing of what stands between the framework's door and a route, and for the small
     requests that agents send that way costs more than the write. Everything that is not just a POST
-    to one of those paths (405 among it) takes the usual way, where the same routes are listed.
+    to one of those paths (405 among it) takes the usual way, where the same routes are listed. Both
+    ways lead to the same guards.
     """
 
     hot: RequestContext
+    hot_routes: Mapping[str, Guard]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
-            endpoint = _HOT_ENDPOINTS.get(scope["path"])
-            if endpoint is not None:
+            guard = self.hot_routes.get(scope["path"])
+            if guard is not None:
                 scope["app"] = self
-                scope["endpoint"] = endpoint
+                scope["endpoint"] = guard
                 await self.hot(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)

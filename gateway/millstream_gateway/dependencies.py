@@ -1,13 +1,64 @@
-"""What a route may ask for."""
+"""What a route may ask for, and how it says what it needs."""
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar, cast
 
 from fastapi import Depends, Request
 from starlette.types import Scope
 
+from millstream_gateway.schemas.access import Action, Caller
 from millstream_gateway.services.container import Services
+
+T = TypeVar("T", bound=Callable[..., Any])
+_ATTRIBUTE: Final = "access"
+
+
+class Reach(enum.Enum):
+    """What a route's action is done to."""
+
+    # The server, or only the caller.
+    SERVER = "server"
+    # The tenant that the request names.
+    TENANT = "tenant"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a route needs. The guard in front of the route asks for it; see `guard.Guard`."""
+
+    action: Action
+    reach: Reach = Reach.SERVER
+
+
+PUBLIC: Final = Access(Action.PUBLIC)
+SIGNED_IN: Final = Access(Action.IDENTIFY)
+READS: Final = Access(Action.READ, Reach.TENANT)
+WRITES: Final = Access(Action.WRITE, Reach.TENANT)
+MONITORS: Final = Access(Action.MONITOR)
+ADMINISTERS: Final = Access(Action.ADMIN)
+
+
+def needs(access: Access) -> Callable[[T], T]:
+    """Declare what an endpoint needs; the innermost decorator of a route, or called on an app.
+
+    A route whose endpoint declares nothing keeps the application from being made.
+    """
+
+    def declare(endpoint: T) -> T:
+        setattr(endpoint, _ATTRIBUTE, access)
+        return endpoint
+
+    return declare
+
+
+def declared_access(endpoint: object) -> Access | None:
+    """What an endpoint declared; None when it forgot."""
+    found = getattr(endpoint, _ATTRIBUTE, None)
+    return found if isinstance(found, Access) else None
 
 
 def services_of(scope: Scope) -> Services:
@@ -15,8 +66,18 @@ def services_of(scope: Scope) -> Services:
     return cast(Services, scope["app"].state.services)
 
 
+def caller_of(scope: Scope) -> Caller:
+    """Who makes the request of a plain ASGI endpoint. Only guarded routes have one."""
+    return cast(Caller, scope["state"]["caller"])
+
+
 def _services(request: Request) -> Services:
     return services_of(request.scope)
 
 
+def _caller(request: Request) -> Caller:
+    return caller_of(request.scope)
+
+
 ServicesDep = Annotated[Services, Depends(_services)]
+CallerDep = Annotated[Caller, Depends(_caller)]

@@ -7,6 +7,7 @@ is an RFC 9457 problem. What went wrong inside (5xx) is logged, never told.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -55,6 +56,13 @@ _PROMETHEUS_WRITE: Final[dict[Code, tuple[str, int]]] = {
 
 _RETRY_AFTER_SECONDS: Final = "1"
 
+# Basic works, too, but is not offered: a browser would ask for a password in a window of its own
+# before the page could say anything.
+_CHALLENGES: Final = {
+    401: 'Bearer realm="millstream"',
+    403: 'Bearer realm="millstream", error="insufficient_scope"',
+}
+
 
 class OverloadedError(UnavailableError):
     """A bounded queue of the gateway is full; the caller should come back in a moment."""
@@ -62,6 +70,14 @@ class OverloadedError(UnavailableError):
 
 class BodyTooLargeError(ResourceExhaustedError):
     """A body that unpacks to more than it may; 413 and not 429, for waiting does not help."""
+
+
+class TooManyAttemptsError(ResourceExhaustedError):
+    """Failed sign-ins from one address; 429 on every route, with the time to wait."""
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
 
 
 class Dialect(enum.Enum):
@@ -99,8 +115,12 @@ def error_response(
     dialect = dialect_of(path)
     status, error_type, message = _classify(error, dialect)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if isinstance(error, TooManyAttemptsError):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
     if status in (429, 503):
         headers.setdefault("Retry-After", _RETRY_AFTER_SECONDS)
+    if status in _CHALLENGES:
+        headers.setdefault("WWW-Authenticate", _CHALLENGES[status])
     if status >= 500 and _is_internal(error):
         log.error("internal error", path=path, exc_info=error)
         message = "internal error; the server's log tells more under this correlation id: " + (
@@ -145,6 +165,8 @@ def _classify(error: BaseException, dialect: Dialect) -> tuple[int, str, str]:
         return error.status_code, _error_type(error.status_code), _http_message(error)
     if isinstance(error, BodyTooLargeError):
         return 413, _error_type(413), error.message
+    if isinstance(error, TooManyAttemptsError):
+        return 429, _error_type(429), error.message
     if isinstance(error, MillstreamError):
         special = _SPECIAL[dialect].get(error.code)
         if special is not None:
@@ -162,7 +184,14 @@ def _is_internal(error: BaseException) -> bool:
 
 
 def _error_type(status: int) -> str:
-    known = {404: "not_found", 406: "not_acceptable", 499: "canceled", 503: "unavailable"}
+    known = {
+        401: "unauthorized",
+        403: "forbidden",
+        404: "not_found",
+        406: "not_acceptable",
+        499: "canceled",
+        503: "unavailable",
+    }
     return known.get(status, "bad_data" if status < 500 else "internal")
 
 

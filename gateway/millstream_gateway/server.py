@@ -16,6 +16,7 @@ from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.http_protocol import bounded_protocol
 from millstream_gateway.logs import configure_logs
+from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.container import Services
 from millstream_gateway.settings import Settings
 
@@ -52,6 +53,7 @@ def serve(settings: Settings, backend: Backend | None = None) -> bool:
     `millstream.errors` when the port or the data folder cannot be had.
     """
     configure_logs(settings.log)
+    check_exposure(settings)
     listener = _listen(settings)
     try:
         backend = backend or make_backend(settings)
@@ -64,6 +66,16 @@ def serve(settings: Settings, backend: Backend | None = None) -> bool:
             backend.close()
     finally:
         listener.close()
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise `FailedPreconditionError` when the server would be open to other machines."""
+    access = AccessControl(settings)
+    access.open()
+    try:
+        access.check_exposure()
+    finally:
+        access.close()
 
 
 def _run(settings: Settings, backend: Backend, listener: socket.socket) -> bool:

@@ -23,6 +23,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SecretStr,
     ValidationError,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -31,6 +32,9 @@ from millstream.errors import InvalidArgumentError
 from millstream.times import format_duration, parse_duration_ms
 
 ENV_PREFIX: Final = "MILLSTREAM_"
+# What the commands that talk to a server read; not about this server.
+_CLIENT_VARIABLES: Final = frozenset({"MILLSTREAM_TOKEN", "MILLSTREAM_TENANT"})
+MEMORY: Final = ":memory:"
 _CONFIG_BYTES_MAX: Final = 1 << 20
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
@@ -61,7 +65,8 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
     if host == "localhost":
         return True
     try:
@@ -70,13 +75,16 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _loopback_only(host: object) -> object:
-    if not isinstance(host, str) or not _is_loopback(host):
-        raise ValueError(
-            f"{host!r} is not a loopback address. Without authentication the server listens on "
-            "loopback addresses only (127.0.0.1, ::1, localhost)"
-        )
-    return host
+_ADMIN_KEY_LENGTH_MIN: Final = 16
+
+
+def _long_enough(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if len(text) < _ADMIN_KEY_LENGTH_MIN or not text.isascii() or not text.isprintable():
+        raise ValueError(f"needs at least {_ADMIN_KEY_LENGTH_MIN} printable ASCII characters")
+    if " " in text:
+        raise ValueError("must not contain a space")
+    return key
 
 
 def _host_and_port(address: str) -> str:
@@ -89,7 +97,7 @@ def _host_and_port(address: str) -> str:
 class ServerSettings(_Section):
     """Where the server listens, and how it treats its connections."""
 
-    host: Annotated[str, BeforeValidator(_loopback_only)] = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     port: int = Field(default=8080, ge=0, le=65535)
     connections_max: int = Field(default=1024, ge=1, le=100_000)
     backlog: int = Field(default=512, ge=1, le=65_535)
@@ -119,6 +127,7 @@ class LimitsSettings(_Section):
     query_lookback: DurationMs = Field(default=300 * _SECOND_MS, ge=1, le=_DAY_MS)
     query_points: int = Field(default=11_000, ge=1, le=1_000_000)
     max_query_samples: int = Field(default=50_000_000, ge=1, le=10**12)
+    tenants: int = Field(default=1_000, ge=1, le=100_000)
 
 
 class StorageSettings(_Section):
@@ -132,6 +141,20 @@ class StorageSettings(_Section):
     out_of_order_window: DurationMs = Field(default=_DAY_MS, ge=0, le=36_500 * _DAY_MS)
     pin_threads: bool = False
     enabled_features: tuple[str, ...] = ()
+
+
+class AuthSettings(_Section):
+    """Who may come in. Keys themselves live in the meta store."""
+
+    admin_key: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
+    failed_attempts_per_minute: int = Field(default=30, ge=1, le=60_000)
+    last_used_interval: DurationMs = Field(default=60 * _SECOND_MS, ge=_SECOND_MS, le=_DAY_MS)
+
+
+class MetaSettings(_Section):
+    """Where keys, tenants and the audit log live. Empty: in the folder of the engine."""
+
+    path: str = Field(default="", max_length=4096)
 
 
 class NodesSettings(_Section):
@@ -171,6 +194,8 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     limits: LimitsSettings = LimitsSettings()
     storage: StorageSettings = StorageSettings()
+    auth: AuthSettings = AuthSettings()
+    meta: MetaSettings = MetaSettings()
     nodes: NodesSettings = NodesSettings()
     log: LogSettings = LogSettings()
     sample: SampleSettings = SampleSettings()
@@ -242,7 +267,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for name, value in environ.items():
-        if not name.startswith(ENV_PREFIX):
+        if not name.startswith(ENV_PREFIX) or name in _CLIENT_VARIABLES:
             continue
         section, separator, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
         if not separator:

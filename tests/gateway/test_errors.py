@@ -10,6 +10,7 @@ from millstream_gateway.app import create_app
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.errors import HTTP_STATUS
+from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.queries import InstantQuery, QueryAnswer
 
 
@@ -18,13 +19,13 @@ class FailingBackend(FakeBackend):
         super().__init__()
         self.error = error
 
-    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
+    def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         raise self.error
 
-    def push_json(self, body: bytes, *, default_timestamp_ms: int | None) -> object:  # type: ignore[override]
+    def push_json(self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None) -> object:  # type: ignore[override]
         raise self.error
 
-    def push_remote_write(self, body: bytes) -> object:  # type: ignore[override]
+    def push_remote_write(self, tenant: TenantId, body: bytes) -> object:  # type: ignore[override]
         raise self.error
 
 

@@ -9,6 +9,7 @@ import pytest
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.schemas.access import DEFAULT_TENANT_ID
 from millstream_gateway.schemas.queries import InstantQuery, Selection
 from millstream_gateway.services.host_metrics import HostSample, sample_host
 from millstream_gateway.services.own_metrics import OwnMetrics
@@ -25,7 +26,7 @@ def opened(backend: Backend) -> Iterator[Backend]:
 
 
 def names(backend: Backend) -> set[str]:
-    return set(backend.label_values("__name__", Selection((), 0, 2**60)))
+    return set(backend.label_values(DEFAULT_TENANT_ID, "__name__", Selection((), 0, 2**60)))
 
 
 def test_one_round_stores_the_machine_and_the_server(opened: Backend) -> None:
@@ -78,7 +79,7 @@ def test_the_thread_samples_at_once_and_stops() -> None:
         wait_until(lambda: "host_load1" in names(backend))
     finally:
         sampler.stop()
-    answer = backend.query(InstantQuery("host_load1", 2**60), CancelSignal())
+    answer = backend.query(DEFAULT_TENANT_ID, InstantQuery("host_load1", 2**60), CancelSignal())
     assert b'"result":[]' in answer.data_json
 
 

@@ -12,6 +12,7 @@ import pytest
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome
 from millstream_gateway.schemas.queries import InstantQuery, QueryAnswer
 from millstream_gateway.settings import LimitsSettings, ServerSettings, Settings
@@ -29,7 +30,7 @@ class StuckBackend(FakeBackend):
         self.began = threading.Semaphore(0)
         self.ended: list[str] = []
 
-    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
+    def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         stopped = threading.Event()
         cancel.on_cancel(stopped.set)
         self.began.release()
@@ -44,7 +45,7 @@ class CountingBackend(FakeBackend):
         super().__init__()
         self.pushes = 0
 
-    def push_remote_write(self, body: bytes) -> PushOutcome:
+    def push_remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
         self.pushes += 1
         return PushOutcome(samples=1)
 

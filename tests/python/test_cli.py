@@ -15,6 +15,7 @@ import pytest
 
 import millstream
 from millstream_gateway.backends.fake import FakeBackend
+from millstream_gateway.schemas.access import DEFAULT_TENANT_ID
 from millstream_gateway.settings import Settings
 from tests.gateway.conftest import running
 
@@ -27,7 +28,7 @@ def server() -> Iterator[str]:
     backend = FakeBackend()
     with running(Settings(), backend) as port:
         lines = "".join(f'm{{host="{h}"}} {i} {T0 + 1000 * i}\n' for h in "ab" for i in range(5))
-        backend.push_text(lines.encode(), open_metrics=False, default_timestamp_ms=None)
+        backend.push_text(DEFAULT_TENANT_ID, lines.encode(), open_metrics=False, default_timestamp_ms=None)
         yield f"http://127.0.0.1:{port}"
 
 

@@ -1,10 +1,16 @@
-"""Which backend the settings ask for."""
+"""Which backend and which meta store the settings ask for."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from millstream_gateway.backends.embedded import EmbeddedBackend
+from millstream_gateway.backends.local_meta_store import LocalMetaStore, MemoryMetaStore
+from millstream_gateway.backends.meta_store import MetaStore
 from millstream_gateway.backends.protocol import Backend
-from millstream_gateway.settings import Settings
+from millstream_gateway.settings import MEMORY, Settings
+
+_META_FOLDER = "meta"
 
 
 def make_backend(settings: Settings) -> Backend:
@@ -15,3 +21,18 @@ def make_backend(settings: Settings) -> Backend:
 
         return NodesBackend(settings.nodes)
     return EmbeddedBackend(settings.storage)
+
+
+def meta_folder(settings: Settings) -> Path | None:
+    """Where keys, tenants and the audit log are; None when they end with the process."""
+    if settings.meta.path:
+        return Path(settings.meta.path)
+    if settings.storage.path == MEMORY:
+        return None
+    return Path(settings.storage.path) / _META_FOLDER
+
+
+def make_meta_store(settings: Settings) -> MetaStore:
+    """Beside the data, where they outlive the process; not open yet."""
+    folder = meta_folder(settings)
+    return MemoryMetaStore() if folder is None else LocalMetaStore(folder)

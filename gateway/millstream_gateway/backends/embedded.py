@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from millstream.errors import UnavailableError
 from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome
 from millstream_gateway.schemas.queries import (
     InstantQuery,
@@ -56,24 +57,31 @@ class EmbeddedBackend:
     def check_ready(self) -> None:
         self._open_engine()
 
-    def push_remote_write(self, body: bytes) -> PushOutcome:
-        return _outcome(self._open_engine().push_remote_write(body))
+    def push_remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
+        return _outcome(self._open_engine().push_remote_write(body, tenant=tenant))
 
     def push_text(
-        self, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
+        self, tenant: TenantId, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
     ) -> PushOutcome:
         engine = self._open_engine()
         return _outcome(
             engine.push_text(
-                body, open_metrics=open_metrics, default_timestamp_ms=default_timestamp_ms
+                body,
+                open_metrics=open_metrics,
+                default_timestamp_ms=default_timestamp_ms,
+                tenant=tenant,
             )
         )
 
-    def push_json(self, body: bytes, *, default_timestamp_ms: int | None) -> PushOutcome:
+    def push_json(
+        self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None
+    ) -> PushOutcome:
         engine = self._open_engine()
-        return _outcome(engine.push_json(body, default_timestamp_ms=default_timestamp_ms))
+        return _outcome(engine.push_json(body, default_timestamp_ms=default_timestamp_ms, tenant=tenant))
 
-    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
+    def query(
+        self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal
+    ) -> QueryAnswer:
         return _answer(
             self._open_engine().query(
                 request.expression,
@@ -82,10 +90,13 @@ class EmbeddedBackend:
                 timeout_ms=request.limits.timeout_ms,
                 max_samples=request.limits.max_samples,
                 cancel=_token(cancel),
+                tenant=tenant,
             )
         )
 
-    def query_range(self, request: RangeQuery, cancel: CancelSignal) -> QueryAnswer:
+    def query_range(
+        self, tenant: TenantId, request: RangeQuery, cancel: CancelSignal
+    ) -> QueryAnswer:
         return _answer(
             self._open_engine().query_range(
                 request.expression,
@@ -96,35 +107,38 @@ class EmbeddedBackend:
                 timeout_ms=request.limits.timeout_ms,
                 max_samples=request.limits.max_samples,
                 cancel=_token(cancel),
+                tenant=tenant,
             )
         )
 
-    def series(self, selection: Selection) -> list[dict[str, str]]:
+    def series(self, tenant: TenantId, selection: Selection) -> list[dict[str, str]]:
         return self._open_engine().series(
-            selection.matchers, selection.start_ms, selection.end_ms, selection.limit
+            selection.matchers, selection.start_ms, selection.end_ms, selection.limit, tenant=tenant
         )
 
-    def label_names(self, selection: Selection) -> list[str]:
+    def label_names(self, tenant: TenantId, selection: Selection) -> list[str]:
         return self._open_engine().label_names(
-            selection.matchers, selection.start_ms, selection.end_ms, selection.limit
+            selection.matchers, selection.start_ms, selection.end_ms, selection.limit, tenant=tenant
         )
 
-    def label_values(self, name: str, selection: Selection) -> list[str]:
+    def label_values(self, tenant: TenantId, name: str, selection: Selection) -> list[str]:
         return self._open_engine().label_values(
-            name, selection.matchers, selection.start_ms, selection.end_ms, selection.limit
+            name, selection.matchers, selection.start_ms, selection.end_ms, selection.limit, tenant=tenant
         )
 
     def metadata(
-        self, metric: str, limit: int, limit_per_metric: int
+        self, tenant: TenantId, metric: str, limit: int, limit_per_metric: int
     ) -> Mapping[str, Sequence[MetricMetadata]]:
-        entries = self._open_engine().metadata(metric, limit, limit_per_metric)
+        entries = self._open_engine().metadata(
+            metric, limit, limit_per_metric, tenant=tenant
+        )
         return {name: [MetricMetadata(*item) for item in items] for name, items in entries.items()}
 
     def format_query(self, expression: str) -> str:
         return self._open_engine().format_query(expression)
 
-    def tsdb_status(self, limit: int) -> Mapping[str, Any]:
-        return self._open_engine().tsdb_status(limit)
+    def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
+        return self._open_engine().tsdb_status(limit, tenant=tenant)
 
     def stats(self) -> Mapping[str, float]:
         return self._open_engine().stats()

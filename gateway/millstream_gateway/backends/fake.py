@@ -10,6 +10,7 @@ import re
 import struct
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -31,6 +32,7 @@ from millstream_gateway.backends.fake_wire import (
     parse_labels,
     unsnappy,
 )
+from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome
 from millstream_gateway.schemas.queries import (
     InstantQuery,
@@ -55,8 +57,8 @@ class FakeBackend:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open = False
-        self._series: dict[_Key, dict[int, float]] = {}
-        self._metadata: dict[str, MetricMetadata] = {}
+        self._series: defaultdict[TenantId, dict[_Key, dict[int, float]]] = defaultdict(dict)
+        self._metadata: defaultdict[TenantId, dict[str, MetricMetadata]] = defaultdict(dict)
         self._appended = 0
 
     def open(self) -> None:
@@ -69,29 +71,36 @@ class FakeBackend:
         if not self._open:
             raise UnavailableError("the engine is not open")
 
-    def push_remote_write(self, body: bytes) -> PushOutcome:
+    def push_remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
         try:
             samples = list(decode_write_request(unsnappy(body)))
         except (UnicodeDecodeError, struct.error) as error:
             raise InvalidArgumentError(f"protobuf: {error}") from None
-        return self._push((index, partial(_same, sample)) for index, sample in enumerate(samples))
+        return self._push(
+            tenant, ((index, partial(_same, sample)) for index, sample in enumerate(samples))
+        )
 
     def push_text(
-        self, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
+        self, tenant: TenantId, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
     ) -> PushOutcome:
         now = _now_ms() if default_timestamp_ms is None else default_timestamp_ms
         # Bytes that are not UTF-8 become surrogates, which the check of a sample refuses.
         lines = body.decode("utf-8", "surrogateescape").split("\n")
         for match in filter(None, map(_METADATA_LINE.match, filter(_is_utf8, lines))):
-            old = self._metadata.get(match[2], MetricMetadata("unknown", "", ""))
+            old = self._metadata[tenant].get(match[2], MetricMetadata("unknown", "", ""))
             kind, text = (match[3], old.help) if match[1] == "TYPE" else (old.type, match[3])
-            self._metadata[match[2]] = MetricMetadata(kind, text, "")
+            self._metadata[tenant][match[2]] = MetricMetadata(kind, text, "")
         return self._push(
-            (number, partial(parse_exposition_line, line, now))
-            for number, line in enumerate(lines, start=1)
+            tenant,
+            (
+                (number, partial(parse_exposition_line, line, now))
+                for number, line in enumerate(lines, start=1)
+            ),
         )
 
-    def push_json(self, body: bytes, *, default_timestamp_ms: int | None) -> PushOutcome:
+    def push_json(
+        self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None
+    ) -> PushOutcome:
         now = _now_ms() if default_timestamp_ms is None else default_timestamp_ms
         try:
             document = orjson.loads(body)
@@ -100,11 +109,16 @@ class FakeBackend:
         if not isinstance(document, dict) or not isinstance(document.get("metrics"), list):
             raise InvalidArgumentError('the body must be {"metrics": […]}')
         return self._push(
-            (index, partial(_json_sample, item, now))
-            for index, item in enumerate(document["metrics"])
+            tenant,
+            (
+                (index, partial(_json_sample, item, now))
+                for index, item in enumerate(document["metrics"])
+            ),
         )
 
-    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
+    def query(
+        self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal
+    ) -> QueryAnswer:
         cancel.raise_if_cancelled()
         number = _number(request.expression)
         seconds = _seconds(request.time_ms)
@@ -112,13 +126,15 @@ class FakeBackend:
             return _answer("scalar", [seconds, _text(number)])
         lookback = request.limits.lookback_ms or _LOOKBACK_MS
         result = []
-        for labels, samples in self._select(request.expression):
+        for labels, samples in self._select(tenant, request.expression):
             value = _latest(samples, request.time_ms, lookback)
             if value is not None:
                 result.append({"metric": labels, "value": [seconds, _text(value)]})
         return _answer("vector", result)
 
-    def query_range(self, request: RangeQuery, cancel: CancelSignal) -> QueryAnswer:
+    def query_range(
+        self, tenant: TenantId, request: RangeQuery, cancel: CancelSignal
+    ) -> QueryAnswer:
         cancel.raise_if_cancelled()
         steps = range(request.start_ms, request.end_ms + 1, request.step_ms)
         number = _number(request.expression)
@@ -127,38 +143,39 @@ class FakeBackend:
             return _answer("matrix", [{"metric": {}, "values": values}])
         lookback = request.limits.lookback_ms or _LOOKBACK_MS
         result = []
-        for labels, samples in self._select(request.expression):
+        for labels, samples in self._select(tenant, request.expression):
             found = [(step, _latest(samples, step, lookback)) for step in steps]
             points = [[_seconds(step), _text(v)] for step, v in found if v is not None]
             if points:
                 result.append({"metric": labels, "values": points})
         return _answer("matrix", result)
 
-    def series(self, selection: Selection) -> list[dict[str, str]]:
-        return _limited(self._selected(selection), selection.limit)
+    def series(self, tenant: TenantId, selection: Selection) -> list[dict[str, str]]:
+        return _limited(self._selected(tenant, selection), selection.limit)
 
-    def label_names(self, selection: Selection) -> list[str]:
-        names = {name for labels in self._selected(selection) for name in labels}
+    def label_names(self, tenant: TenantId, selection: Selection) -> list[str]:
+        names = {name for labels in self._selected(tenant, selection) for name in labels}
         return _limited(sorted(names), selection.limit)
 
-    def label_values(self, name: str, selection: Selection) -> list[str]:
-        values = {labels[name] for labels in self._selected(selection) if name in labels}
+    def label_values(self, tenant: TenantId, name: str, selection: Selection) -> list[str]:
+        values = {labels[name] for labels in self._selected(tenant, selection) if name in labels}
         return _limited(sorted(values), selection.limit)
 
     def metadata(
-        self, metric: str, limit: int, limit_per_metric: int
+        self, tenant: TenantId, metric: str, limit: int, limit_per_metric: int
     ) -> Mapping[str, Sequence[MetricMetadata]]:
-        names = [name for name in sorted(self._metadata) if metric in ("", name)]
-        return {name: [self._metadata[name]] for name in _limited(names, limit)}
+        known = self._metadata[tenant]
+        names = [name for name in sorted(known) if metric in ("", name)]
+        return {name: [known[name]] for name in _limited(names, limit)}
 
     def format_query(self, expression: str) -> str:
         if _number(expression) is None:
             _parse_selector(expression)
         return expression.strip()
 
-    def tsdb_status(self, limit: int) -> Mapping[str, Any]:
+    def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
         return {
-            "headStats": {"numSeries": len(self._series)},
+            "headStats": {"numSeries": len(self._series[tenant])},
             "seriesCountByMetricName": [],
             "labelValueCountByLabelName": [],
             "memoryInBytesByLabelName": [],
@@ -168,48 +185,50 @@ class FakeBackend:
     def stats(self) -> Mapping[str, float]:
         return {
             "millstream_samples_appended_total": self._appended,
-            "millstream_head_series": len(self._series),
+            "millstream_head_series": sum(map(len, self._series.values())),
         }
 
-    def _push(self, items: Iterable[tuple[int, Callable[[], Sample | None]]]) -> PushOutcome:
+    def _push(
+        self, tenant: TenantId, items: Iterable[tuple[int, Callable[[], Sample | None]]]
+    ) -> PushOutcome:
         self.check_ready()
         stored, rejected = 0, 0
         errors: list[ItemError] = []
         for position, parse in items:
             try:
                 sample = parse()
-                stored += sample is not None and self._append(*sample)
+                stored += sample is not None and self._append(tenant, *sample)
             except MillstreamError as error:
                 rejected += 1
                 if len(errors) < _ERRORS_MAX:
                     errors.append(ItemError(position, error.code.name, error.message))
         return PushOutcome(samples=stored, rejected=rejected, errors=tuple(errors))
 
-    def _append(self, labels: Labels, time_ms: int, value: float) -> bool:
+    def _append(self, tenant: TenantId, labels: Labels, time_ms: int, value: float) -> bool:
         if not labels.get("__name__"):
             raise InvalidArgumentError("the metric name is empty")
         if not _is_utf8("".join((*labels, *labels.values()))):
             raise InvalidArgumentError("a label is not valid UTF-8")
         with self._lock:
-            samples = self._series.setdefault(frozenset(labels.items()), {})
+            samples = self._series[tenant].setdefault(frozenset(labels.items()), {})
             if samples and time_ms < max(samples):
                 raise OutOfRangeError("out of order sample")
             samples[time_ms] = value
             self._appended += 1
         return True
 
-    def _select(self, expression: str) -> list[tuple[Labels, dict[int, float]]]:
+    def _select(self, tenant: TenantId, expression: str) -> list[tuple[Labels, dict[int, float]]]:
         wanted = _parse_selector(expression)
         with self._lock:
             return [
                 (dict(sorted(key)), dict(samples))
-                for key, samples in self._series.items()
+                for key, samples in self._series[tenant].items()
                 if wanted.items() <= dict(key).items()
             ]
 
-    def _selected(self, selection: Selection) -> list[Labels]:
+    def _selected(self, tenant: TenantId, selection: Selection) -> list[Labels]:
         self.check_ready()
-        matching = [self._select(text) for text in selection.matchers or ("{}",)]
+        matching = [self._select(tenant, text) for text in selection.matchers or ("{}",)]
         unique = {
             tuple(labels.items()): labels
             for found in matching

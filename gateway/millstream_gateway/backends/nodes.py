@@ -18,6 +18,7 @@ from millstream.errors import (
 )
 from millstream.v1 import ingest_pb2, ingest_pb2_grpc, query_pb2, query_pb2_grpc
 from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome
 from millstream_gateway.schemas.queries import (
     InstantQuery,
@@ -86,51 +87,65 @@ class NodesBackend:
         except DeadlineExceededError:
             raise UnavailableError(f"the node {self._address} does not answer") from None
 
-    def push_remote_write(self, body: bytes) -> PushOutcome:
-        return self._push(ingest_pb2.PushRequest(remote_write=body))
+    def push_remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
+        return self._push(ingest_pb2.PushRequest(tenant=tenant, remote_write=body))
 
     def push_text(
-        self, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
+        self, tenant: TenantId, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
     ) -> PushOutcome:
         field = "open_metrics" if open_metrics else "text"
         return self._push(
-            ingest_pb2.PushRequest(**{field: body}, default_timestamp_ms=default_timestamp_ms)
+            ingest_pb2.PushRequest(
+                **{field: body}, default_timestamp_ms=default_timestamp_ms, tenant=tenant
+            )
         )
 
-    def push_json(self, body: bytes, *, default_timestamp_ms: int | None) -> PushOutcome:
+    def push_json(
+        self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None
+    ) -> PushOutcome:
         return self._push(
-            ingest_pb2.PushRequest(json=body, default_timestamp_ms=default_timestamp_ms)
+            ingest_pb2.PushRequest(
+                json=body, default_timestamp_ms=default_timestamp_ms, tenant=tenant
+            )
         )
 
-    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
-        message = query_pb2.QueryRequest(expression=request.expression, time_ms=request.time_ms)
+    def query(
+        self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal
+    ) -> QueryAnswer:
+        message = query_pb2.QueryRequest(
+            tenant=tenant, expression=request.expression, time_ms=request.time_ms
+        )
         return self._evaluate(message, request.limits, cancel)
 
-    def query_range(self, request: RangeQuery, cancel: CancelSignal) -> QueryAnswer:
+    def query_range(
+        self, tenant: TenantId, request: RangeQuery, cancel: CancelSignal
+    ) -> QueryAnswer:
         span = query_pb2.RangeMs(
             start_ms=request.start_ms, end_ms=request.end_ms, step_ms=request.step_ms
         )
-        message = query_pb2.QueryRequest(expression=request.expression, range=span)
+        message = query_pb2.QueryRequest(
+            tenant=tenant, expression=request.expression, range=span
+        )
         return self._evaluate(message, request.limits, cancel)
 
-    def series(self, selection: Selection) -> list[dict[str, str]]:
-        answer = self._call("Series", _label_request(selection))
+    def series(self, tenant: TenantId, selection: Selection) -> list[dict[str, str]]:
+        answer = self._call("Series", _label_request(tenant, selection))
         found = [{label.name: label.value for label in one.labels} for one in answer.series]
         return _limited(found, selection.limit)
 
-    def label_names(self, selection: Selection) -> list[str]:
-        answer = self._call("LabelNames", _label_request(selection))
+    def label_names(self, tenant: TenantId, selection: Selection) -> list[str]:
+        answer = self._call("LabelNames", _label_request(tenant, selection))
         return _limited(list(answer.names), selection.limit)
 
-    def label_values(self, name: str, selection: Selection) -> list[str]:
-        request = query_pb2.LabelValuesRequest(name=name, select=_label_request(selection))
+    def label_values(self, tenant: TenantId, name: str, selection: Selection) -> list[str]:
+        request = query_pb2.LabelValuesRequest(name=name, select=_label_request(tenant, selection))
         answer = self._call("LabelValues", request)
         return _limited(list(answer.values), selection.limit)
 
     def metadata(
-        self, metric: str, limit: int, limit_per_metric: int
+        self, tenant: TenantId, metric: str, limit: int, limit_per_metric: int
     ) -> Mapping[str, Sequence[MetricMetadata]]:
-        request = query_pb2.MetadataRequest(metric=metric, limit=limit)
+        request = query_pb2.MetadataRequest(tenant=tenant, metric=metric, limit=limit)
         answer = self._call("Metadata", request)
         found: dict[str, list[MetricMetadata]] = {}
         for entry in answer.metadata:
@@ -143,8 +158,8 @@ class NodesBackend:
         request = query_pb2.FormatQueryRequest(expression=expression)
         return str(self._call("FormatQuery", request).expression)
 
-    def tsdb_status(self, limit: int) -> Mapping[str, Any]:
-        request = query_pb2.TsdbStatusRequest(limit=limit)
+    def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
+        request = query_pb2.TsdbStatusRequest(tenant=tenant, limit=limit)
         status = self._call("TsdbStatus", request)
         return {
             "headStats": {
@@ -222,8 +237,9 @@ def _translated(error: Any) -> MillstreamError:
     return error_class(number)(error.details() or error.code().name)
 
 
-def _label_request(selection: Selection) -> Any:
+def _label_request(tenant: TenantId, selection: Selection) -> Any:
     return query_pb2.LabelRequest(
+        tenant=tenant,
         selectors=selection.matchers,
         start_ms=selection.start_ms,
         end_ms=selection.end_ms,

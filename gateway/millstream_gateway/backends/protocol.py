@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome
 from millstream_gateway.schemas.queries import (
     InstantQuery,
@@ -25,7 +26,11 @@ from millstream_gateway.schemas.queries import (
 
 
 class Backend(Protocol):
-    """Metrics in, answers out."""
+    """Metrics in, answers out.
+
+    A tenant's data is reached through its number and by nothing else: no call sees, counts or
+    changes what another number has.
+    """
 
     def open(self) -> None:
         """Make ready to serve; recovery happens here. Calling it again changes nothing."""
@@ -36,41 +41,47 @@ class Backend(Protocol):
     def check_ready(self) -> None:
         """Return when requests can be served now; raise `UnavailableError` with the reason."""
 
-    def push_remote_write(self, body: bytes) -> PushOutcome:
+    def push_remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
         """Store a remote write 1.0 message, snappy block compressed as it came."""
 
     def push_text(
-        self, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
+        self, tenant: TenantId, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
     ) -> PushOutcome:
         """Store text exposition; positions in the outcome are line numbers from 1."""
 
-    def push_json(self, body: bytes, *, default_timestamp_ms: int | None) -> PushOutcome:
+    def push_json(
+        self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None
+    ) -> PushOutcome:
         """Store ``{"metrics": […]}``; positions in the outcome are indexes from 0."""
 
-    def query(self, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
+    def query(
+        self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal
+    ) -> QueryAnswer:
         """Evaluate PromQL at one time."""
 
-    def query_range(self, request: RangeQuery, cancel: CancelSignal) -> QueryAnswer:
+    def query_range(
+        self, tenant: TenantId, request: RangeQuery, cancel: CancelSignal
+    ) -> QueryAnswer:
         """Evaluate PromQL over a range."""
 
-    def series(self, selection: Selection) -> list[dict[str, str]]:
+    def series(self, tenant: TenantId, selection: Selection) -> list[dict[str, str]]:
         """The label sets of the selected series, at most ``selection.limit`` unless that is 0."""
 
-    def label_names(self, selection: Selection) -> list[str]:
+    def label_names(self, tenant: TenantId, selection: Selection) -> list[str]:
         """Sorted names of the labels that the selected series have."""
 
-    def label_values(self, name: str, selection: Selection) -> list[str]:
+    def label_values(self, tenant: TenantId, name: str, selection: Selection) -> list[str]:
         """Sorted values of one label among the selected series."""
 
     def metadata(
-        self, metric: str, limit: int, limit_per_metric: int
+        self, tenant: TenantId, metric: str, limit: int, limit_per_metric: int
     ) -> Mapping[str, Sequence[MetricMetadata]]:
         """Metadata by metric name; an empty ``metric`` means all, limits of 0 mean none."""
 
     def format_query(self, expression: str) -> str:
         """The expression, pretty-printed."""
 
-    def tsdb_status(self, limit: int) -> Mapping[str, Any]:
+    def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
         """Head statistics in the shape of Prometheus's status/tsdb, ``limit`` entries a list."""
 
     def stats(self) -> Mapping[str, float]:

@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from millstream.errors import InvalidArgumentError
-from millstream_gateway.dependencies import ServicesDep
+from millstream_gateway.dependencies import READS, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.documentation import parameters
 from millstream_gateway.routers.envelope import success
 from millstream_gateway.routers.params import read_params
@@ -21,38 +21,42 @@ _ESCAPED: Final = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
 
 @router.get("/series", openapi_extra=parameters(*_SELECTION))
 @router.post("/series", openapi_extra=parameters(*_SELECTION))
-async def series(request: Request, services: ServicesDep) -> Response:
+@needs(READS)
+async def series(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The label sets of all series that match any selector."""
     params = await read_params(request, services.settings)
-    found, warnings = await services.queries.series(params.selection(needs_matcher=True))
+    found, warnings = await services.queries.series(caller.tenant, params.selection(needs_matcher=True))
     return success(found, warnings)
 
 
 @router.get("/labels", openapi_extra=parameters(*_SELECTION))
 @router.post("/labels", openapi_extra=parameters(*_SELECTION))
-async def labels(request: Request, services: ServicesDep) -> Response:
+@needs(READS)
+async def labels(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Label names."""
     params = await read_params(request, services.settings)
-    found, warnings = await services.queries.label_names(params.selection())
+    found, warnings = await services.queries.label_names(caller.tenant, params.selection())
     return success(found, warnings)
 
 
 @router.get("/label/{name}/values", openapi_extra=parameters(*_SELECTION))
-async def label_values(name: str, request: Request, services: ServicesDep) -> Response:
+@needs(READS)
+async def label_values(name: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The values of one label."""
     plain = unescape_name(name)
     if not plain:
         raise InvalidArgumentError(f'invalid label name: "{name}"')
     params = await read_params(request, services.settings)
-    found, warnings = await services.queries.label_values(plain, params.selection())
+    found, warnings = await services.queries.label_values(caller.tenant, plain, params.selection())
     return success(found, warnings)
 
 
 @router.get("/metadata", openapi_extra=parameters("metric", "limit", "limit_per_metric"))
-async def metadata(request: Request, services: ServicesDep) -> Response:
+@needs(READS)
+async def metadata(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Type, help and unit of metrics."""
     params = await read_params(request, services.settings)
-    found = await services.queries.metadata(
+    found = await services.queries.metadata(caller.tenant, 
         params.get("metric"), params.limit(), params.limit("limit_per_metric")
     )
     return success(

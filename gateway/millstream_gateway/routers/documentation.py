@@ -19,6 +19,15 @@ _DESCRIPTIONS: Final[dict[str, str]] = {
     "limit_per_metric": "Most entries for one metric; 0 is no limit.",
 }
 
+_PROBLEMS: Final = {
+    400: "The request is not understood, or asks for what cannot be.",
+    401: "No credentials, or none that are good.",
+    403: "The caller may not do this.",
+    404: "There is none, or it is not the caller's.",
+    409: "It is there already.",
+    429: "Too many failed sign-ins from this address, or too many requests.",
+}
+
 
 def parameters(*names: str) -> dict[str, Any]:
     """``openapi_extra`` of a route that reads these parameters."""
@@ -46,6 +55,17 @@ def body_operation(summary: str, content_type: str, answers: dict[str, str]) -> 
             "content": {content_type: {"schema": {"type": "string", "format": "binary"}}},
         },
         "responses": {status: {"description": text} for status, text in answers.items()},
+    }
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route that answers these statuses with RFC 9457 problems."""
+    return {
+        status: {
+            "description": _PROBLEMS[status],
+            "content": {"application/problem+json": {"schema": {"type": "object"}}},
+        }
+        for status in statuses
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from millstream_gateway.dependencies import ServicesDep
+from millstream_gateway.dependencies import MONITORS, PUBLIC, ServicesDep, needs
 from millstream_gateway.services.own_metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["health"])
@@ -13,6 +13,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health")
 @router.head("/health", include_in_schema=False)
+@needs(PUBLIC)
 async def health(services: ServicesDep) -> Response:
     """The process answers."""
     return JSONResponse({"status": "ok", "version": services.version})
@@ -20,6 +21,7 @@ async def health(services: ServicesDep) -> Response:
 
 @router.get("/-/healthy")
 @router.head("/-/healthy", include_in_schema=False)
+@needs(PUBLIC)
 async def healthy() -> Response:
     """The process answers, in Prometheus's words."""
     return PlainTextResponse("Millstream is Healthy.\n")
@@ -27,6 +29,7 @@ async def healthy() -> Response:
 
 @router.get("/-/ready")
 @router.head("/-/ready", include_in_schema=False)
+@needs(PUBLIC)
 async def ready(services: ServicesDep) -> Response:
     """Requests can be served now; 503 with the reason when they cannot."""
     await services.control.run(services.backend.check_ready)
@@ -35,6 +38,7 @@ async def ready(services: ServicesDep) -> Response:
 
 @router.get("/metrics")
 @router.get("/v1/metrics")
+@needs(MONITORS)
 async def own_metrics(services: ServicesDep) -> Response:
     """The server's and the engine's own metrics as text exposition."""
     text = await services.control.run(services.metrics.exposition)

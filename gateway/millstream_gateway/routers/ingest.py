@@ -17,11 +17,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from millstream_gateway.dependencies import services_of
+from millstream_gateway.dependencies import WRITES, caller_of, needs, services_of
 from millstream_gateway.errors import envelope_error, problem_response
 from millstream_gateway.routers.body import read_body
 from millstream_gateway.routers.documentation import body_operation
 from millstream_gateway.routers.envelope import success
+from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome
 from millstream_gateway.services.ingest import IngestService
 
@@ -39,12 +40,15 @@ class IngestEndpoint:
         """Raise 415 for a body that this route does not understand."""
         raise NotImplementedError
 
-    async def push(self, ingest: IngestService, headers: Headers, body: bytes) -> Response:
+    async def push(
+        self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
+    ) -> Response:
         """Store the body and answer."""
         raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         services = services_of(scope)
+        tenant = caller_of(scope).tenant
         headers = Headers(scope=scope)
         self.check(headers)
         with services.ingest.budget.lease() as take:
@@ -56,7 +60,7 @@ class IngestEndpoint:
                 timeout_ms=services.settings.server.body_timeout,
                 take=take,
             )
-            response = await self.push(services.ingest, headers, body)
+            response = await self.push(services.ingest, tenant, headers, body)
         await response(scope, receive, send)
 
 
@@ -100,8 +104,10 @@ class RemoteWrite(IngestEndpoint):
         if not version.startswith(("0.1.", "1.")):
             raise HTTPException(415, f"remote write version {version} is not accepted; 0.1.0 is")
 
-    async def push(self, ingest: IngestService, headers: Headers, body: bytes) -> Response:
-        outcome = await ingest.remote_write(body)
+    async def push(
+        self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
+    ) -> Response:
+        outcome = await ingest.remote_write(tenant, body)
         if outcome.rejected:
             return envelope_error(400, "bad_data", _reasons(outcome, "item"))
         return Response(status_code=204)
@@ -126,9 +132,12 @@ class TextImport(IngestEndpoint):
     def check(self, headers: Headers) -> None:
         _is_gzipped(headers)
 
-    async def push(self, ingest: IngestService, headers: Headers, body: bytes) -> Response:
+    async def push(
+        self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
+    ) -> Response:
         media, _ = _media_type(headers.get("content-type", ""))
         outcome = await ingest.text(
+            tenant,
             body,
             gzipped=_is_gzipped(headers),
             open_metrics=media == "application/openmetrics-text",
@@ -167,8 +176,10 @@ class JsonMetrics(IngestEndpoint):
         if media not in ("", "application/json") and not media.endswith("+json"):
             raise HTTPException(415, f"expected application/json as Content-Type, got {media}")
 
-    async def push(self, ingest: IngestService, headers: Headers, body: bytes) -> Response:
-        outcome = await ingest.json(body, gzipped=_is_gzipped(headers))
+    async def push(
+        self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
+    ) -> Response:
+        outcome = await ingest.json(tenant, body, gzipped=_is_gzipped(headers))
         counts = {
             "accepted": outcome.stored,
             "rejected": outcome.rejected,
@@ -179,7 +190,11 @@ class JsonMetrics(IngestEndpoint):
         return Response(orjson.dumps(counts), media_type="application/json")
 
 
-ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (RemoteWrite(), TextImport(), JsonMetrics())
+ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (
+    needs(WRITES)(RemoteWrite()),
+    needs(WRITES)(TextImport()),
+    needs(WRITES)(JsonMetrics()),
+)
 
 
 def routes() -> list[Route]:

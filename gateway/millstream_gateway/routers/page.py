@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from millstream_gateway.dependencies import PUBLIC, needs
 
 STATIC_FOLDER: Final = Path(__file__).resolve().parent.parent / "static"
 
@@ -54,11 +56,12 @@ class Assets(StaticFiles):
 
 def assets() -> Assets:
     """The application below ``/assets``; its folder may be missing."""
-    return Assets(directory=STATIC_FOLDER / "assets", check_dir=False)
+    return needs(PUBLIC)(Assets(directory=STATIC_FOLDER / "assets", check_dir=False))
 
 
 @router.get("/")
 @router.head("/", include_in_schema=False)
+@needs(PUBLIC)
 async def index() -> Response:
     """The page; a note on how to build it when it is not there."""
     page = STATIC_FOLDER / "index.html"
@@ -68,12 +71,21 @@ async def index() -> Response:
 
 
 @router.get("/docs")
+@needs(PUBLIC)
 async def docs(request: Request) -> Response:
     """The routes, readable without any script."""
     return HTMLResponse(_routes_page(request.app.openapi()), headers=_PAGE_HEADERS)
 
 
+@router.get("/openapi.json")
+@needs(PUBLIC)
+async def openapi(request: Request) -> Response:
+    """The routes, for machines."""
+    return JSONResponse(request.app.openapi())
+
+
 @router.get("/{name}")
+@needs(PUBLIC)
 async def root_file(name: str) -> Response:
     """The few files that browsers look for beside the page."""
     if name not in _ROOT_FILES or not (STATIC_FOLDER / name).is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from millstream.errors import InvalidArgumentError
-from millstream_gateway.dependencies import ServicesDep
+from millstream_gateway.dependencies import READS, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.connection import while_connected
 from millstream_gateway.routers.documentation import parameters
 from millstream_gateway.routers.envelope import answer, success
@@ -18,12 +18,13 @@ _OPTIONS = ("timeout", "limit", "lookback_delta", "stats")
 
 @router.get("/query", openapi_extra=parameters("query", "time", *_OPTIONS))
 @router.post("/query", openapi_extra=parameters("query", "time", *_OPTIONS))
-async def query(request: Request, services: ServicesDep) -> Response:
+@needs(READS)
+async def query(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Evaluate PromQL at one time."""
     asked, options = (await read_params(request, services.settings)).instant()
     try:
         result = await while_connected(
-            request, lambda cancel: services.queries.instant(asked, options, cancel)
+            request, lambda cancel: services.queries.instant(caller.tenant, asked, options, cancel)
         )
     except InvalidArgumentError as error:
         raise _bad_query(error) from None
@@ -38,13 +39,14 @@ async def query(request: Request, services: ServicesDep) -> Response:
     "/query_range",
     openapi_extra=parameters("query", "start", "end", "step", *_OPTIONS),
 )
-async def query_range(request: Request, services: ServicesDep) -> Response:
+@needs(READS)
+async def query_range(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Evaluate PromQL over a range of times."""
     params = await read_params(request, services.settings)
     asked, options = params.range(services.settings.limits.query_points)
     try:
         result = await while_connected(
-            request, lambda cancel: services.queries.range(asked, options, cancel)
+            request, lambda cancel: services.queries.range(caller.tenant, asked, options, cancel)
         )
     except InvalidArgumentError as error:
         raise _bad_query(error) from None
@@ -53,6 +55,7 @@ async def query_range(request: Request, services: ServicesDep) -> Response:
 
 @router.get("/format_query", openapi_extra=parameters("query"))
 @router.post("/format_query", openapi_extra=parameters("query"))
+@needs(READS)
 async def format_query(request: Request, services: ServicesDep) -> Response:
     """The query, pretty-printed."""
     params = await read_params(request, services.settings)

@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from millstream.errors import InvalidArgumentError
-from millstream_gateway.dependencies import ServicesDep
+from millstream_gateway.dependencies import READS, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.documentation import parameters
 from millstream_gateway.routers.envelope import success
 from millstream_gateway.routers.params import read_params
@@ -21,6 +21,7 @@ _TOP_MAX: Final = 10_000
 
 
 @router.get("/buildinfo")
+@needs(READS)
 async def buildinfo(services: ServicesDep) -> Response:
     """The version of Prometheus's API that is spoken, and Millstream's own version."""
     return success(
@@ -37,7 +38,8 @@ async def buildinfo(services: ServicesDep) -> Response:
 
 
 @router.get("/tsdb", openapi_extra=parameters("limit"))
-async def tsdb(request: Request, services: ServicesDep) -> Response:
+@needs(READS)
+async def tsdb(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Cardinality of the head: the metrics, labels and pairs with the most series."""
     params = await read_params(request, services.settings)
     limit = params.limit(default=_TOP_DEFAULT)
@@ -45,4 +47,4 @@ async def tsdb(request: Request, services: ServicesDep) -> Response:
         raise InvalidArgumentError(
             "limit must be a positive number" if limit < 1 else f"limit must not exceed {_TOP_MAX}"
         )
-    return success(await services.queries.tsdb_status(limit))
+    return success(await services.queries.tsdb_status(caller.tenant, limit))

@@ -10,6 +10,7 @@ import structlog
 
 from millstream.errors import MillstreamError
 from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
@@ -39,6 +40,7 @@ class Services:
         self.settings = settings
         self.backend = backend
         self.version = product_version()
+        self.access = AccessControl(settings)
         self.metrics = OwnMetrics(self.version)
         self._ingest_pool = BoundedPool(
             "ingest", threads=limits.ingest_threads, queue_max=limits.ingest_queue
@@ -52,13 +54,16 @@ class Services:
         self.metrics.watch_engine(backend.stats)
         self.ingest = IngestService(backend, self._ingest_pool, limits, self.metrics)
         self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
+        self._keeping_usage: asyncio.Task[None] | None = None
         self._sampler = Sampler(backend, self.metrics, settings.sample)
         #: Why the last stop could not flush; none when it could.
         self.stop_error: MillstreamError | None = None
 
     async def start(self) -> None:
+        await asyncio.to_thread(self.access.open)
         await asyncio.to_thread(self.backend.open)
         self._sampler.start()
+        self._keeping_usage = asyncio.create_task(self.access.keep_usage())
         log.info("started", version=self.version)
 
     async def stop(self) -> None:
@@ -68,6 +73,8 @@ class Services:
         is in the log, and the next start reads it from there.
         """
         self.queries.cancel_all()
+        if self._keeping_usage is not None:
+            self._keeping_usage.cancel()
         try:
             await asyncio.to_thread(self._close)
         except MillstreamError as error:
@@ -82,4 +89,7 @@ class Services:
         self._sampler.stop()
         for pool in (self._ingest_pool, self._query_pool, self.control):
             pool.close()
-        self.backend.close()
+        try:
+            self.backend.close()
+        finally:
+            self.access.close()

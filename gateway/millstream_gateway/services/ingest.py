@@ -10,6 +10,7 @@ from typing import Final
 from millstream.errors import InvalidArgumentError
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.errors import BodyTooLargeError, OverloadedError
+from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
@@ -63,7 +64,7 @@ class IngestService:
         self._metrics = metrics
         self.budget = BodyBudget(limits.ingest_bytes_in_flight)
 
-    async def remote_write(self, body: bytes) -> PushOutcome:
+    async def remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
         # Refused here and not by the engine: 413 tells the client that no retry will help.
         declared, allowed = declared_snappy_bytes(body), self._limits.remote_write_decoded_bytes
         if declared > allowed:
@@ -71,21 +72,23 @@ class IngestService:
                 f"the body declares {declared} bytes uncompressed, more than "
                 f"limits.remote_write_decoded_bytes ({allowed} bytes)"
             )
-        return await self._push("remote_write", lambda: self._backend.push_remote_write(body))
+        return await self._push("remote_write", lambda: self._backend.push_remote_write(tenant, body))
 
-    async def text(self, body: bytes, *, gzipped: bool, open_metrics: bool) -> PushOutcome:
+    async def text(
+        self, tenant: TenantId, body: bytes, *, gzipped: bool, open_metrics: bool
+    ) -> PushOutcome:
         def work() -> PushOutcome:
             text = self._plain(body, gzipped, self._limits.import_bytes)
             return self._backend.push_text(
-                text, open_metrics=open_metrics, default_timestamp_ms=None
+                tenant, text, open_metrics=open_metrics, default_timestamp_ms=None
             )
 
         return await self._push("text", work)
 
-    async def json(self, body: bytes, *, gzipped: bool) -> PushOutcome:
+    async def json(self, tenant: TenantId, body: bytes, *, gzipped: bool) -> PushOutcome:
         def work() -> PushOutcome:
             text = self._plain(body, gzipped, self._limits.json_bytes)
-            return self._backend.push_json(text, default_timestamp_ms=None)
+            return self._backend.push_json(tenant, text, default_timestamp_ms=None)
 
         return await self._push("json", work)
 

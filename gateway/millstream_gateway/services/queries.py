@@ -13,6 +13,7 @@ import orjson
 from millstream.errors import CancelledError, DeadlineExceededError
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.queries import (
     InstantQuery,
     MetricMetadata,
@@ -61,40 +62,50 @@ class QueryService:
         self._running: set[CancelSignal] = set()
 
     async def instant(
-        self, query: InstantQuery, options: QueryOptions, cancel: CancelSignal
+        self, tenant: TenantId, query: InstantQuery, options: QueryOptions, cancel: CancelSignal
     ) -> QueryAnswer:
         def evaluate(limits: QueryLimits) -> QueryAnswer:
-            return self._backend.query(replace(query, limits=limits), cancel)
+            return self._backend.query(tenant, replace(query, limits=limits), cancel)
 
         return await self._evaluate(evaluate, options, cancel)
 
     async def range(
-        self, query: RangeQuery, options: QueryOptions, cancel: CancelSignal
+        self, tenant: TenantId, query: RangeQuery, options: QueryOptions, cancel: CancelSignal
     ) -> QueryAnswer:
         def evaluate(limits: QueryLimits) -> QueryAnswer:
-            return self._backend.query_range(replace(query, limits=limits), cancel)
+            return self._backend.query_range(tenant, replace(query, limits=limits), cancel)
 
         return await self._evaluate(evaluate, options, cancel)
 
-    async def series(self, selection: Selection) -> tuple[list[dict[str, str]], list[str]]:
-        return await self._listed(self._backend.series, selection)
+    async def series(
+        self, tenant: TenantId, selection: Selection
+    ) -> tuple[list[dict[str, str]], list[str]]:
+        return await self._listed(lambda wide: self._backend.series(tenant, wide), selection)
 
-    async def label_names(self, selection: Selection) -> tuple[list[str], list[str]]:
-        return await self._listed(self._backend.label_names, selection)
+    async def label_names(
+        self, tenant: TenantId, selection: Selection
+    ) -> tuple[list[str], list[str]]:
+        return await self._listed(lambda wide: self._backend.label_names(tenant, wide), selection)
 
-    async def label_values(self, name: str, selection: Selection) -> tuple[list[str], list[str]]:
-        return await self._listed(lambda wide: self._backend.label_values(name, wide), selection)
+    async def label_values(
+        self, tenant: TenantId, name: str, selection: Selection
+    ) -> tuple[list[str], list[str]]:
+        return await self._listed(
+            lambda wide: self._backend.label_values(tenant, name, wide), selection
+        )
 
     async def metadata(
-        self, metric: str, limit: int, limit_per_metric: int
+        self, tenant: TenantId, metric: str, limit: int, limit_per_metric: int
     ) -> Mapping[str, Sequence[MetricMetadata]]:
-        return await self._pool.run(lambda: self._backend.metadata(metric, limit, limit_per_metric))
+        return await self._pool.run(
+            lambda: self._backend.metadata(tenant, metric, limit, limit_per_metric)
+        )
 
     async def format_query(self, expression: str) -> str:
         return await self._pool.run(lambda: self._backend.format_query(expression))
 
-    async def tsdb_status(self, limit: int) -> Mapping[str, Any]:
-        return await self._pool.run(lambda: self._backend.tsdb_status(limit))
+    async def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
+        return await self._pool.run(lambda: self._backend.tsdb_status(tenant, limit))
 
     def cancel_all(self) -> None:
         """Stop every query that runs; the server is going down."""

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from millstream.errors import InvalidArgumentError
+from millstream.errors import FailedPreconditionError, InvalidArgumentError
 
 
 def serve_command(
     host: Annotated[
         str | None,
-        typer.Option(help="Address to listen on; loopback only.", show_default="127.0.0.1"),
+        typer.Option(help="Address to listen on; loopback only, until there are credentials.", show_default="127.0.0.1"),
     ] = None,
     port: Annotated[
         int | None,
@@ -49,7 +49,7 @@ def serve_command(
     Example: millstream serve --data ./data --port 9090 --sample-host
     """
     try:
-        from millstream_gateway.server import serve
+        from millstream_gateway.server import check_exposure, serve
         from millstream_gateway.settings import dump_settings, load_settings
     except ModuleNotFoundError as error:
         sys.stderr.write(
@@ -74,5 +74,10 @@ def serve_command(
     if print_config:
         sys.stdout.write(dump_settings(settings))
         return
+    try:
+        check_exposure(settings)
+    except FailedPreconditionError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise typer.Exit(2) from None
     if not serve(settings):
         raise typer.Exit(1)

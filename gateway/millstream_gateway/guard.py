@@ -1,0 +1,142 @@
+"""The door in front of every route: who calls, for which tenant, and whether that may be.
+
+Plain ASGI round a route's own application, so that it runs after routing: what a request needs
+depends on the route that was found and never on the text of its URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from typing import Final
+
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from millstream.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnimplementedError,
+)
+from millstream_gateway.dependencies import Access, Reach, declared_access
+from millstream_gateway.schemas.access import (
+    TENANT_HEADER,
+    Action,
+    Caller,
+    Principal,
+    Resource,
+)
+from millstream_gateway.services.access import AccessControl
+from millstream_gateway.services.authentication import ANONYMOUS, Credentials
+from millstream_gateway.services.authorization import decide
+from millstream_gateway.services.tenants import requested_tenants
+
+_TENANT_HEADER_LOWER: Final = TENANT_HEADER.lower().encode()
+
+
+class Guard:
+    """Asks `decide` before it calls the application of one route.
+
+    ``path`` is the route's template, for whoever counts requests by route.
+    """
+
+    def __init__(self, app: ASGIApp, path: str, access: Access, control: AccessControl) -> None:
+        self._app = app
+        self.path = path
+        self._control = control
+        self.access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.access.action is not Action.PUBLIC:
+            scope["state"]["caller"] = await self._admit(scope)
+        await self._app(scope, receive, send)
+
+    async def _admit(self, scope: Scope) -> Caller:
+        credentials, tenants = _read_headers(scope)
+        client = scope["client"][0] if scope.get("client") else ""
+        try:
+            principal = self._control.authenticator.authenticate(credentials, client)
+        except UnauthenticatedError as error:
+            if credentials != Credentials():
+                unknown = Caller(ANONYMOUS, client=client)
+                self._note(unknown, scope, "unauthenticated", error.message)
+            raise
+        by_tenant = self.access.reach is Reach.TENANT
+        names = requested_tenants(tenants, principal) if by_tenant else frozenset()
+        decision = decide(principal, self.access.action, Resource(names))
+        if not decision.allowed:
+            self._note(Caller(principal, client=client), scope, "forbidden", decision.reason)
+            raise PermissionDeniedError(_explain(principal, self.access, decision.reason))
+        if not by_tenant:
+            return Caller(principal, client=client)
+        return await self._for_tenant(principal, names, client)
+
+    async def _for_tenant(
+        self, principal: Principal, names: frozenset[str], client: str
+    ) -> Caller:
+        if len(names) > 1:
+            if self.access.action is Action.WRITE:
+                raise InvalidArgumentError(f"a write goes to one tenant; {TENANT_HEADER} names two")
+            raise UnimplementedError(
+                "reading from several tenants at once is not possible yet; name one"
+            )
+        (name,) = names
+        tenants = self._control.tenants
+        number = tenants.id_of(name)
+        if number is None:
+            caller = Caller(principal, client=client)
+            if self.access.action is not Action.WRITE or not principal.has_every_tenant:
+                raise NotFoundError(f"there is no tenant {name}")
+            number = (await asyncio.to_thread(tenants.ensure, caller, name)).id
+        return Caller(principal, number, name, client)
+
+    def _note(self, caller: Caller, scope: Scope, outcome: str, reason: str) -> None:
+        self._control.audit.note(
+            caller,
+            f"http.{self.access.action.value}",
+            outcome,
+            method=scope["method"],
+            path=scope["path"],
+            reason=reason,
+            correlation_id=scope["state"].get("correlation_id", ""),
+        )
+
+
+def guarded(route: BaseRoute, control: AccessControl) -> BaseRoute:
+    """A copy of the route with a guard in front.
+
+    `TypeError` when the route declares nothing, or is of a kind that no guard can stand before.
+    """
+    if not isinstance(route, (Route, Mount)):
+        raise TypeError(f"{route!r} is of a kind that cannot be guarded")
+    access = declared_access(route.app if isinstance(route, Mount) else route.endpoint)
+    if access is None:
+        raise TypeError(f"the route {route.path} does not declare what it needs; see needs()")
+    copied = copy.copy(route)
+    copied.app = Guard(route.app, route.path, access, control)
+    return copied
+
+
+def _read_headers(scope: Scope) -> tuple[Credentials, list[bytes]]:
+    authorization: list[bytes] = []
+    api_key: list[bytes] = []
+    tenants: list[bytes] = []
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            authorization.append(value)
+        elif name == b"x-api-key":
+            api_key.append(value)
+        elif name == _TENANT_HEADER_LOWER:
+            tenants.append(value)
+    return Credentials(tuple(authorization), tuple(api_key)), tenants
+
+
+def _explain(principal: Principal, access: Access, reason: str) -> str:
+    if principal.kind == "anonymous" and access.action is Action.ADMIN:
+        return (
+            "nobody can be an administrator here, because no credentials are configured: set "
+            "auth.admin_key, or run `millstream key create --role admin` with --data"
+        )
+    return reason

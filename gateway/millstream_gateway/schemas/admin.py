@@ -1,0 +1,116 @@
+"""Bodies of the administrators' routes, in and out. They change seldom, so they are checked at
+leisure; nothing here is on the way of a sample."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from millstream_gateway.schemas.access import Action, Role
+
+_Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NewKey(_Body):
+    """What a key is to be."""
+
+    name: _Text = Field(description="For people; not unique.", examples=["prometheus in Oslo"])
+    role: Role = Field(description="What the key may do at most.")
+    tenants: list[_Text] = Field(
+        default=["default"],
+        min_length=1,
+        max_length=64,
+        description="Tenants that the key belongs to; missing ones are made. `*` alone is all.",
+    )
+    verbs: list[Action] = Field(
+        default=[],
+        max_length=4,
+        description="Less, or more, than what the role has by itself: read, write, monitor, admin.",
+    )
+    topics: list[_Text] = Field(
+        default=["*"],
+        min_length=1,
+        max_length=64,
+        description="Patterns of event topics, with `*` for any text.",
+    )
+    expires: _Text | None = Field(
+        default=None, description="How long the key is good; for ever when absent.", examples=["30d"]
+    )
+
+
+class Rotation(_Body):
+    """How a key gets its new secret."""
+
+    overlap: _Text = Field(
+        default="1h", description="How long the secret before stays good; `0s` ends it at once."
+    )
+
+
+class KeyDescription(_Body):
+    """A key without its secret, which nobody knows any more. Times are Unix milliseconds."""
+
+    id: str
+    name: str
+    role: Role
+    state: str = Field(description="active, expired or revoked")
+    verbs: list[Action]
+    tenants: list[str]
+    topics: list[str]
+    created_ms: int
+    created_by: str
+    expires_ms: int | None
+    last_used_ms: int | None
+    rotated_ms: int | None
+    revoked_ms: int | None
+    previous_until_ms: int | None = Field(
+        description="Until when the secret before the last rotation is good."
+    )
+
+
+class IssuedKey(KeyDescription):
+    """A key and its text, shown this once."""
+
+    key: str = Field(description="ms_<id>_<secret>", examples=["ms_4f0c2k9x1v7q_…"])
+
+
+class KeyList(_Body):
+    """Keys of the caller's tenants."""
+
+    keys: list[KeyDescription]
+
+
+class NewTenant(_Body):
+    """A tenant to be made."""
+
+    name: str = Field(min_length=1, max_length=150, pattern=r"^[A-Za-z0-9_.-]+$")
+
+
+class TenantDescription(_Body):
+    """A tenant. Its number is what the store knows it by; numbers are never given twice."""
+
+    name: str
+    id: int
+    created_ms: int
+
+
+class TenantList(_Body):
+    """The caller's tenants."""
+
+    tenants: list[TenantDescription]
+
+
+class Me(_Body):
+    """The caller, as the server sees it."""
+
+    kind: str = Field(description="anonymous, key or admin_key")
+    id: str
+    name: str
+    role: Role
+    verbs: list[Action]
+    tenants: list[str]
+    expires_ms: int | None
