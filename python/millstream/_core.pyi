@@ -116,6 +116,8 @@ class Engine:
         start_ms: typing.SupportsInt | typing.SupportsIndex,
         end_ms: typing.SupportsInt | typing.SupportsIndex,
         limit: typing.SupportsInt | typing.SupportsIndex = 0,
+        *,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> list[str]: ...
     def label_values(
         self,
@@ -124,26 +126,34 @@ class Engine:
         start_ms: typing.SupportsInt | typing.SupportsIndex,
         end_ms: typing.SupportsInt | typing.SupportsIndex,
         limit: typing.SupportsInt | typing.SupportsIndex = 0,
+        *,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> list[str]: ...
     def metadata(
         self,
         metric: str = "",
         limit: typing.SupportsInt | typing.SupportsIndex = 0,
         limit_per_metric: typing.SupportsInt | typing.SupportsIndex = 0,
+        *,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> dict: ...
     def push_json(
         self,
         body: bytes,
         *,
         default_timestamp_ms: typing.SupportsInt | typing.SupportsIndex | None = None,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> PushResult: ...
-    def push_remote_write(self, body: bytes) -> PushResult: ...
+    def push_remote_write(
+        self, body: bytes, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> PushResult: ...
     def push_text(
         self,
         body: bytes,
         *,
         open_metrics: bool = False,
         default_timestamp_ms: typing.SupportsInt | typing.SupportsIndex | None = None,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> PushResult: ...
     def query(
         self,
@@ -154,6 +164,7 @@ class Engine:
         timeout_ms: typing.SupportsInt | typing.SupportsIndex = 0,
         max_samples: typing.SupportsInt | typing.SupportsIndex = 0,
         cancel: CancelToken = None,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> QueryResult: ...
     def query_range(
         self,
@@ -166,6 +177,7 @@ class Engine:
         timeout_ms: typing.SupportsInt | typing.SupportsIndex = 0,
         max_samples: typing.SupportsInt | typing.SupportsIndex = 0,
         cancel: CancelToken = None,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> QueryResult: ...
     def series(
         self,
@@ -173,12 +185,19 @@ class Engine:
         start_ms: typing.SupportsInt | typing.SupportsIndex,
         end_ms: typing.SupportsInt | typing.SupportsIndex,
         limit: typing.SupportsInt | typing.SupportsIndex = 0,
+        *,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> list: ...
     def series_refs(
         self, labels: collections.abc.Sequence
     ) -> numpy.typing.NDArray[numpy.uint64]: ...
     def stats(self) -> dict[str, float]: ...
-    def tsdb_status(self, limit: typing.SupportsInt | typing.SupportsIndex = 10) -> dict: ...
+    def tsdb_status(
+        self,
+        limit: typing.SupportsInt | typing.SupportsIndex = 10,
+        *,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> dict: ...
     def write(
         self,
         name: str,

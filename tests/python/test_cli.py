@@ -16,7 +16,7 @@ import pytest
 import millstream
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.schemas.access import DEFAULT_TENANT_ID
-from millstream_gateway.settings import Settings
+from millstream_gateway.settings import Settings, StorageSettings
 from tests.gateway.conftest import running
 
 T0 = 1_732_000_000_000
@@ -24,9 +24,10 @@ AT = "2024-11-19T07:06:40Z"
 
 
 @pytest.fixture
-def server() -> Iterator[str]:
+def server(tmp_path: Path) -> Iterator[str]:
     backend = FakeBackend()
-    with running(Settings(), backend) as port:
+    settings = Settings(storage=StorageSettings(path=str(tmp_path / "data")))
+    with running(settings, backend) as port:
         lines = "".join(f'm{{host="{h}"}} {i} {T0 + 1000 * i}\n' for h in "ab" for i in range(5))
         backend.push_text(DEFAULT_TENANT_ID, lines.encode(), open_metrics=False, default_timestamp_ms=None)
         yield f"http://127.0.0.1:{port}"
@@ -77,7 +78,10 @@ def test_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
 
 
 def test_help_has_an_example_for_each_command() -> None:
-    for command in (["serve"], ["query"], ["import"], ["export"], ["test", "promql"]):
+    keys = (["key", verb] for verb in ("create", "list", "rotate", "revoke"))
+    tenants = (["tenant", verb] for verb in ("create", "list"))
+    others = (["serve"], ["query"], ["import"], ["export"], ["test", "promql"])
+    for command in (*others, *keys, *tenants):
         code, out, _ = run(*command, "--help")
         assert code == 0
         assert f"Example: millstream {' '.join(command)}" in " ".join(out.decode().split())

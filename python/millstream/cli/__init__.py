@@ -11,8 +11,10 @@ import typer
 from millstream import __version__
 from millstream.cli.exporting import export_command
 from millstream.cli.importing import import_command
+from millstream.cli.keys import key_app
 from millstream.cli.querying import query_command
 from millstream.cli.serving import serve_command
+from millstream.cli.tenants import tenant_app
 from millstream.cli.testing import test_app
 from millstream.errors import MillstreamError
 
@@ -49,6 +51,8 @@ app.command("serve")(serve_command)
 app.command("query")(query_command)
 app.command("import")(import_command)
 app.command("export")(export_command)
+app.add_typer(key_app, name="key")
+app.add_typer(tenant_app, name="tenant")
 app.add_typer(test_app, name="test")
 
 

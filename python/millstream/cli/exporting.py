@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, TextIO
 import typer
 
 from millstream._result import QueryResult, format_value
-from millstream.cli.options import DataOption, ServerOption, duration, when
+from millstream.cli.options import DataOption, ServerOption, TenantOption, TokenOption, duration, when
 from millstream.cli.source import Source, now_ms, source_of
 from millstream.cli.tables import sample_line
 from millstream.errors import InvalidArgumentError
@@ -44,6 +44,8 @@ def export_command(
     output: Annotated[Path, typer.Option(help="File to write; - is standard output.")] = Path("-"),
     server: ServerOption = None,
     data: DataOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
 ) -> None:
     """Write the raw samples of series; `millstream import` reads them back.
 
@@ -58,7 +60,7 @@ def export_command(
         raise typer.BadParameter("--end is before --start")
     if (last - first) // length > _WINDOWS_MAX:
         raise typer.BadParameter("the range holds too many windows; make --window longer")
-    with source_of(server, data) as source:
+    with source_of(server, data, token=token, tenant=tenant) as source:
         answers = _windows(source, selector, first, last, length)
         if format is ExportFormat.PARQUET:
             samples = _write_parquet(answers, output)

@@ -20,7 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from millstream.cli.options import DataOption, ServerOption
+from millstream.cli.options import DataOption, ServerOption, TenantOption, TokenOption
 from millstream.cli.source import Source, source_of
 from millstream.cli.tables import ByteStream, Row, read_csv, read_jsonl, read_parquet
 from millstream.errors import InvalidArgumentError
@@ -48,6 +48,8 @@ def import_command(
     format: Annotated[ImportFormat, typer.Option("--format", help="Format of the files.")],  # noqa: A002
     server: ServerOption = None,
     data: DataOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
 ) -> None:
     """Read samples from files into a server or a data folder.
 
@@ -56,7 +58,10 @@ def import_command(
 
     Example: millstream import metrics.prom --format prometheus --server http://127.0.0.1:8080
     """
-    with source_of(server, data, create=True) as source, _progress() as progress:
+    with (
+        source_of(server, data, token=token, tenant=tenant, create=True) as source,
+        _progress() as progress,
+    ):
         importer = _Importer(source, format)
         for name in files:
             importer.file(name, progress)

@@ -16,6 +16,19 @@ ServerOption = Annotated[
 DataOption = Annotated[
     Path | None, typer.Option(help="Data folder to open here, when no server has it open.")
 ]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MILLSTREAM_TOKEN",
+        show_envvar=True,
+        help="API key for the server. Others on this machine can see arguments: better in the "
+        "environment.",
+    ),
+]
+TenantOption = Annotated[
+    str | None,
+    typer.Option(envvar="MILLSTREAM_TENANT", show_envvar=True, help="Tenant on the server."),
+]
 
 
 def when(text: str, now_ms: int) -> int:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millstream._result import QueryResult
-from millstream.cli.options import DataOption, ServerOption, duration, when
+from millstream.cli.options import DataOption, ServerOption, TenantOption, TokenOption, duration, when
 from millstream.cli.source import now_ms, source_of
 from millstream.times import format_time
 
@@ -45,6 +45,8 @@ def query_command(
     ] = None,
     server: ServerOption = None,
     data: DataOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
     output: Annotated[Output, typer.Option(help="What to print.")] = Output.TABLE,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw the answer into this file (PNG, SVG or PDF).")
@@ -59,7 +61,7 @@ def query_command(
         raise typer.BadParameter("--end and --step need --start")
     if start is not None and time is not None:
         raise typer.BadParameter("give either --time or --start")
-    with source_of(server, data) as source:
+    with source_of(server, data, token=token, tenant=tenant) as source:
         if start is None:
             result = source.query(expression, when(time, now) if time else now)
         else:

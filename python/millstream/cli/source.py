@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Protocol
 
 import typer
 
 from millstream._database import Database
 from millstream._database import open as open_database
 from millstream._result import QueryResult
-from millstream.errors import (
-    Code,
-    InternalError,
-    MillstreamError,
-    UnavailableError,
-    error_class,
-)
-
-_ANSWER_BYTES_MAX: Final = 1 << 30
-_TIMEOUT_SECONDS: Final = 300
-_CODE_OF_STATUS: Final = {
-    400: Code.INVALID_ARGUMENT,
-    404: Code.NOT_FOUND,
-    413: Code.RESOURCE_EXHAUSTED,
-    422: Code.FAILED_PRECONDITION,
-    429: Code.RESOURCE_EXHAUSTED,
-    503: Code.UNAVAILABLE,
-}
+from millstream.cli.remote import Remote
 
 
 @dataclass(frozen=True)
@@ -60,12 +41,22 @@ class Source(Protocol):
 
 
 @contextmanager
-def source_of(server: str | None, data: Path | None, *, create: bool = False) -> Iterator[Source]:
-    """Exactly one of the two; a folder without a database is an error, unless it may be made."""
+def source_of(
+    server: str | None,
+    data: Path | None,
+    *,
+    token: str | None = None,
+    tenant: str | None = None,
+    create: bool = False,
+) -> Iterator[Source]:
+    """A server or a folder, exactly one of the two. Credentials are for the server.
+
+    A folder without a database is an error, unless it may be made.
+    """
     if (server is None) == (data is None):
         raise typer.BadParameter("give either --server URL or --data DIR")
     if server is not None:
-        yield ServerSource(server)
+        yield ServerSource(Remote(server, token, tenant))
         return
     if data is not None:
         with open_database(data, create=create) as database:
@@ -94,10 +85,8 @@ class FolderSource:
 class ServerSource:
     """A Millstream server, or for queries any server that speaks Prometheus's API."""
 
-    def __init__(self, url: str) -> None:
-        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-            raise typer.BadParameter(f"{url} is not an http:// or https:// URL")
-        self._url = url.rstrip("/")
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
 
     def query(self, expression: str, time_ms: int) -> QueryResult:
         return self._ask("query", {"query": expression, "time": _seconds(time_ms)})
@@ -115,40 +104,24 @@ class ServerSource:
 
     def push_text(self, text: bytes, *, open_metrics: bool) -> Pushed:
         kind = "application/openmetrics-text; version=1.0.0" if open_metrics else "text/plain"
-        status, body = self._post("import/prometheus", text, kind)
-        document = _decode(body)
-        data = document.get("data")
+        answer = self._remote.send("POST", "/api/v1/import/prometheus", text, kind)
+        data = answer.document.get("data")
         if not isinstance(data, dict):
-            raise _error(status, document)
+            raise answer.error()
         errors = [(item["line"], item["message"]) for item in data.get("errors", ())]
         return Pushed(data["samples"], data.get("rejected", 0), errors)
 
     def _ask(self, route: str, form: dict[str, str]) -> QueryResult:
         kind = "application/x-www-form-urlencoded"
-        status, body = self._post(route, urllib.parse.urlencode(form).encode(), kind)
-        document = _decode(body)
-        if document.get("status") != "success":
-            raise _error(status, document)
+        body = urllib.parse.urlencode(form).encode()
+        answer = self._remote.send("POST", f"/api/v1/{route}", body, kind)
+        if answer.document.get("status") != "success":
+            raise answer.error()
         return QueryResult.from_json(
-            json.dumps(document["data"], ensure_ascii=False).encode(),
-            document.get("warnings", ()),
-            document.get("infos", ()),
+            json.dumps(answer.document["data"], ensure_ascii=False).encode(),
+            answer.document.get("warnings", ()),
+            answer.document.get("infos", ()),
         )
-
-    def _post(self, route: str, body: bytes, content_type: str) -> tuple[int, bytes]:
-        # The scheme was checked when this was made.
-        request = urllib.request.Request(  # noqa: S310
-            f"{self._url}/api/v1/{route}", body, {"Content-Type": content_type}, method="POST"
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-                return answer.status, answer.read(_ANSWER_BYTES_MAX)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read(_ANSWER_BYTES_MAX)
-        except (urllib.error.URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
-            raise UnavailableError(f"{self._url} does not answer: {reason}") from None
 
 
 def now_ms() -> int:
@@ -159,18 +132,3 @@ def now_ms() -> int:
 def _seconds(milliseconds: int) -> str:
     sign, rest = ("-" if milliseconds < 0 else ""), abs(milliseconds)
     return f"{sign}{rest // 1000}.{rest % 1000:03d}"
-
-
-def _decode(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except ValueError:
-        raise InternalError("the server answered something that is not JSON") from None
-    if not isinstance(document, dict):
-        raise InternalError("the server answered something that is not Prometheus's envelope")
-    return document
-
-
-def _error(status: int, document: dict[str, Any]) -> MillstreamError:
-    message = str(document.get("error") or document.get("detail") or f"HTTP status {status}")
-    return error_class(_CODE_OF_STATUS.get(status, Code.UNKNOWN))(message)

@@ -1,0 +1,154 @@
+"""Where the commands for keys and tenants work: a server over HTTP, or the files of a folder."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import typer
+
+from millstream.cli.remote import Remote
+from millstream.times import parse_duration_ms
+
+if TYPE_CHECKING:
+    from millstream_gateway.schemas.access import Caller
+    from millstream_gateway.services.access import AccessControl
+
+Described = dict[str, Any]
+
+
+class Directory(Protocol):
+    """Keys and tenants, as the routes of `/v1/admin` describe them."""
+
+    def create_key(self, wanted: Described) -> Described: ...
+
+    def keys(self) -> list[Described]: ...
+
+    def revoke_key(self, key_id: str) -> Described: ...
+
+    def rotate_key(self, key_id: str, overlap: str) -> Described: ...
+
+    def create_tenant(self, name: str) -> Described: ...
+
+    def tenants(self) -> list[Described]: ...
+
+
+@contextmanager
+def directory_of(server: str | None, data: Path | None, token: str | None) -> Iterator[Directory]:
+    """Exactly one of the two."""
+    if (server is None) == (data is None):
+        raise typer.BadParameter("give either --server URL or --data DIR")
+    if server is not None:
+        yield ServerDirectory(Remote(server, token))
+        return
+    from millstream_gateway.services.access import AccessControl
+    from millstream_gateway.settings import Settings, StorageSettings
+
+    access = AccessControl(Settings(storage=StorageSettings(path=str(data))))
+    access.open()
+    try:
+        yield FolderDirectory(access)
+    finally:
+        access.close()
+
+
+class ServerDirectory:
+    """The routes of a server."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def create_key(self, wanted: Described) -> Described:
+        return self._remote.json("POST", "/v1/admin/keys", wanted).raise_if_error()
+
+    def keys(self) -> list[Described]:
+        return _list(self._remote.json("GET", "/v1/admin/keys").raise_if_error()["keys"])
+
+    def revoke_key(self, key_id: str) -> Described:
+        return self._remote.json("DELETE", _key_path(key_id)).raise_if_error()
+
+    def rotate_key(self, key_id: str, overlap: str) -> Described:
+        path = f"{_key_path(key_id)}/rotate"
+        return self._remote.json("POST", path, {"overlap": overlap}).raise_if_error()
+
+    def create_tenant(self, name: str) -> Described:
+        return self._remote.json("POST", "/v1/admin/tenants", {"name": name}).raise_if_error()
+
+    def tenants(self) -> list[Described]:
+        return _list(self._remote.json("GET", "/v1/admin/tenants").raise_if_error()["tenants"])
+
+
+class FolderDirectory:
+    """The files themselves. Whoever may write them is an administrator."""
+
+    def __init__(self, access: AccessControl) -> None:
+        self._access = access
+
+    def create_key(self, wanted: Described) -> Described:
+        from millstream_gateway.schemas.access import Action, Role
+        from millstream_gateway.schemas.keys import KeyRequest
+
+        expires = wanted.get("expires")
+        request = KeyRequest(
+            name=wanted["name"],
+            role=Role(wanted["role"]),
+            tenants=frozenset(wanted["tenants"]),
+            verbs=frozenset(map(Action, wanted["verbs"])),
+            topics=tuple(wanted["topics"]),
+            expires_in_ms=None if expires is None else parse_duration_ms(expires),
+        )
+        record, key = self._access.keys.create(_local_caller(), request)
+        return {**self._access.keys.describe(record), "key": key}
+
+    def keys(self) -> list[Described]:
+        keys = self._access.keys
+        return [keys.describe(key) for key in keys.list(_local_caller())]
+
+    def revoke_key(self, key_id: str) -> Described:
+        keys = self._access.keys
+        return keys.describe(keys.revoke(_local_caller(), key_id))
+
+    def rotate_key(self, key_id: str, overlap: str) -> Described:
+        keys = self._access.keys
+        record, key = keys.rotate(_local_caller(), key_id, parse_duration_ms(overlap))
+        return {**keys.describe(record), "key": key}
+
+    def create_tenant(self, name: str) -> Described:
+        made = self._access.tenants.create(_local_caller(), name)
+        return {"name": made.name, "id": made.id, "created_ms": made.created_ms}
+
+    def tenants(self) -> list[Described]:
+        found = self._access.tenants.list(_local_caller())
+        return [{"name": one.name, "id": one.id, "created_ms": one.created_ms} for one in found]
+
+
+def _local_caller() -> Caller:
+    from millstream_gateway.schemas.access import EVERY_TENANT, VERBS, Caller, Principal, Role
+
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = "somebody"
+    return Caller(
+        Principal(
+            kind="local",
+            id=str(os.getuid()),
+            name=name,
+            role=Role.ADMIN,
+            verbs=VERBS,
+            tenants=frozenset({EVERY_TENANT}),
+        )
+    )
+
+
+def _key_path(key_id: str) -> str:
+    return f"/v1/admin/keys/{urllib.parse.quote(key_id, safe='')}"
+
+
+def _list(items: object) -> list[Described]:
+    return list(items) if isinstance(items, list) else []

@@ -1,0 +1,171 @@
+"""``millstream key``: API keys."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from millstream.cli.directory import directory_of
+from millstream.cli.options import DataOption, ServerOption, TokenOption, duration
+
+key_app = typer.Typer(no_args_is_help=True, help="API keys: who may come in, and to do what.")
+
+_VERBS = ("read", "write", "monitor", "admin")
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `millstream key list` shows it.")]
+OutputOption = Annotated[Literal["table", "json"], typer.Option(help="How to print.")]
+
+
+@key_app.command("create")
+def create_command(
+    name: Annotated[str, typer.Option(help="For people; need not be unique.")],
+    role: Annotated[
+        Literal["admin", "user", "readonly"], typer.Option(help="What the key may do at most.")
+    ],
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Tenant that the key belongs to, made when missing; may be repeated; '*' is all.",
+            show_default="default",
+        ),
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the key may do, in place of what its role may: read, write, monitor, admin, "
+            "or topic:PATTERN; may be repeated."
+        ),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="How long the key is good.", show_default="for ever")
+    ] = None,
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Make a key and print it, and nothing else, on standard output. It is never shown again.
+
+    Example: millstream key create --name grafana --role readonly --expires 90d --data ./data
+    """
+    verbs, topics = _scopes(scope or [])
+    if expires is not None:
+        duration(expires)
+    wanted: dict[str, Any] = {
+        "name": name,
+        "role": role,
+        "tenants": tenant or ["default"],
+        "verbs": verbs,
+        "topics": topics or ["*"],
+    }
+    if expires is not None:
+        wanted["expires"] = expires
+    with directory_of(server, data, token) as directory:
+        made = directory.create_key(wanted)
+    _print_secret(made, "made")
+
+
+@key_app.command("list")
+def list_command(
+    output: OutputOption = "table",
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+) -> None:
+    """List keys without their secrets, which nobody has.
+
+    Example: millstream key list --data ./data
+    """
+    with directory_of(server, data, token) as directory:
+        keys = directory.keys()
+    if output == "json":
+        sys.stdout.write(json.dumps(keys, indent=2) + "\n")
+        return
+    table = Table()
+    # The id is what the other commands ask for, so it is never cut.
+    table.add_column("id", no_wrap=True, min_width=12)
+    for title in ("name", "role", "state", "may", "tenants", "created", "used", "expires"):
+        table.add_column(title, overflow="fold")
+    for key in keys:
+        table.add_row(
+            key["id"],
+            key["name"],
+            key["role"],
+            key["state"],
+            " ".join(key["verbs"]),
+            " ".join(key["tenants"]),
+            *map(_day, (key["created_ms"], key["last_used_ms"], key["expires_ms"])),
+        )
+    Console(markup=False).print(table)
+
+
+@key_app.command("rotate")
+def rotate_command(
+    key_id: IdArgument,
+    overlap: Annotated[
+        str, typer.Option(help="How long the secret before stays good; 0s ends it at once.")
+    ] = "1h",
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Give a key a new secret and print it. Its id, role and tenants stay.
+
+    Example: millstream key rotate 4f0c2k9x1v7q --overlap 1d --data ./data
+    """
+    with directory_of(server, data, token) as directory:
+        made = directory.rotate_key(key_id, overlap)
+    _print_secret(made, "rotated")
+
+
+@key_app.command("revoke")
+def revoke_command(
+    key_id: IdArgument,
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+) -> None:
+    """End a key at once and for good.
+
+    Example: millstream key revoke 4f0c2k9x1v7q --data ./data
+    """
+    with directory_of(server, data, token) as directory:
+        ended = directory.revoke_key(key_id)
+    sys.stderr.write(f"revoked key {ended['id']} ({ended['name']})\n")
+
+
+def _scopes(scopes: list[str]) -> tuple[list[str], list[str]]:
+    verbs, topics = [], []
+    for scope in scopes:
+        kind, separator, pattern = scope.partition(":")
+        if scope in _VERBS:
+            verbs.append(scope)
+        elif kind == "topic" and separator and pattern:
+            topics.append(pattern)
+        else:
+            raise typer.BadParameter(
+                f"{scope} is no scope; these are: {', '.join(_VERBS)}, topic:PATTERN"
+            )
+    return verbs, topics
+
+
+def _print_secret(made: dict[str, Any], verb: str) -> None:
+    sys.stdout.write(f"{made['key']}\n")
+    sys.stdout.flush()
+    sys.stderr.write(
+        f"{verb} key {made['id']}: {made['role']}, may {' '.join(made['verbs'])}, "
+        f"tenants {' '.join(made['tenants'])}. Keep it; it is not shown again.\n"
+    )
+
+
+def _day(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "never"
+    when = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    is_today = when.date() == datetime.fromtimestamp(time.time(), UTC).date()
+    return when.strftime("%H:%M today" if is_today else "%Y-%m-%d")
