@@ -72,7 +72,8 @@ class Snapshot:
         """The next snapshot."""
         revision = self.revision + 1
         records = {key: record for key, record in self.records.items() if key not in deletes}
-        records.update((key, Record(revision, value)) for key, value in puts.items())
+        for key, value in puts.items():
+            records[key] = Record(revision, MappingProxyType(dict(value)))
         return Snapshot(revision, MappingProxyType(records))
 
 
