@@ -73,9 +73,7 @@ class Guard:
             return Caller(principal, client=client)
         return await self._for_tenant(principal, names, client)
 
-    async def _for_tenant(
-        self, principal: Principal, names: frozenset[str], client: str
-    ) -> Caller:
+    async def _for_tenant(self, principal: Principal, names: frozenset[str], client: str) -> Caller:
         if len(names) > 1:
             if self.access.action is Action.WRITE:
                 raise InvalidArgumentError(f"a write goes to one tenant; {TENANT_HEADER} names two")

@@ -22,7 +22,9 @@ class FailingBackend(FakeBackend):
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         raise self.error
 
-    def push_json(self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None) -> object:  # type: ignore[override]
+    def push_json(
+        self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None
+    ) -> object:  # type: ignore[override]
         raise self.error
 
     def push_remote_write(self, tenant: TenantId, body: bytes) -> object:  # type: ignore[override]

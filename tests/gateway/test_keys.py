@@ -33,9 +33,7 @@ def files_text(site: Site) -> str:
 
 
 def test_a_key_is_shown_once_and_never_stored(site: Site) -> None:
-    answer = site.client.post(
-        "/v1/admin/keys", json={"name": "n", "role": "user"}, headers=ROOT
-    )
+    answer = site.client.post("/v1/admin/keys", json={"name": "n", "role": "user"}, headers=ROOT)
     key = answer.json()["key"]
     assert re.fullmatch(r"ms_[a-z0-9]{12}_[A-Za-z0-9]{43}", key)
     assert answer.headers["cache-control"] == "no-store"
@@ -274,7 +272,9 @@ def test_an_administrator_of_one_tenant_gives_and_sees_only_what_is_its_own(site
     assert ask(verbs=["monitor"]) == 403
     listed = site.client.get("/v1/admin/keys", headers=of_a).json()["keys"]
     assert {tuple(key["tenants"]) for key in listed} == {("a",)}
-    names = [t["name"] for t in site.client.get("/v1/admin/tenants", headers=of_a).json()["tenants"]]
+    names = [
+        t["name"] for t in site.client.get("/v1/admin/tenants", headers=of_a).json()["tenants"]
+    ]
     assert names == ["a"]
     body = {"name": "c"}
     assert site.client.post("/v1/admin/tenants", json=body, headers=of_a).status_code == 403

@@ -173,31 +173,32 @@ def test_a_crash_at_any_step_leaves_one_revision_or_the_next(
 ) -> None:
     store = open_store()
     store.commit({A: {"n": 1}})
-    steps = ("open", "fsync", "replace")
-    for number, step in enumerate(steps):
+
+    def fail(*_arguments: object, **_named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    real_open = os.open
+
+    def open_all_but_the_new(path: Path, *rest: int) -> int:
+        if str(path).endswith(".new"):
+            fail()
+        return real_open(path, *rest)
+
+    steps = [
+        (local_meta_store.os, "open", open_all_but_the_new),
+        (local_meta_store.os, "fsync", fail),
+        (Path, "replace", fail),
+    ]
+    fresh = LocalMetaStore(tmp_path / "meta")
+    for number, (where, step, broken) in enumerate(steps, start=1):
         with monkeypatch.context() as patch:
-            def fail(*_arguments: object, **_named: object) -> None:
-                raise OSError(28, "No space left on device")
-
-            if step == "replace":
-                patch.setattr(Path, "replace", fail)
-            else:
-                real_open = os.open
-
-                def open_but_not_the_new(path: Path, *rest: int) -> int:
-                    if str(path).endswith(".new"):
-                        fail()
-                    return real_open(path, *rest)
-
-                patch.setattr(
-                    local_meta_store.os, step, fail if step == "fsync" else open_but_not_the_new
-                )
+            patch.setattr(where, step, broken)
             with pytest.raises(UnavailableError, match="cannot be written"):
                 store.commit({A: {"n": 99}})
-        assert store.snapshot().records[A].value["n"] == 1 + number
-        fresh = LocalMetaStore(tmp_path / "meta")
-        fresh.commit({A: {"n": 2 + number}})
-        wait_until(lambda: store.snapshot().records[A].value["n"] == 2 + number)  # noqa: B023
+        assert store.snapshot().records[A].value["n"] == number
+        fresh.commit({A: {"n": number + 1}})
+        store.commit({B: {}}, expect={A: fresh.snapshot().version(*A)})
+        assert store.snapshot().records[A].value["n"] == number + 1
 
 
 @pytest.mark.parametrize("at", [0, 20, -3])

@@ -34,7 +34,9 @@ def test_what_a_node_stored_is_there_when_it_comes_back(tmp_path: Path) -> None:
     with node(storage) as address:
         backend = make_backend(Settings(nodes=NodesSettings(addresses=(address,))))
         backend.open()
-        pushed = backend.push_text(DEFAULT_TENANT_ID, b"kept 1\n", open_metrics=False, default_timestamp_ms=None)
+        pushed = backend.push_text(
+            DEFAULT_TENANT_ID, b"kept 1\n", open_metrics=False, default_timestamp_ms=None
+        )
         assert pushed.samples == 1
         assert pushed.offset_token
     with pytest.raises(errors.UnavailableError):

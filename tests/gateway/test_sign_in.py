@@ -40,9 +40,7 @@ def open_site(tmp_path: Path) -> Iterator[Site]:
 
 def exposed(folder: Path, host: str, **auth: object) -> Settings:
     settings = settings_in(folder, **auth)
-    return settings.model_copy(
-        update={"server": settings.server.model_copy(update={"host": host})}
-    )
+    return settings.model_copy(update={"server": settings.server.model_copy(update={"host": host})})
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])

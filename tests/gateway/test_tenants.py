@@ -114,9 +114,7 @@ def test_a_caller_with_two_tenants_must_name_one(site: Site) -> None:
         ("a", 200),
     ],
 )
-def test_a_tenant_that_is_not_the_callers_is_refused(
-    site: Site, header: str, status: int
-) -> None:
+def test_a_tenant_that_is_not_the_callers_is_refused(site: Site, header: str, status: int) -> None:
     site.issue(tenants=["b"])
     headers = bearer(site.issue(tenants=["a"])["key"], header)
     assert site.get("/api/v1/labels", headers) == status

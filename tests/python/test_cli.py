@@ -29,7 +29,9 @@ def server(tmp_path: Path) -> Iterator[str]:
     settings = Settings(storage=StorageSettings(path=str(tmp_path / "data")))
     with running(settings, backend) as port:
         lines = "".join(f'm{{host="{h}"}} {i} {T0 + 1000 * i}\n' for h in "ab" for i in range(5))
-        backend.push_text(DEFAULT_TENANT_ID, lines.encode(), open_metrics=False, default_timestamp_ms=None)
+        backend.push_text(
+            DEFAULT_TENANT_ID, lines.encode(), open_metrics=False, default_timestamp_ms=None
+        )
         yield f"http://127.0.0.1:{port}"
 
 

@@ -26,6 +26,8 @@ class PrometheusConfig:
 
     scrape: Mapping[str, Sequence[str]] = field(default_factory=dict)
     remote_write_urls: Sequence[str] = ()
+    # What every remote_write section says besides, such as `authorization`.
+    remote_write_extra: Mapping[str, Any] = field(default_factory=dict)
     scrape_itself: bool = True
     scrape_interval: str = "1s"
 
@@ -51,6 +53,7 @@ class PrometheusConfig:
             ],
             "remote_write": [
                 {
+                    **self.remote_write_extra,
                     "url": url,
                     "send_native_histograms": True,
                     "queue_config": {

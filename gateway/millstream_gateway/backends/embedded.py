@@ -77,11 +77,11 @@ class EmbeddedBackend:
         self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None
     ) -> PushOutcome:
         engine = self._open_engine()
-        return _outcome(engine.push_json(body, default_timestamp_ms=default_timestamp_ms, tenant=tenant))
+        return _outcome(
+            engine.push_json(body, default_timestamp_ms=default_timestamp_ms, tenant=tenant)
+        )
 
-    def query(
-        self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal
-    ) -> QueryAnswer:
+    def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         return _answer(
             self._open_engine().query(
                 request.expression,
@@ -123,15 +123,18 @@ class EmbeddedBackend:
 
     def label_values(self, tenant: TenantId, name: str, selection: Selection) -> list[str]:
         return self._open_engine().label_values(
-            name, selection.matchers, selection.start_ms, selection.end_ms, selection.limit, tenant=tenant
+            name,
+            selection.matchers,
+            selection.start_ms,
+            selection.end_ms,
+            selection.limit,
+            tenant=tenant,
         )
 
     def metadata(
         self, tenant: TenantId, metric: str, limit: int, limit_per_metric: int
     ) -> Mapping[str, Sequence[MetricMetadata]]:
-        entries = self._open_engine().metadata(
-            metric, limit, limit_per_metric, tenant=tenant
-        )
+        entries = self._open_engine().metadata(metric, limit, limit_per_metric, tenant=tenant)
         return {name: [MetricMetadata(*item) for item in items] for name, items in entries.items()}
 
     def format_query(self, expression: str) -> str:

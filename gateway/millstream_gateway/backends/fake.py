@@ -116,9 +116,7 @@ class FakeBackend:
             ),
         )
 
-    def query(
-        self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal
-    ) -> QueryAnswer:
+    def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         cancel.raise_if_cancelled()
         number = _number(request.expression)
         seconds = _seconds(request.time_ms)

@@ -109,9 +109,7 @@ class NodesBackend:
             )
         )
 
-    def query(
-        self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal
-    ) -> QueryAnswer:
+    def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         message = query_pb2.QueryRequest(
             tenant=tenant, expression=request.expression, time_ms=request.time_ms
         )
@@ -123,9 +121,7 @@ class NodesBackend:
         span = query_pb2.RangeMs(
             start_ms=request.start_ms, end_ms=request.end_ms, step_ms=request.step_ms
         )
-        message = query_pb2.QueryRequest(
-            tenant=tenant, expression=request.expression, range=span
-        )
+        message = query_pb2.QueryRequest(tenant=tenant, expression=request.expression, range=span)
         return self._evaluate(message, request.limits, cancel)
 
     def series(self, tenant: TenantId, selection: Selection) -> list[dict[str, str]]:

@@ -54,9 +54,7 @@ class Backend(Protocol):
     ) -> PushOutcome:
         """Store ``{"metrics": […]}``; positions in the outcome are indexes from 0."""
 
-    def query(
-        self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal
-    ) -> QueryAnswer:
+    def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         """Evaluate PromQL at one time."""
 
     def query_range(

@@ -1,4 +1,4 @@
-"""Who am I?"""
+"""What the server knows about its caller."""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ _ESCAPED: Final = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
 async def series(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The label sets of all series that match any selector."""
     params = await read_params(request, services.settings)
-    found, warnings = await services.queries.series(caller.tenant, params.selection(needs_matcher=True))
+    found, warnings = await services.queries.series(
+        caller.tenant, params.selection(needs_matcher=True)
+    )
     return success(found, warnings)
 
 
@@ -41,7 +43,9 @@ async def labels(request: Request, services: ServicesDep, caller: CallerDep) -> 
 
 @router.get("/label/{name}/values", openapi_extra=parameters(*_SELECTION))
 @needs(READS)
-async def label_values(name: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+async def label_values(
+    name: str, request: Request, services: ServicesDep, caller: CallerDep
+) -> Response:
     """The values of one label."""
     plain = unescape_name(name)
     if not plain:
@@ -56,8 +60,8 @@ async def label_values(name: str, request: Request, services: ServicesDep, calle
 async def metadata(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Type, help and unit of metrics."""
     params = await read_params(request, services.settings)
-    found = await services.queries.metadata(caller.tenant, 
-        params.get("metric"), params.limit(), params.limit("limit_per_metric")
+    found = await services.queries.metadata(
+        caller.tenant, params.get("metric"), params.limit(), params.limit("limit_per_metric")
     )
     return success(
         {

@@ -1,5 +1,7 @@
-"""Bodies of the administrators' routes, in and out. They change seldom, so they are checked at
-leisure; nothing here is on the way of a sample."""
+"""Bodies of the administrators' routes, in and out.
+
+Nothing here is on the way of a sample, so it is checked at leisure.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class NewKey(_Body):
         description="Patterns of event topics, with `*` for any text.",
     )
     expires: _Text | None = Field(
-        default=None, description="How long the key is good; for ever when absent.", examples=["30d"]
+        default=None,
+        description="How long the key is good; for ever when absent.",
+        examples=["30d"],
     )
 
 

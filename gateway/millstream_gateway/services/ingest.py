@@ -72,7 +72,9 @@ class IngestService:
                 f"the body declares {declared} bytes uncompressed, more than "
                 f"limits.remote_write_decoded_bytes ({allowed} bytes)"
             )
-        return await self._push("remote_write", lambda: self._backend.push_remote_write(tenant, body))
+        return await self._push(
+            "remote_write", lambda: self._backend.push_remote_write(tenant, body)
+        )
 
     async def text(
         self, tenant: TenantId, body: bytes, *, gzipped: bool, open_metrics: bool

@@ -255,9 +255,7 @@ class KeyService:
         )
         return record, f"{PREFIX}{key_id}_{secret}"
 
-    def _may_give(
-        self, caller: Caller, tenants: frozenset[str], verbs: frozenset[Action]
-    ) -> None:
+    def _may_give(self, caller: Caller, tenants: frozenset[str], verbs: frozenset[Action]) -> None:
         """Nobody gives what they have not."""
         require(caller.principal, Action.ADMIN, Resource())
         if not covers(caller.principal, tenants):

@@ -15,6 +15,7 @@ import { QUERIES_MAX, type ViewName } from './lib/url_state';
 import { useMetricNames } from './use_metric_names';
 import { usePage, type Row } from './use_page';
 import { useOutcome } from './use_outcome';
+import { useSession } from './use_session';
 import { useTheme } from './theme';
 
 const WIDE = '(min-width: 900px)';
@@ -22,6 +23,7 @@ const LETTERS = 'ABCDEFGH';
 
 export function App() {
   const theme = useTheme();
+  const session = useSession();
   const page = usePage();
   const { rows, range } = page;
   const [catalog] = useState(() => new Catalog());
@@ -71,7 +73,13 @@ export function App() {
       <a class="skip-link" href="#queries">
         Skip to the queries
       </a>
-      <Header browserOpen={browserOpen} onToggleBrowser={() => setBrowserOpen(!browserOpen)} dark={theme.dark} onToggleTheme={theme.toggle} />
+      <Header
+        browserOpen={browserOpen}
+        onToggleBrowser={() => setBrowserOpen(!browserOpen)}
+        dark={theme.dark}
+        onToggleTheme={theme.toggle}
+        onSignOut={session.signedIn ? () => session.signOut() : null}
+      />
       {browserOpen && (
         <MetricBrowser
           catalog={catalog}

@@ -14,7 +14,14 @@ from typing import Annotated, Any, Final, TextIO
 import typer
 
 from millstream._result import QueryResult, format_value
-from millstream.cli.options import DataOption, ServerOption, TenantOption, TokenOption, duration, when
+from millstream.cli.options import (
+    DataOption,
+    ServerOption,
+    TenantOption,
+    TokenOption,
+    duration,
+    when,
+)
 from millstream.cli.source import Source, now_ms, source_of
 from millstream.cli.tables import sample_line
 from millstream.errors import InvalidArgumentError

@@ -14,7 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from millstream._result import QueryResult
-from millstream.cli.options import DataOption, ServerOption, TenantOption, TokenOption, duration, when
+from millstream.cli.options import (
+    DataOption,
+    ServerOption,
+    TenantOption,
+    TokenOption,
+    duration,
+    when,
+)
 from millstream.cli.source import now_ms, source_of
 from millstream.times import format_time
 

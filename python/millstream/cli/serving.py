@@ -14,7 +14,10 @@ from millstream.errors import FailedPreconditionError, InvalidArgumentError
 def serve_command(
     host: Annotated[
         str | None,
-        typer.Option(help="Address to listen on; loopback only, until there are credentials.", show_default="127.0.0.1"),
+        typer.Option(
+            help="Address to listen on; loopback only, until there are credentials.",
+            show_default="127.0.0.1",
+        ),
     ] = None,
     port: Annotated[
         int | None,

@@ -1,5 +1,6 @@
 // The one place that talks to the server. URLs are relative, so the page works behind a path prefix.
 
+import { session } from './session';
 import type { Answer, MetricMetadata, QueryData } from './types';
 
 /** What the server, or the way to it, answered instead of data. */
@@ -22,7 +23,8 @@ type Parameters = ReadonlyArray<readonly [string, string]>;
 
 async function call<T>(path: string, parameters: Parameters, method: 'GET' | 'POST', signal?: AbortSignal): Promise<Answer<T>> {
   const form = new URLSearchParams(parameters.map(([key, value]) => [key, value]));
-  const request: RequestInit = { method, headers: { Accept: 'application/json' } };
+  const credentials = session.headers();
+  const request: RequestInit = { method, headers: { Accept: 'application/json', ...credentials } };
   if (signal !== undefined) request.signal = signal;
   let url = `api/v1/${path}`;
   if (method === 'POST') request.body = form;
@@ -35,6 +37,7 @@ async function call<T>(path: string, parameters: Parameters, method: 'GET' | 'PO
     if (isAbort(error)) throw error;
     throw new ApiError('The server cannot be reached. Is it still running?', 'unreachable', 0);
   }
+  if (response.status === 401) session.refused(credentials);
   return readEnvelope<T>(response);
 }
 

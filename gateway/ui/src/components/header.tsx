@@ -5,9 +5,11 @@ interface HeaderProps {
   readonly onToggleBrowser: () => void;
   readonly dark: boolean;
   readonly onToggleTheme: () => void;
+  /** Null while nobody is signed in. */
+  readonly onSignOut: (() => void) | null;
 }
 
-export function Header({ browserOpen, onToggleBrowser, dark, onToggleTheme }: HeaderProps) {
+export function Header({ browserOpen, onToggleBrowser, dark, onToggleTheme, onSignOut }: HeaderProps) {
   return (
     <header class="header">
       <button
@@ -33,6 +35,11 @@ export function Header({ browserOpen, onToggleBrowser, dark, onToggleTheme }: He
         <a class="button quiet" href="docs">
           API
         </a>
+        {onSignOut !== null && (
+          <button type="button" class="button quiet" onClick={onSignOut}>
+            Sign out
+          </button>
+        )}
         <button
           type="button"
           class="button quiet icon-only"
