@@ -262,12 +262,14 @@ def test_no_secret_is_in_the_logs_or_the_files(town: Town, tmp_path: Path) -> No
     data = tmp_path / "data"
     key = millstream("key", "create", "--name", "a", "--role", "user", "--data", str(data)).strip()
     environ = {"MILLSTREAM_LOG__LEVEL": "debug", "MILLSTREAM_AUTH__ADMIN_KEY": town.root}
-    with Millstream(data, tmp_path / "logs", env={**os.environ, **environ}) as server:
-        with Client(server.url) as client:
-            for secret in (key, key + "x", town.root):
-                for headers in ({"Authorization": f"Bearer {secret}"}, {"X-API-Key": secret}):
-                    client.request("GET", "/api/v1/labels", headers=headers)
-                    client.request("GET", "/v1/admin/keys", headers=headers)
+    with (
+        Millstream(data, tmp_path / "logs", env={**os.environ, **environ}) as server,
+        Client(server.url) as client,
+    ):
+        for secret in (key, key + "x", town.root):
+            for headers in ({"Authorization": f"Bearer {secret}"}, {"X-API-Key": secret}):
+                client.request("GET", "/api/v1/labels", headers=headers)
+                client.request("GET", "/v1/admin/keys", headers=headers)
     files = [path for folder in (data, tmp_path / "logs") for path in folder.rglob("*")]
     text = b"".join(path.read_bytes() for path in files if path.is_file())
     assert b"request" in text
