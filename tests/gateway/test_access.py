@@ -11,7 +11,15 @@ from fastapi import APIRouter
 from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 
-from millstream_gateway.dependencies import PUBLIC, READS, Access, Reach, declared_access, needs
+from millstream_gateway.dependencies import (
+    PUBLIC,
+    READS,
+    WRITES,
+    Access,
+    Reach,
+    declared_access,
+    needs,
+)
 from millstream_gateway.guard import Guard, guarded
 from millstream_gateway.schemas.access import (
     ROLE_VERBS,
@@ -64,6 +72,17 @@ def test_every_route_stands_behind_a_guard_and_only_these_are_public(site: Site)
     table = route_table(site)
     assert {path for _, path, access in table if access.action is Action.PUBLIC} == PUBLIC_PATHS
     assert len(table) > 30
+
+
+def test_the_short_way_of_writes_leads_to_the_guards_of_the_same_routes(site: Site) -> None:
+    listed = {
+        route.path: route.app
+        for route in site.app.routes
+        if isinstance(route, Route) and declared_access(route.endpoint) == WRITES
+    }
+    assert site.app.hot_routes == listed  # type: ignore[attr-defined]
+    assert all(isinstance(guard, Guard) for guard in listed.values())
+    assert set(listed) == {"/api/v1/write", "/api/v1/import/prometheus", "/metrics"}
 
 
 def test_a_route_that_declares_nothing_keeps_the_application_from_being_made(site: Site) -> None:

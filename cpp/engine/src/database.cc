@@ -13,6 +13,8 @@ namespace millstream::engine {
 namespace {
 
 constexpr std::string_view kManifestName = "MANIFEST";
+// The gateway's: keys, tenants and the audit log. The engine leaves it alone.
+constexpr std::string_view kAccessFolder = "meta";
 constexpr std::string_view kManifestFormat = "millstream 1\npartitions ";
 
 // Every feature that may be enabled, and what it turns on.
@@ -89,8 +91,12 @@ Status Database::Impl::CheckFolder(const std::string& path) {
   if (!exists) return Status::Ok();
   MS_ASSIGN_OR_RETURN(const std::vector<env::FolderEntry> entries, files.List(path));
   for (const env::FolderEntry& entry : entries) {
-    // What a first start leaves that died half way, and what a new file system has in its root.
-    if (entry.name == "LOCK" || entry.name == "lost+found" || entry.name.starts_with(kManifestName)) continue;
+    // What a first start leaves that died half way, what a new file system has in its root, and the keys that were made
+    // before the first start.
+    if (entry.name == "LOCK" || entry.name == "lost+found" || entry.name == kAccessFolder ||
+        entry.name.starts_with(kManifestName)) {
+      continue;
+    }
     return FailedPrecondition("{} is no Millstream database and not empty: it has {}; give an empty or a new folder",
                               path, model::Quote(entry.name));
   }

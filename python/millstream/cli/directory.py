@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from millstream.cli.remote import Remote
+from millstream.errors import FailedPreconditionError
 from millstream.times import parse_duration_ms
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def directory_of(server: str | None, data: Path | None, token: str | None) -> It
     from millstream_gateway.services.access import AccessControl
     from millstream_gateway.settings import Settings, StorageSettings
 
+    _refuse_foreign(Path(str(data)))
     access = AccessControl(Settings(storage=StorageSettings(path=str(data))))
     access.open()
     try:
@@ -125,6 +127,15 @@ class FolderDirectory:
     def tenants(self) -> list[Described]:
         found = self._access.tenants.list(_local_caller())
         return [{"name": one.name, "id": one.id, "created_ms": one.created_ms} for one in found]
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Keys are made in a database's folder, or in one that can become it: nowhere else."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if names - {"lost+found"} and not names & {"LOCK", "meta"}:
+        raise FailedPreconditionError(
+            f"{folder} is no Millstream database and not empty; give its folder, or a new one"
+        )
 
 
 def _local_caller() -> Caller:
