@@ -67,7 +67,8 @@ def test_hostile_names_of_devices_are_escaped(opened: Backend) -> None:
         assert 'device="a\\"b\\\\c\\nd"' in text
         assert "# HELP host_x Help\\nme.\n" in text
     else:
-        assert opened.label_values("device", Selection(("host_x",), 0, 2**60)) == [evil]
+        found = opened.label_values(DEFAULT_TENANT_ID, "device", Selection(("host_x",), 0, 2**60))
+        assert found == [evil]
 
 
 def test_the_thread_samples_at_once_and_stops() -> None:
