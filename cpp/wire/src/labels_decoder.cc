@@ -86,6 +86,27 @@ bool CutPairString(std::string_view* raw, std::string_view* text) {
 
 }  // namespace
 
+Result<Labels> DecodeExemplarLabels(std::span<const Label> pairs) {
+  size_t runes = 0;
+  for (const Label& label : pairs) {
+    if (label.name.empty()) return InvalidArgument("empty label name in an exemplar");
+    for (const std::string_view text : {label.name, label.value}) {
+      if (text.size() > 4 * model::kExemplarLabelRunesMax) {
+        return InvalidArgument("the labels of an exemplar are longer than {} characters",
+                               model::kExemplarLabelRunesMax);
+      }
+      if (FirstInvalidUtf8(text) != std::string_view::npos) {
+        return InvalidArgument("a label of an exemplar is not UTF-8");
+      }
+      for (const char c : text) runes += (static_cast<unsigned char>(c) & 0xC0u) != 0x80u ? 1 : 0;
+    }
+    if (runes > model::kExemplarLabelRunesMax) {
+      return InvalidArgument("the labels of an exemplar are longer than {} characters", model::kExemplarLabelRunesMax);
+    }
+  }
+  return Labels::FromPairs(pairs);
+}
+
 void AppendPairString(std::string_view text, std::string* out) {
   for (int shift = 0; shift < 32; shift += 8) out->push_back(static_cast<char>((text.size() >> shift) & 0xFF));
   out->append(text);

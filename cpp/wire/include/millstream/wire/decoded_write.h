@@ -13,6 +13,7 @@
 
 #include "millstream/base/status.h"
 #include "millstream/base/strong_int.h"
+#include "millstream/model/exemplar.h"
 #include "millstream/model/histogram.h"
 #include "millstream/model/metadata.h"
 
@@ -41,6 +42,8 @@ struct DecodedSeries {
   uint32_t floats_end = 0;
   uint32_t histograms_begin = 0;
   uint32_t histograms_end = 0;
+  uint32_t exemplars_begin = 0;
+  uint32_t exemplars_end = 0;
 };
 
 struct DecodedWrite {
@@ -54,6 +57,10 @@ struct DecodedWrite {
   std::vector<double> values;
   std::vector<TimestampMs> histogram_timestamps;
   std::vector<model::Histogram> histograms;
+  // When the counting of a sample began; 0 is unknown, as is what a column is too short for.
+  std::vector<TimestampMs> start_timestamps;
+  std::vector<TimestampMs> histogram_start_timestamps;
+  std::vector<model::Exemplar> exemplars;  // their labels made by DecodeExemplarLabels
   std::vector<model::MetricMetadata> metadata;
 
   uint64_t rejected = 0;
@@ -61,10 +68,21 @@ struct DecodedWrite {
 
   std::unique_ptr<std::string> bytes;
 
+  // Says when the counting of the sample or histogram that was added last began.
+  void SetStart(TimestampMs start) { SetLast(start, timestamps.size(), &start_timestamps); }
+  void SetHistogramStart(TimestampMs start) { SetLast(start, histograms.size(), &histogram_start_timestamps); }
+
   // Counts a refused item and keeps its reason while there is room.
   void Reject(uint32_t item, Status reason) {
     ++rejected;
     if (errors.size() < kItemErrorsMax) errors.push_back({item, std::move(reason)});
+  }
+
+ private:
+  static void SetLast(TimestampMs start, size_t size, std::vector<TimestampMs>* column) {
+    if (start == 0) return;
+    column->resize(size, 0);
+    column->back() = start;
   }
 };
 
