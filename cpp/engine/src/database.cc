@@ -170,7 +170,7 @@ Status Database::Impl::StartWorkers() {
                                   std::chrono::milliseconds(options_.checkpoint_interval_ms),
                                   [this] {
                                     for (const PartitionDoor& door : doors_) {
-                                      door.worker->RequestMaintenance();
+                                      door.worker->Maintain();
                                     }
                                   },
                                   *env_.executor));

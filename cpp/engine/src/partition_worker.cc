@@ -38,19 +38,25 @@ Status PartitionWorker::Submit(WriteTask* task) {
   return status;
 }
 
-void PartitionWorker::RequestMaintenance() {
-  WriteTask* maintenance = nullptr;
-  (void)worker_->Submit(maintenance).ok();
+void PartitionWorker::Maintain() {
+  TaskGroup group;
+  WriteTask begin;
+  begin.group = &group;
+  if (!Submit(&begin).ok()) return;
+  group.Wait();
+  // Should it fail, that is counted, and the next one tries again.
+  (void)FinishMaintenance(partition_.RunCheckpoint()).ok();
 }
 
 Status PartitionWorker::Stop() {
   worker_->Stop();
-  return Maintain();
+  return FinishMaintenance(partition_.Checkpoint());
 }
 
 void PartitionWorker::Handle(WriteTask* task) {
-  if (task == nullptr) {
-    (void)Maintain().ok();  // counted; the next one tries again
+  if (task->batch == nullptr) {
+    partition_.BeginCheckpoint();
+    task->group->Done();
     return;
   }
   Result<std::optional<Offset>> written = partition_.Write(*task->batch, &task->outcome);
@@ -62,8 +68,7 @@ void PartitionWorker::Handle(WriteTask* task) {
   task->group->Done();
 }
 
-Status PartitionWorker::Maintain() {
-  Status status = partition_.Checkpoint();
+Status PartitionWorker::FinishMaintenance(Status status) {
   if (status.ok()) status = partition_.DropExpiredBlocks();
   ++checkpoints_;
   if (!status.ok()) ++checkpoint_failures_;

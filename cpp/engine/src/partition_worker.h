@@ -1,7 +1,9 @@
 // PartitionWorker: the one thread that writes a partition, and the bounded queue before it.
 //
-// Threads     Submit and RequestMaintenance from any thread; Stop once. The worker's thread is the only caller of the
-//             partition's writer functions, and after it has ended Stop is.
+// Threads     Submit from any thread; Maintain from one, which has returned from it for good before Stop is called
+// once.
+//             The worker's thread is the only caller of the partition's writer functions, and after it has ended Stop
+//             is.
 // Invariants  (1) Tasks of one submitter are applied in the order of submission. (2) Every submitted task is answered,
 //             also when the worker stops.
 // Limits      At most kQueuedTasksMax tasks wait; one more is refused, which is the engine's back-pressure.
@@ -39,7 +41,7 @@ class TaskGroup {
 
 // One batch on its way into a partition. The submitter owns it and keeps it until its group is done.
 struct WriteTask {
-  storage::WriteBatch* batch = nullptr;
+  storage::WriteBatch* batch = nullptr;  // null: begin a checkpoint
   TaskGroup* group = nullptr;
   // Set by the worker before the group is done.
   storage::WriteOutcome outcome;
@@ -55,8 +57,9 @@ class PartitionWorker {
   // kResourceExhausted when the queue is full, kUnavailable after Stop; the task's group is then not told.
   Status Submit(WriteTask* task);
 
-  // A checkpoint, and the dropping of what is too old, between writes. When the queue is full there is none this time.
-  void RequestMaintenance();
+  // A checkpoint, and the dropping of what is too old, on the caller's thread: the writer only begins it, between two
+  // writes, and goes on. When the queue is full there is none this time.
+  void Maintain();
 
   // Finishes what was submitted, ends the thread and writes a last checkpoint, whose outcome it returns.
   Status Stop();
@@ -69,13 +72,14 @@ class PartitionWorker {
   explicit PartitionWorker(tsdb::Partition& partition) : partition_(partition) {}
 
   void Handle(WriteTask* task);
-  Status Maintain();
+  // Drops what is too old after a checkpoint that went well, and counts how it all went.
+  Status FinishMaintenance(Status status);
 
   tsdb::Partition& partition_;
-  // Both are written by whoever maintains: the worker's thread, then Stop.
+  // Both are written by whoever maintains: the caller of Maintain, then Stop.
   std::atomic<uint64_t> checkpoints_{0};
   std::atomic<uint64_t> checkpoint_failures_{0};
-  // A null task asks for maintenance. Last, so that its thread has ended before anything that it uses goes.
+  // Last, so that its thread has ended before anything that it uses goes.
   std::unique_ptr<queue::Worker<WriteTask*>> worker_;
 };
 

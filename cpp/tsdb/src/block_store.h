@@ -1,6 +1,6 @@
 // BlockStore: the blocks of a partition: which there are, how they come and go.
 //
-// Threads     "Writer" functions from the writer thread; Blocks() from any thread.
+// Threads     "Checkpointer" functions from whoever checkpoints the partition; Blocks() from any thread.
 #pragma once
 
 #include <cstdint>
@@ -22,20 +22,20 @@ class BlockStore {
  public:
   BlockStore(env::FileSystem& files, std::string folder) : files_(files), folder_(std::move(folder)) {}
 
-  // Writer. Removes what a crash left unfinished and opens all blocks.
+  // Checkpointer. Removes what a crash left unfinished and opens all blocks.
   Status Open() EXCLUDES(mutex_);
 
   std::shared_ptr<const BlockSet> Blocks() const EXCLUDES(mutex_);
 
-  // Writer. A number no block has had yet.
+  // Checkpointer. A number no block has had yet.
   uint64_t TakeSequence() { return next_sequence_++; }
   void ReserveSequences(uint64_t next) { next_sequence_ = std::max(next_sequence_, next); }
   uint64_t next_sequence() const { return next_sequence_; }
 
-  // Writer. Makes `add` readable and forgets `remove`, in one step. Their files stay.
+  // Checkpointer. Makes `add` readable and forgets `remove`, in one step. Their files stay.
   void Exchange(const std::vector<std::shared_ptr<const Block>>& add, const std::vector<uint64_t>& remove)
       EXCLUDES(mutex_);
-  // Writer. Takes a block's folder away; a crash leaves all of it or nothing that counts.
+  // Checkpointer. Takes a block's folder away; a crash leaves all of it or nothing that counts.
   Status RemoveFolder(const Block& block);
   Result<std::shared_ptr<const Block>> OpenBlock(const std::string& path);
 

@@ -34,6 +34,14 @@ Status Partition::Checkpoint() {
   return impl_->Checkpoint();
 }
 
+void Partition::BeginCheckpoint() {
+  impl_->BeginCheckpoint();
+}
+
+Status Partition::RunCheckpoint() {
+  return impl_->RunCheckpoint();
+}
+
 Status Partition::DropExpiredBlocks() {
   return impl_->DropExpiredBlocks();
 }

@@ -201,7 +201,7 @@ std::vector<PartitionImpl::SeriesCut> PartitionImpl::CollectCuts(TimestampMs lim
   return cuts;
 }
 
-Result<std::vector<std::shared_ptr<const Block>>> PartitionImpl::WriteBlocks(std::vector<SeriesCut> cuts) {
+Result<std::vector<std::shared_ptr<const Block>>> PartitionImpl::WriteBlocks(const std::vector<SeriesCut>& cuts) {
   // The narrowest ranges that make no more than kBlocksPerCheckpoint blocks.
   int64_t range = options_.block_range_ms;
   std::set<int64_t> numbers;
@@ -240,13 +240,15 @@ Result<std::vector<std::shared_ptr<const Block>>> PartitionImpl::WriteBlocks(std
 
 Status PartitionImpl::WriteSnapshot(uint64_t generation) {
   SnapshotHeader header;
-  header.next_offset = next_offset_.load(std::memory_order_relaxed);
-  header.next_ref = next_ref_;
+  header.next_offset = begun_offset_;
+  header.next_ref = begun_ref_;
   header.next_block = store_->next_sequence();
   MS_ASSIGN_OR_RETURN(const auto writer, SnapshotWriter::Create(*files_, folder_, generation, header));
   for (TenantHead* tenant : TenantsOfWriter()) {
     MS_RETURN_IF_ERROR(writer->AddMetadata(tenant->id(), tenant->Metadata("", 0)));
     for (const SeriesPtr& series : tenant->AllSeries()) {
+      // Made since: the log makes it again.
+      if (series->ref.value() >= begun_ref_) continue;
       SeriesData::State state;
       {
         MutexLock lock(series->mutex);
@@ -255,30 +257,51 @@ Status PartitionImpl::WriteSnapshot(uint64_t generation) {
       MS_RETURN_IF_ERROR(writer->AddSeries(tenant->id(), series->ref, series->labels, state));
     }
   }
+  // Series may hold samples that were written since the checkpoint began. They must be in the log before the snapshot
+  // counts, for the same reason as in RunCheckpoint; read again from there, they are known already.
+  if (log_ != nullptr) MS_RETURN_IF_ERROR(log_->Sync());
   return writer->Finish();
 }
 
-void PartitionImpl::DropFromHead(TimestampMs limit) {
+void PartitionImpl::DropFromHead(const std::vector<SeriesCut>& cuts) {
+  for (const SeriesCut& cut : cuts) {
+    MutexLock lock(cut.series->mutex);
+    const int64_t before = cut.series->data.memory_bytes();
+    cut.series->data.Drop(cut.chunks);
+    sample_bytes_.fetch_add(cut.series->data.memory_bytes() - before, std::memory_order_relaxed);
+  }
+}
+
+void PartitionImpl::FindSilent(TimestampMs limit) {
   // One more range: a series that comes back soon keeps its ref.
   TimestampMs silent_since = 0;
   if (__builtin_sub_overflow(limit, options_.block_range_ms, &silent_since)) silent_since = INT64_MIN;
+  silent_.clear();
   for (TenantHead* tenant : TenantsOfWriter()) {
-    const std::vector<SeriesPtr> all = tenant->AllSeries();
-    std::vector<MemSeries*> silent;
-    for (const SeriesPtr& series : all) {
-      MutexLock lock(series->mutex);
-      SeriesData& data = series->data;
-      const int64_t before = data.memory_bytes();
-      data.DropBefore(limit);
-      int64_t after = data.memory_bytes();
-      if (data.empty() && (!data.max_time().has_value() || *data.max_time() < silent_since)) {
-        silent.push_back(series.get());
-        after = 0;
+    for (SeriesPtr& series : tenant->AllSeries()) {
+      bool silent = false;
+      {
+        MutexLock lock(series->mutex);
+        const std::optional<TimestampMs> newest = series->data.max_time();
+        silent = series->data.empty() && (!newest.has_value() || *newest < silent_since);
       }
-      sample_bytes_.fetch_add(after - before, std::memory_order_relaxed);
+      if (silent) silent_.push_back({tenant, std::move(series), silent_since});
     }
-    if (!silent.empty()) tenant->Remove(silent);
   }
+}
+
+void PartitionImpl::RemoveSilent() {
+  std::map<TenantHead*, std::vector<MemSeries*>> gone;
+  for (const Silent& candidate : silent_) {
+    MemSeries* const series = candidate.series.get();
+    MutexLock lock(series->mutex);
+    const std::optional<TimestampMs> newest = series->data.max_time();
+    if (!series->data.empty() || (newest.has_value() && *newest >= candidate.since)) continue;
+    sample_bytes_.fetch_sub(series->data.memory_bytes(), std::memory_order_relaxed);
+    gone[candidate.tenant].push_back(series);
+  }
+  for (auto& [tenant, series] : gone) tenant->Remove(series);
+  silent_.clear();
 }
 
 void PartitionImpl::RemoveOtherSnapshots(uint64_t newest, uint64_t before) {
@@ -291,19 +314,33 @@ void PartitionImpl::RemoveOtherSnapshots(uint64_t newest, uint64_t before) {
   }
 }
 
+void PartitionImpl::BeginCheckpoint() {
+  RemoveSilent();
+  begun_offset_ = next_offset_.load(std::memory_order_relaxed);
+  begun_ref_ = next_ref_;
+}
+
 Status PartitionImpl::Checkpoint() {
+  BeginCheckpoint();
+  Status status = RunCheckpoint();
+  RemoveSilent();
+  return status;
+}
+
+Status PartitionImpl::RunCheckpoint() {
   if (files_ == nullptr) return Status::Ok();
   const TimestampMs limit = CutLimit();
-  std::vector<SeriesCut> cuts = CollectCuts(limit);
+  const std::vector<SeriesCut> cuts = CollectCuts(limit);
   // The files must not know more than the log after a power cut: its next records would then be taken for known ones.
   if (log_ != nullptr) MS_RETURN_IF_ERROR(log_->Sync());
   if (!cuts.empty()) {
-    MS_ASSIGN_OR_RETURN(const auto blocks, WriteBlocks(std::move(cuts)));
+    MS_ASSIGN_OR_RETURN(const auto blocks, WriteBlocks(cuts));
     // Readers look at the head first and at the blocks then: the blocks must be there before the head forgets. Should
     // the snapshot fail below, a restart finds these samples in the blocks and in the log, and merges them.
     store_->Exchange(blocks, {});
-    DropFromHead(limit);
+    DropFromHead(cuts);
   }
+  FindSilent(limit);
   const uint64_t generation = next_snapshot_++;
   if (Status status = WriteSnapshot(generation); !status.ok()) {
     (void)files_->Remove(env::JoinPath(folder_, TemporarySnapshotName(generation)));
@@ -312,7 +349,7 @@ Status PartitionImpl::Checkpoint() {
   // The log keeps what the snapshot before needs, so that a corrupt newest one is no loss. What fails from here on is
   // done again by the next checkpoint.
   const SnapshotPlace before = newest_snapshot_;
-  newest_snapshot_ = {generation, next_offset_.load(std::memory_order_relaxed)};
+  newest_snapshot_ = {generation, begun_offset_};
   RemoveOtherSnapshots(generation, before.generation);
   if (log_ != nullptr && before.next_offset > 0) (void)log_->TruncateBefore(Offset(before.next_offset));
   Compact(limit);

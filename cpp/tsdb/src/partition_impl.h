@@ -22,6 +22,8 @@
 namespace millstream::tsdb {
 
 // Threads     Functions marked "writer" belong to the writer thread, as do the members that no comment gives away.
+//             Those marked "checkpointer" belong to whoever runs RunCheckpoint and DropExpiredBlocks, beside the
+//             writer; it hands over to the writer and back by whatever orders those calls.
 class PartitionImpl {
  public:
   PartitionImpl(PartitionOptions options, env::FileSystem* files, env::Clock* clock, std::string folder,
@@ -33,6 +35,9 @@ class PartitionImpl {
   // Writer, before anything else: reads what is on the disk.
   Status Recover();
   Status Checkpoint();
+  void BeginCheckpoint();
+  // Checkpointer.
+  Status RunCheckpoint();
   Status DropExpiredBlocks();
   // The oldest time that is kept; the least time when all is.
   TimestampMs RetentionBound() const;
@@ -65,15 +70,19 @@ class PartitionImpl {
   // Applies the log from `next_offset` on, where the snapshot, named for errors, ends. `damage` is why it is not the
   // newest.
   Status ReplayBehind(const std::string& snapshot, uint64_t next_offset, const Status& damage);
-  // Before which samples leave the head.
+  // Writer: takes what the last checkpoint found silent, and is so still, out of the head.
+  void RemoveSilent();
+
+  // Checkpointer, down to RemoveOtherSnapshots. Before which samples leave the head.
   TimestampMs CutLimit();
   std::vector<SeriesCut> CollectCuts(TimestampMs limit);
-  Result<std::vector<std::shared_ptr<const Block>>> WriteBlocks(std::vector<SeriesCut> cuts);
+  Result<std::vector<std::shared_ptr<const Block>>> WriteBlocks(const std::vector<SeriesCut>& cuts);
   Status WriteSnapshot(uint64_t generation);
   // Merges small blocks of windows that are over before `limit`. What fails is tried again by the next checkpoint.
   void Compact(TimestampMs limit);
   Status MergeBlocks(const std::vector<std::shared_ptr<const Block>>& blocks);
-  void DropFromHead(TimestampMs limit);
+  void DropFromHead(const std::vector<SeriesCut>& cuts);
+  void FindSilent(TimestampMs limit);
   void RemoveOtherSnapshots(uint64_t newest, uint64_t before);
 
   // What a series that is new to the head has in blocks.
@@ -97,9 +106,21 @@ class PartitionImpl {
     uint64_t generation = 0;  // 0: none
     uint64_t next_offset = 0;
   };
+  // A series without samples, and since when it must have been so.
+  struct Silent {
+    TenantHead* tenant;
+    SeriesPtr series;
+    TimestampMs since;
+  };
+
+  // Of the checkpointer.
   std::set<uint64_t> uncompactable_;  // blocks with corrupt pages
   uint64_t next_snapshot_ = 1;
   SnapshotPlace newest_snapshot_;
+  std::vector<Silent> silent_;
+  // Where the writer was when the checkpoint began: the snapshot has everything before, and the log everything behind.
+  uint64_t begun_offset_ = 0;
+  uint64_t begun_ref_ = 1;
 
   uint64_t next_ref_ = 1;
   uint64_t stage_epoch_ = 0;

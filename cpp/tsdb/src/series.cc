@@ -331,10 +331,13 @@ std::vector<std::shared_ptr<const Chunk>> SeriesData::ChunksBefore(TimestampMs l
   return chunks;
 }
 
-void SeriesData::DropBefore(TimestampMs limit) {
+void SeriesData::Drop(std::span<const std::shared_ptr<const Chunk>> gone) {
+  // They stand here in the order in which they were returned; what has come since stands behind.
+  size_t next = 0;
   for (auto* chunks : {&sealed_, &out_of_order_sealed_}) {
     std::erase_if(*chunks, [&](const auto& chunk) {
-      if (chunk->max_time() >= limit) return false;
+      if (next == gone.size() || chunk != gone[next]) return false;
+      ++next;
       sealed_bytes_ -= static_cast<int64_t>(chunk->memory_bytes());
       return true;
     });

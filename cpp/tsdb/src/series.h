@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "chunk.h"
@@ -71,8 +72,8 @@ class SeriesData {
 
   // Chunks all of whose samples are before `limit`, the open one and the buffer sealed when that holds for them.
   std::vector<std::shared_ptr<const Chunk>> ChunksBefore(TimestampMs limit);
-  // Forgets the chunks that ChunksBefore returns.
-  void DropBefore(TimestampMs limit);
+  // Forgets these chunks, which ChunksBefore returned; what came in since stays.
+  void Drop(std::span<const std::shared_ptr<const Chunk>> gone);
 
   // For snapshots. Restore requires an empty series.
   struct State {

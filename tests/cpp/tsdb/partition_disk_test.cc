@@ -44,6 +44,42 @@ TEST(PartitionOnDisk, RestartFindsEverythingFromBlocksSnapshotAndLog) {
   EXPECT_EQ(ModelOf(ReadAll(*machine.partition, {MatchEverything()})), workload.acknowledged);
 }
 
+TEST(PartitionOnDisk, WhatIsWrittenDuringACheckpointIsThereOnceAlsoAfterARestart) {
+  constexpr int64_t kStart = 900'000;
+  Machine machine(7);
+  ASSERT_TRUE(machine.Open().ok());
+  uint64_t written = 0;
+  for (int checkpoint = 0; checkpoint < 12; ++checkpoint) {
+    const int64_t begin = kStart + checkpoint * 400;
+    machine.clock.SetWall(begin);
+    machine.partition->BeginCheckpoint();
+    Status finished;
+    std::thread checkpointer([&] { finished = machine.partition->RunCheckpoint(); });
+    for (int i = 0; i < 40; ++i) {
+      BatchBuilder batch;
+      // Every time a new series, some that go on, and late samples, which the checkpoint would move to a block.
+      batch.Float(LabelsOf("new", std::to_string(begin + i)), begin + i, i);
+      for (int s = 0; s < 3; ++s) batch.Float(LabelsOf("m", std::to_string(s)), begin + i * 10, i);
+      if (checkpoint > 0) batch.Float(LabelsOf("m", "0"), begin - 397 + i * 10, i);
+      storage::WriteOutcome outcome;
+      EXPECT_TRUE(machine.Write(batch, &outcome).ok());
+      written += outcome.floats_written;
+    }
+    checkpointer.join();
+    ASSERT_TRUE(finished.ok()) << finished.ToString();
+  }
+  EXPECT_GT(CountBlocks(machine), 0u);
+  EXPECT_EQ(written, 12u * 40 * 5 - 40);
+  const Model before = ModelOf(ReadAll(*machine.partition, {MatchEverything()}));
+  uint64_t found = 0;
+  for (const auto& [labels, samples] : before) found += samples.size();
+  EXPECT_EQ(found, written);
+  machine.Close();
+  machine.files.ProcessDeath();
+  ASSERT_TRUE(machine.Open().ok());
+  EXPECT_EQ(ModelOf(ReadAll(*machine.partition, {MatchEverything()})), before);
+}
+
 TEST(PartitionOnDisk, ResendingEverythingAfterARestartDoublesNothing) {
   Machine machine(2);
   ASSERT_TRUE(machine.Open().ok());

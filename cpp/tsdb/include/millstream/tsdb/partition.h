@@ -4,8 +4,9 @@
 // an empty partition rebuilds it. Samples live in the head, in memory; Checkpoint moves those that are old enough to
 // immutable blocks on disk, writes the rest as a snapshot and lets the log forget what neither needs any more.
 //
-// Threads     Write, ApplyRecord, Checkpoint and DropExpiredBlocks from one thread, the writer. Everything else from
-//             any thread, also while the writer works.
+// Threads     Write, ApplyRecord, BeginCheckpoint and Checkpoint from one thread, the writer. RunCheckpoint and
+//             DropExpiredBlocks from one thread at a time, which may be another than the writer's, also while the
+//             writer writes, but not while it is in BeginCheckpoint or Checkpoint. Everything else from any thread.
 // Ownership   Borrows the file system, the clock and the log; they outlive it. Queriers must not outlive it.
 // Invariants  (1) A series has at most one sample per timestamp. (2) Refs ascend in order of creation and are never
 //             given again. (3) A sample is readable when Write returned, not before its record is in the log.
@@ -120,6 +121,12 @@ class Partition final : public storage::Queryable {
   // snapshot before this one does not need, then merges small blocks. After an error everything is as readable and as
   // safe as before; try again later. No-op in memory.
   Status Checkpoint();
+
+  // The same in two steps, of which the second, which takes long, lets the writer write meanwhile: what it writes is in
+  // the log behind the checkpoint, and perhaps in the checkpoint too, where a restart finds it once. Series that have
+  // fallen silent leave the head with the next BeginCheckpoint.
+  void BeginCheckpoint();
+  Status RunCheckpoint();
 
   // Drops blocks beyond the retention.
   Status DropExpiredBlocks();
