@@ -1,9 +1,7 @@
 // PartitionWorker: the one thread that writes a partition, and the bounded queue before it.
 //
-// Threads     Submit from any thread; Maintain from one, which has returned from it for good before Stop is called
-// once.
-//             The worker's thread is the only caller of the partition's writer functions, and after it has ended Stop
-//             is.
+// Threads     Submit from any thread; Maintain from one at a time, and no longer when Stop is called, once. The
+//             worker's thread is the only caller of the partition's writer functions, and after it has ended Stop is.
 // Invariants  (1) Tasks of one submitter are applied in the order of submission. (2) Every submitted task is answered,
 //             also when the worker stops.
 // Limits      At most kQueuedTasksMax tasks wait; one more is refused, which is the engine's back-pressure.
