@@ -137,22 +137,13 @@ class Engine:
         *,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> dict: ...
-    def push_json(
+    def push(
         self,
+        format: str,
         body: bytes,
         *,
         default_timestamp_ms: typing.SupportsInt | typing.SupportsIndex | None = None,
-        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
-    ) -> PushResult: ...
-    def push_remote_write(
-        self, body: bytes, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
-    ) -> PushResult: ...
-    def push_text(
-        self,
-        body: bytes,
-        *,
-        open_metrics: bool = False,
-        default_timestamp_ms: typing.SupportsInt | typing.SupportsIndex | None = None,
+        options: collections.abc.Mapping[str, str] = {},
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> PushResult: ...
     def query(

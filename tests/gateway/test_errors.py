@@ -11,6 +11,7 @@ from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.errors import HTTP_STATUS
 from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import InstantQuery, QueryAnswer
 
 
@@ -22,12 +23,7 @@ class FailingBackend(FakeBackend):
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         raise self.error
 
-    def push_json(
-        self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None
-    ) -> object:  # type: ignore[override]
-        raise self.error
-
-    def push_remote_write(self, tenant: TenantId, body: bytes) -> object:  # type: ignore[override]
+    def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
         raise self.error
 
 

@@ -11,6 +11,7 @@ from millstream import errors
 from millstream_gateway.app import create_app
 from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.schemas.access import DEFAULT_TENANT_ID
+from millstream_gateway.schemas.push import WriteBody
 from millstream_gateway.settings import NodesSettings, Settings, StorageSettings
 from tests.gateway.conftest import needs_node, node
 
@@ -34,9 +35,7 @@ def test_what_a_node_stored_is_there_when_it_comes_back(tmp_path: Path) -> None:
     with node(storage) as address:
         backend = make_backend(Settings(nodes=NodesSettings(addresses=(address,))))
         backend.open()
-        pushed = backend.push_text(
-            DEFAULT_TENANT_ID, b"kept 1\n", open_metrics=False, default_timestamp_ms=None
-        )
+        pushed = backend.push(DEFAULT_TENANT_ID, WriteBody("text", b"kept 1\n"))
         assert pushed.samples == 1
         assert pushed.offset_token
     with pytest.raises(errors.UnavailableError):

@@ -13,7 +13,7 @@ from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.schemas.access import TenantId
-from millstream_gateway.schemas.push import PushOutcome
+from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import InstantQuery, QueryAnswer
 from millstream_gateway.settings import LimitsSettings, ServerSettings, Settings
 from tests.gateway.conftest import running, wait_until
@@ -45,7 +45,7 @@ class CountingBackend(FakeBackend):
         super().__init__()
         self.pushes = 0
 
-    def push_remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
+    def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
         self.pushes += 1
         return PushOutcome(samples=1)
 

@@ -16,6 +16,7 @@ import pytest
 import millstream
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.schemas.access import DEFAULT_TENANT_ID
+from millstream_gateway.schemas.push import WriteBody
 from millstream_gateway.settings import Settings, StorageSettings
 from tests.gateway.conftest import running
 
@@ -29,9 +30,7 @@ def server(tmp_path: Path) -> Iterator[str]:
     settings = Settings(storage=StorageSettings(path=str(tmp_path / "data")))
     with running(settings, backend) as port:
         lines = "".join(f'm{{host="{h}"}} {i} {T0 + 1000 * i}\n' for h in "ab" for i in range(5))
-        backend.push_text(
-            DEFAULT_TENANT_ID, lines.encode(), open_metrics=False, default_timestamp_ms=None
-        )
+        backend.push(DEFAULT_TENANT_ID, WriteBody("text", lines.encode()))
         yield f"http://127.0.0.1:{port}"
 
 

@@ -3,10 +3,8 @@
 
 #include "database_impl.h"
 #include "millstream/base/hash.h"
-#include "millstream/wire/json_metrics.h"
 #include "millstream/wire/labels_decoder.h"
-#include "millstream/wire/remote_write.h"
-#include "millstream/wire/text_exposition.h"
+#include "write_formats.h"
 
 namespace millstream::engine {
 namespace {
@@ -112,20 +110,8 @@ Result<PushOutcome> Database::Impl::Push(TenantId tenant, wire::DecodedWrite dec
   return outcome;
 }
 
-Result<PushOutcome> Database::PushRemoteWrite(TenantId tenant, std::string_view compressed) {
-  MS_ASSIGN_OR_RETURN(wire::DecodedWrite decoded, wire::DecodeRemoteWrite(compressed));
-  return impl_->Push(tenant, std::move(decoded));
-}
-
-Result<PushOutcome> Database::PushText(TenantId tenant, std::string text, TextFormat format,
-                                       TimestampMs default_timestamp) {
-  const auto wire_format =
-      format == TextFormat::kOpenMetrics ? wire::TextFormat::kOpenMetrics : wire::TextFormat::kPrometheus;
-  return impl_->Push(tenant, wire::DecodeTextExposition(std::move(text), wire_format, default_timestamp));
-}
-
-Result<PushOutcome> Database::PushJson(TenantId tenant, std::string_view text, TimestampMs default_timestamp) {
-  MS_ASSIGN_OR_RETURN(wire::DecodedWrite decoded, wire::DecodeJsonMetrics(text, default_timestamp));
+Result<PushOutcome> Database::Push(TenantId tenant, const WriteRequest& request) {
+  MS_ASSIGN_OR_RETURN(wire::DecodedWrite decoded, Decode(request));
   return impl_->Push(tenant, std::move(decoded));
 }
 

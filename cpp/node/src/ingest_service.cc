@@ -6,21 +6,12 @@
 namespace millstream::node {
 
 Result<engine::PushOutcome> IngestService::Store(const v1::PushRequest& request) {
-  const TenantId tenant(request.tenant());
-  const TimestampMs timestamp = request.has_default_timestamp_ms() ? request.default_timestamp_ms() : database_.Now();
-  switch (request.body_case()) {
-    case v1::PushRequest::kRemoteWrite:
-      return database_.PushRemoteWrite(tenant, request.remote_write());
-    case v1::PushRequest::kText:
-      return database_.PushText(tenant, request.text(), engine::TextFormat::kPrometheus, timestamp);
-    case v1::PushRequest::kOpenMetrics:
-      return database_.PushText(tenant, request.open_metrics(), engine::TextFormat::kOpenMetrics, timestamp);
-    case v1::PushRequest::kJson:
-      return database_.PushJson(tenant, request.json(), timestamp);
-    case v1::PushRequest::BODY_NOT_SET:
-      return InvalidArgument("the request has no body");
-  }
-  return InvalidArgument("the request has a body that this node does not know");
+  engine::WriteRequest write{
+      .format = request.format(),
+      .body = request.body(),
+      .default_timestamp = request.has_default_timestamp_ms() ? request.default_timestamp_ms() : database_.Now()};
+  write.options.insert(request.options().begin(), request.options().end());
+  return database_.Push(TenantId(request.tenant()), write);
 }
 
 grpc::ServerUnaryReactor* IngestService::Push(grpc::CallbackServerContext* /*context*/, const v1::PushRequest* request,

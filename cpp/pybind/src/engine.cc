@@ -47,24 +47,14 @@ std::unique_ptr<Database> Open(const std::string& path, bool create, int partiti
   return ValueOrThrow(Database::Open(path, options));
 }
 
-PushOutcome PushRemoteWrite(Database& self, const py::bytes& body, uint32_t tenant) {
+PushOutcome Push(Database& self, const std::string& format, const py::bytes& body,
+                 std::optional<int64_t> default_timestamp, engine::WriteOptions write_options, uint32_t tenant) {
   const std::string_view view = BytesView(body);
   const py::gil_scoped_release released;
-  return ValueOrThrow(self.PushRemoteWrite(TenantId(tenant), view));
-}
-
-PushOutcome PushText(Database& self, const py::bytes& body, bool open_metrics, std::optional<int64_t> timestamp,
-                     uint32_t tenant) {
-  const std::string_view view = BytesView(body);
-  const py::gil_scoped_release released;
-  const auto format = open_metrics ? engine::TextFormat::kOpenMetrics : engine::TextFormat::kPrometheus;
-  return ValueOrThrow(self.PushText(TenantId(tenant), std::string(view), format, timestamp.value_or(self.Now())));
-}
-
-PushOutcome PushJson(Database& self, const py::bytes& body, std::optional<int64_t> timestamp, uint32_t tenant) {
-  const std::string_view view = BytesView(body);
-  const py::gil_scoped_release released;
-  return ValueOrThrow(self.PushJson(TenantId(tenant), view, timestamp.value_or(self.Now())));
+  return ValueOrThrow(self.Push(TenantId(tenant), {.format = format,
+                                                   .body = view,
+                                                   .default_timestamp = default_timestamp.value_or(self.Now()),
+                                                   .options = std::move(write_options)}));
 }
 
 PushOutcome Write(Database& self, std::string_view name, const py::dict& labels, const Column<int64_t>& timestamps,
@@ -233,11 +223,8 @@ void RegisterEngine(py::module_& module) {
                   py::arg("enabled_features") = std::vector<std::string>(), Released())
       .def(
           "close", [](Database& self) { ThrowIfError(self.Close()); }, Released())
-      .def("push_remote_write", &PushRemoteWrite, py::arg("body"), py::kw_only(),
-           py::arg("tenant") = kDefaultTenant.value())
-      .def("push_text", &PushText, py::arg("body"), py::kw_only(), py::arg("open_metrics") = false,
-           py::arg("default_timestamp_ms") = py::none(), py::arg("tenant") = kDefaultTenant.value())
-      .def("push_json", &PushJson, py::arg("body"), py::kw_only(), py::arg("default_timestamp_ms") = py::none(),
+      .def("push", &Push, py::arg("format"), py::arg("body"), py::kw_only(),
+           py::arg("default_timestamp_ms") = py::none(), py::arg("options") = engine::WriteOptions(),
            py::arg("tenant") = kDefaultTenant.value())
       .def("write", &Write, py::arg("name"), py::arg("labels"), py::arg("timestamps"), py::arg("values"))
       .def("series_refs", &SeriesRefs, py::arg("labels"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from millstream.errors import UnavailableError
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.schemas.access import TenantId
-from millstream_gateway.schemas.push import ItemError, PushOutcome
+from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
     InstantQuery,
     MetricMetadata,
@@ -57,28 +57,15 @@ class EmbeddedBackend:
     def check_ready(self) -> None:
         self._open_engine()
 
-    def push_remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
-        return _outcome(self._open_engine().push_remote_write(body, tenant=tenant))
-
-    def push_text(
-        self, tenant: TenantId, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
-    ) -> PushOutcome:
-        engine = self._open_engine()
+    def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
         return _outcome(
-            engine.push_text(
-                body,
-                open_metrics=open_metrics,
-                default_timestamp_ms=default_timestamp_ms,
+            self._open_engine().push(
+                write.format,
+                write.body,
+                default_timestamp_ms=write.default_timestamp_ms,
+                options=write.options,
                 tenant=tenant,
             )
-        )
-
-    def push_json(
-        self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None
-    ) -> PushOutcome:
-        engine = self._open_engine()
-        return _outcome(
-            engine.push_json(body, default_timestamp_ms=default_timestamp_ms, tenant=tenant)
         )
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:

@@ -33,7 +33,7 @@ from millstream_gateway.backends.fake_wire import (
     unsnappy,
 )
 from millstream_gateway.schemas.access import TenantId
-from millstream_gateway.schemas.push import ItemError, PushOutcome
+from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
     InstantQuery,
     MetricMetadata,
@@ -48,6 +48,7 @@ _SELECTOR: Final = re.compile(r"\s*([a-zA-Z_:][\w:]*)?\s*(?:\{([^}]*)\})?\s*\Z")
 _METADATA_LINE: Final = re.compile(r"# (TYPE|HELP) (\S+) (.*)\Z")
 
 _Key = frozenset[tuple[str, str]]
+_Item = tuple[int, Callable[[], Sample | None]]
 _T = TypeVar("_T")
 
 
@@ -71,50 +72,17 @@ class FakeBackend:
         if not self._open:
             raise UnavailableError("the engine is not open")
 
-    def push_remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
-        try:
-            samples = list(decode_write_request(unsnappy(body)))
-        except (UnicodeDecodeError, struct.error) as error:
-            raise InvalidArgumentError(f"protobuf: {error}") from None
-        return self._push(
-            tenant, ((index, partial(_same, sample)) for index, sample in enumerate(samples))
-        )
-
-    def push_text(
-        self, tenant: TenantId, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
-    ) -> PushOutcome:
-        now = _now_ms() if default_timestamp_ms is None else default_timestamp_ms
-        # Bytes that are not UTF-8 become surrogates, which the check of a sample refuses.
-        lines = body.decode("utf-8", "surrogateescape").split("\n")
-        for match in filter(None, map(_METADATA_LINE.match, filter(_is_utf8, lines))):
-            old = self._metadata[tenant].get(match[2], MetricMetadata("unknown", "", ""))
-            kind, text = (match[3], old.help) if match[1] == "TYPE" else (old.type, match[3])
-            self._metadata[tenant][match[2]] = MetricMetadata(kind, text, "")
-        return self._push(
-            tenant,
-            (
-                (number, partial(parse_exposition_line, line, now))
-                for number, line in enumerate(lines, start=1)
-            ),
-        )
-
-    def push_json(
-        self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None
-    ) -> PushOutcome:
-        now = _now_ms() if default_timestamp_ms is None else default_timestamp_ms
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise InvalidArgumentError(f"the body is not JSON: {error}") from None
-        if not isinstance(document, dict) or not isinstance(document.get("metrics"), list):
-            raise InvalidArgumentError('the body must be {"metrics": […]}')
-        return self._push(
-            tenant,
-            (
-                (index, partial(_json_sample, item, now))
-                for index, item in enumerate(document["metrics"])
-            ),
-        )
+    def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
+        now = _now_ms() if write.default_timestamp_ms is None else write.default_timestamp_ms
+        match write.format:
+            case "remote_write":
+                return self._push(tenant, _remote_write_items(write.body))
+            case "text" | "open_metrics":
+                return self._push_text(tenant, write.body, now)
+            case "json":
+                return self._push(tenant, _json_items(write.body, now))
+            case other:
+                raise InvalidArgumentError(f"there is no write format {other!r} here")
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         cancel.raise_if_cancelled()
@@ -186,9 +154,22 @@ class FakeBackend:
             "millstream_head_series": sum(map(len, self._series.values())),
         }
 
-    def _push(
-        self, tenant: TenantId, items: Iterable[tuple[int, Callable[[], Sample | None]]]
-    ) -> PushOutcome:
+    def _push_text(self, tenant: TenantId, body: bytes, now: int) -> PushOutcome:
+        # Bytes that are not UTF-8 become surrogates, which the check of a sample refuses.
+        lines = body.decode("utf-8", "surrogateescape").split("\n")
+        for match in filter(None, map(_METADATA_LINE.match, filter(_is_utf8, lines))):
+            old = self._metadata[tenant].get(match[2], MetricMetadata("unknown", "", ""))
+            kind, text = (match[3], old.help) if match[1] == "TYPE" else (old.type, match[3])
+            self._metadata[tenant][match[2]] = MetricMetadata(kind, text, "")
+        return self._push(
+            tenant,
+            (
+                (number, partial(parse_exposition_line, line, now))
+                for number, line in enumerate(lines, start=1)
+            ),
+        )
+
+    def _push(self, tenant: TenantId, items: Iterable[_Item]) -> PushOutcome:
         self.check_ready()
         stored, rejected = 0, 0
         errors: list[ItemError] = []
@@ -242,6 +223,25 @@ def _is_utf8(text: str) -> bool:
 
 def _same(sample: Sample) -> Sample:
     return sample
+
+
+def _remote_write_items(body: bytes) -> Iterable[_Item]:
+    try:
+        samples = list(decode_write_request(unsnappy(body)))
+    except (UnicodeDecodeError, struct.error) as error:
+        raise InvalidArgumentError(f"protobuf: {error}") from None
+    return ((index, partial(_same, sample)) for index, sample in enumerate(samples))
+
+
+def _json_items(body: bytes, now: int) -> Iterable[_Item]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidArgumentError(f"the body is not JSON: {error}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("metrics"), list):
+        raise InvalidArgumentError('the body must be {"metrics": […]}')
+    items = document["metrics"]
+    return ((index, partial(_json_sample, item, now)) for index, item in enumerate(items))
 
 
 def _json_sample(item: object, now_ms: int) -> Sample:

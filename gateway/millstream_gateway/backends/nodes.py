@@ -19,7 +19,7 @@ from millstream.errors import (
 from millstream.v1 import ingest_pb2, ingest_pb2_grpc, query_pb2, query_pb2_grpc
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.schemas.access import TenantId
-from millstream_gateway.schemas.push import ItemError, PushOutcome
+from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
     InstantQuery,
     MetricMetadata,
@@ -87,26 +87,26 @@ class NodesBackend:
         except DeadlineExceededError:
             raise UnavailableError(f"the node {self._address} does not answer") from None
 
-    def push_remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
-        return self._push(ingest_pb2.PushRequest(tenant=tenant, remote_write=body))
-
-    def push_text(
-        self, tenant: TenantId, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
-    ) -> PushOutcome:
-        field = "open_metrics" if open_metrics else "text"
-        return self._push(
-            ingest_pb2.PushRequest(
-                **{field: body}, default_timestamp_ms=default_timestamp_ms, tenant=tenant
-            )
+    def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
+        request = ingest_pb2.PushRequest(
+            format=write.format,
+            body=write.body,
+            options=write.options,
+            default_timestamp_ms=write.default_timestamp_ms,
+            tenant=tenant,
         )
-
-    def push_json(
-        self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None
-    ) -> PushOutcome:
-        return self._push(
-            ingest_pb2.PushRequest(
-                json=body, default_timestamp_ms=default_timestamp_ms, tenant=tenant
-            )
+        answer = self._call("Push", request)
+        errors = (
+            ItemError(item.item, _CODE_NAMES.get(item.code, "UNKNOWN"), item.reason)
+            for item in answer.refusals
+        )
+        return PushOutcome(
+            samples=answer.samples,
+            histograms=answer.histograms,
+            metadata=answer.metadata,
+            rejected=answer.rejected,
+            errors=tuple(errors),
+            offset_token=answer.offset_token,
         )
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
@@ -179,21 +179,6 @@ class NodesBackend:
         if channel is None:
             raise UnavailableError("the connection to the node is closed")
         return channel
-
-    def _push(self, request: Any) -> PushOutcome:
-        answer = self._call("Push", request)
-        errors = (
-            ItemError(item.item, _CODE_NAMES.get(item.code, "UNKNOWN"), item.reason)
-            for item in answer.refusals
-        )
-        return PushOutcome(
-            samples=answer.samples,
-            histograms=answer.histograms,
-            metadata=answer.metadata,
-            rejected=answer.rejected,
-            errors=tuple(errors),
-            offset_token=answer.offset_token,
-        )
 
     def _evaluate(self, request: Any, limits: QueryLimits, cancel: CancelSignal) -> QueryAnswer:
         request.lookback_ms = limits.lookback_ms

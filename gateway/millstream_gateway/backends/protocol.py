@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.schemas.access import TenantId
-from millstream_gateway.schemas.push import PushOutcome
+from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
     InstantQuery,
     MetricMetadata,
@@ -41,18 +41,8 @@ class Backend(Protocol):
     def check_ready(self) -> None:
         """Return when requests can be served now; raise `UnavailableError` with the reason."""
 
-    def push_remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
-        """Store a remote write 1.0 message, snappy block compressed as it came."""
-
-    def push_text(
-        self, tenant: TenantId, body: bytes, *, open_metrics: bool, default_timestamp_ms: int | None
-    ) -> PushOutcome:
-        """Store text exposition; positions in the outcome are line numbers from 1."""
-
-    def push_json(
-        self, tenant: TenantId, body: bytes, *, default_timestamp_ms: int | None
-    ) -> PushOutcome:
-        """Store ``{"metrics": […]}``; positions in the outcome are indexes from 0."""
+    def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
+        """Store what a body says; positions in the outcome are as its format counts them."""
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         """Evaluate PromQL at one time."""

@@ -23,7 +23,7 @@ from millstream_gateway.routers.body import read_body
 from millstream_gateway.routers.documentation import body_operation
 from millstream_gateway.routers.envelope import success
 from millstream_gateway.schemas.access import TenantId
-from millstream_gateway.schemas.push import PushOutcome
+from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.ingest import IngestService
 
 _REASONS_IN_MESSAGE: Final = 3
@@ -45,6 +45,10 @@ class IngestEndpoint:
     ) -> Response:
         """Store the body and answer."""
         raise NotImplementedError
+
+    def gzip_limit_name(self, headers: Headers) -> str | None:
+        """The setting that bounds what the body unpacks to; none when it is not gzip."""
+        return self.limit_name if _is_gzipped(headers) else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         services = services_of(scope)
@@ -136,11 +140,9 @@ class TextImport(IngestEndpoint):
         self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
     ) -> Response:
         media, _ = _media_type(headers.get("content-type", ""))
-        outcome = await ingest.text(
-            tenant,
-            body,
-            gzipped=_is_gzipped(headers),
-            open_metrics=media == "application/openmetrics-text",
+        form = "open_metrics" if media == "application/openmetrics-text" else "text"
+        outcome = await ingest.push(
+            tenant, WriteBody(form, body), gzip_limit_name=self.gzip_limit_name(headers)
         )
         if outcome.rejected:
             data = {
@@ -179,7 +181,9 @@ class JsonMetrics(IngestEndpoint):
     async def push(
         self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
     ) -> Response:
-        outcome = await ingest.json(tenant, body, gzipped=_is_gzipped(headers))
+        outcome = await ingest.push(
+            tenant, WriteBody("json", body), gzip_limit_name=self.gzip_limit_name(headers)
+        )
         counts = {
             "accepted": outcome.stored,
             "rejected": outcome.rejected,

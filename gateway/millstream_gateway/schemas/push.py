@@ -1,8 +1,23 @@
-"""What came of a write."""
+"""A write, and what came of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBody:
+    """A body as it came, but for gzip, and the engine's name of the format that it is in.
+
+    ``default_timestamp_ms`` is for samples that have none; none means the engine's time. ``options``
+    are those of the format.
+    """
+
+    format: str
+    body: bytes
+    default_timestamp_ms: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

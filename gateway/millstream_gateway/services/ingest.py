@@ -5,13 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 from millstream.errors import InvalidArgumentError
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.errors import BodyTooLargeError, OverloadedError
 from millstream_gateway.schemas.access import TenantId
-from millstream_gateway.schemas.push import PushOutcome
+from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
 from millstream_gateway.settings import LimitsSettings
@@ -72,35 +73,23 @@ class IngestService:
                 f"the body declares {declared} bytes uncompressed, more than "
                 f"limits.remote_write_decoded_bytes ({allowed} bytes)"
             )
-        return await self._push(
-            "remote_write", lambda: self._backend.push_remote_write(tenant, body)
-        )
+        return await self.push(tenant, WriteBody("remote_write", body))
 
-    async def text(
-        self, tenant: TenantId, body: bytes, *, gzipped: bool, open_metrics: bool
+    async def push(
+        self, tenant: TenantId, write: WriteBody, *, gzip_limit_name: str | None = None
     ) -> PushOutcome:
+        """Store a body. A gzip body names the setting that bounds what it may unpack to."""
+
         def work() -> PushOutcome:
-            text = self._plain(body, gzipped, self._limits.import_bytes)
-            return self._backend.push_text(
-                tenant, text, open_metrics=open_metrics, default_timestamp_ms=None
-            )
+            if gzip_limit_name is None:
+                return self._backend.push(tenant, write)
+            bytes_max = getattr(self._limits, gzip_limit_name)
+            plain = gunzip(write.body, bytes_max, self._limits.gzip_ratio)
+            return self._backend.push(tenant, replace(write, body=plain))
 
-        return await self._push("text", work)
-
-    async def json(self, tenant: TenantId, body: bytes, *, gzipped: bool) -> PushOutcome:
-        def work() -> PushOutcome:
-            text = self._plain(body, gzipped, self._limits.json_bytes)
-            return self._backend.push_json(tenant, text, default_timestamp_ms=None)
-
-        return await self._push("json", work)
-
-    async def _push(self, form: str, work: Callable[[], PushOutcome]) -> PushOutcome:
         outcome = await self._pool.run(work)
-        self._metrics.count_push(form, outcome)
+        self._metrics.count_push(write.format, outcome)
         return outcome
-
-    def _plain(self, body: bytes, gzipped: bool, bytes_max: int) -> bytes:
-        return gunzip(body, bytes_max, self._limits.gzip_ratio) if gzipped else body
 
 
 def declared_snappy_bytes(body: bytes) -> int:

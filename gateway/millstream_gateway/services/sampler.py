@@ -16,6 +16,7 @@ import structlog
 from millstream.errors import MillstreamError
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.schemas.access import DEFAULT_TENANT_ID
+from millstream_gateway.schemas.push import WriteBody
 from millstream_gateway.services.host_metrics import HostSample, sample_host
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.settings import SampleSettings
@@ -60,9 +61,7 @@ class Sampler:
     def sample_once(self, time_ms: int) -> int:
         """Push one sample of everything at ``time_ms``; how many samples were stored."""
         text = "".join(self._lines(time_ms)).encode()
-        outcome = self._backend.push_text(
-            DEFAULT_TENANT_ID, text, open_metrics=False, default_timestamp_ms=time_ms
-        )
+        outcome = self._backend.push(DEFAULT_TENANT_ID, WriteBody("text", text, time_ms))
         if outcome.rejected:
             log.warning(
                 "own samples were refused",

@@ -76,7 +76,7 @@ class FolderSource:
         return self._database.query_range(expression, start_ms, end_ms, step_ms)
 
     def push_text(self, text: bytes, *, open_metrics: bool) -> Pushed:
-        result = self._database._engine.push_text(text, open_metrics=open_metrics)
+        result = self._database._engine.push("open_metrics" if open_metrics else "text", text)
         return Pushed(
             result.samples, result.rejected, [(line, why) for line, _, why in result.errors]
         )

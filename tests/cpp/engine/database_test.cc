@@ -10,6 +10,10 @@
 namespace millstream::engine {
 namespace {
 
+Result<PushOutcome> PushText(Database& db, std::string_view text, TimestampMs default_timestamp = 0) {
+  return db.Push(kDefaultTenant, {.format = "text", .body = text, .default_timestamp = default_timestamp});
+}
+
 std::unique_ptr<Database> Memory(DatabaseOptions options = {}) {
   options.partitions = options.partitions > 0 ? options.partitions : 3;
   return Database::Open(std::string(kMemoryPath), options).value();
@@ -25,14 +29,28 @@ double One(const Database& db, const std::string& expression, TimestampMs time) 
   return vector != nullptr && vector->size() == 1 ? vector->front().value : NAN;
 }
 
+TEST(Database, AWriteInAFormOrWithAnOptionThatDoesNotExistStoresNothing) {
+  const auto db = Memory();
+  const Status form = db->Push(kDefaultTenant, {.format = "tex", .body = "m 1 1000\n"}).status();
+  EXPECT_EQ(form.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(form.message().find("\"tex\""), std::string_view::npos);
+  const Status option =
+      db->Push(kDefaultTenant, {.format = "text", .body = "m 1 1000\n", .options = {{"precision", "s"}}}).status();
+  EXPECT_EQ(option.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(option.message().find("\"precision\""), std::string_view::npos);
+  EXPECT_TRUE(db->Series(kDefaultTenant, {.selectors = {"m"}}).value().empty());
+}
+
 TEST(Database, EveryWayInEndsInTheSameSeries) {
   const auto db = Memory();
   const TimestampMs t = 1'700'000'000'000;
   const std::vector<model::Label> labels = {{"__name__", "m"}, {"host", "a"}};
-  ASSERT_TRUE(db->PushText(kDefaultTenant, "m{host=\"a\"} 1 1700000000000\n", TextFormat::kPrometheus, 0).ok());
-  ASSERT_TRUE(db->PushJson(kDefaultTenant,
-                           R"({"metrics":[{"name":"m","labels":{"host":"a"},"value":2,"timestamp":1700000001000}]})", 0)
-                  .ok());
+  ASSERT_TRUE(PushText(*db, "m{host=\"a\"} 1 1700000000000\n").ok());
+  ASSERT_TRUE(
+      db->Push(kDefaultTenant,
+               {.format = "json",
+                .body = R"({"metrics":[{"name":"m","labels":{"host":"a"},"value":2,"timestamp":1700000001000}]})"})
+          .ok());
   const std::vector<TimestampMs> times = {t + 2000, t + 3000};
   const std::vector<double> values = {3, 4};
   const auto written = db->Write(kDefaultTenant, labels, times, values);
@@ -52,7 +70,7 @@ TEST(Database, SamplesOfManySeriesAreSpreadAndFoundAgain) {
   std::string text;
   for (int i = 0; i < 1000; ++i) text += "m{i=\"" + std::to_string(i) + "\"} " + std::to_string(i) + "\n";
   for (int round = 0; round < 3; ++round) {  // the later rounds hit the cache of spellings
-    const auto outcome = db->PushText(kDefaultTenant, text, TextFormat::kPrometheus, 1000 + round);
+    const auto outcome = PushText(*db, text, 1000 + round);
     ASSERT_TRUE(outcome.ok()) << outcome.status().ToString();
     EXPECT_EQ(outcome->samples, 1000u);
     EXPECT_EQ(outcome->rejected, 0u);
@@ -64,8 +82,7 @@ TEST(Database, SamplesOfManySeriesAreSpreadAndFoundAgain) {
 
 TEST(Database, BadItemsAreRefusedByThemselves) {
   const auto db = Memory();
-  const auto outcome =
-      db->PushText(kDefaultTenant, "good 1\nbad{a=\"1\",a=\"2\"} 1\nno value\ngood 2 5\n", TextFormat::kPrometheus, 10);
+  const auto outcome = PushText(*db, "good 1\nbad{a=\"1\",a=\"2\"} 1\nno value\ngood 2 5\n", 10);
   ASSERT_TRUE(outcome.ok());
   EXPECT_EQ(outcome->samples, 2u);
   EXPECT_EQ(outcome->rejected, 2u);
@@ -77,20 +94,20 @@ TEST(Database, BadItemsAreRefusedByThemselves) {
 TEST(Database, ResendingARequestDoublesNothing) {
   const auto db = Memory();
   for (int i = 0; i < 2; ++i) {
-    const auto outcome = db->PushText(kDefaultTenant, "m 1 1000\nm 2 2000\n", TextFormat::kPrometheus, 0);
+    const auto outcome = PushText(*db, "m 1 1000\nm 2 2000\n");
     ASSERT_TRUE(outcome.ok());
     EXPECT_EQ(outcome->rejected, 0u);
   }
   EXPECT_EQ(One(*db, "count_over_time(m[1m])", 2000), 2);
-  const auto other = db->PushText(kDefaultTenant, "m 7 1000\n", TextFormat::kPrometheus, 0);
+  const auto other = PushText(*db, "m 7 1000\n");
   ASSERT_TRUE(other.ok());
   EXPECT_EQ(other->rejected, 1u);
 }
 
 TEST(Database, TenantsDoNotSeeEachOther) {
   const auto db = Memory();
-  ASSERT_TRUE(db->PushText(TenantId(1), "m{a=\"x\"} 1 1000\n", TextFormat::kPrometheus, 0).ok());
-  ASSERT_TRUE(db->PushText(TenantId(2), "m{a=\"x\"} 2 1000\n", TextFormat::kPrometheus, 0).ok());
+  ASSERT_TRUE(db->Push(TenantId(1), {.format = "text", .body = "m{a=\"x\"} 1 1000\n"}).ok());
+  ASSERT_TRUE(db->Push(TenantId(2), {.format = "text", .body = "m{a=\"x\"} 2 1000\n"}).ok());
   const auto result = db->Query(TenantId(2), "m", 1000, {});
   ASSERT_TRUE(result.ok());
   const auto& vector = std::get<promql::Vector>(result->value);
@@ -113,9 +130,7 @@ TEST(Database, HandleOfAnotherTenantOrOfNobodyIsRefused) {
 
 TEST(Database, LabelCallsUniteSelectorsAndTellWhenThereIsMore) {
   const auto db = Memory();
-  ASSERT_TRUE(db->PushText(kDefaultTenant, "a{x=\"1\"} 1 1000\nb{y=\"2\"} 1 1000\nc{z=\"3\"} 1 1000\n",
-                           TextFormat::kPrometheus, 0)
-                  .ok());
+  ASSERT_TRUE(PushText(*db, "a{x=\"1\"} 1 1000\nb{y=\"2\"} 1 1000\nc{z=\"3\"} 1 1000\n").ok());
   EXPECT_EQ(db->LabelNames(kDefaultTenant, {.selectors = {"a", "b"}}).value(),
             (std::vector<std::string>{"__name__", "x", "y"}));
   EXPECT_EQ(db->LabelValues(kDefaultTenant, "__name__", {}).value(), (std::vector<std::string>{"a", "b", "c"}));
@@ -127,7 +142,7 @@ TEST(Database, LabelCallsUniteSelectorsAndTellWhenThereIsMore) {
 
 TEST(Database, CancelBeforeAQueryEndsIt) {
   const auto db = Memory();
-  ASSERT_TRUE(db->PushText(kDefaultTenant, "m 1 1000\n", TextFormat::kPrometheus, 0).ok());
+  ASSERT_TRUE(PushText(*db, "m 1 1000\n").ok());
   QueryCancel cancel;
   cancel.Cancel();
   EXPECT_EQ(db->Query(kDefaultTenant, "sum(m)", 1000, {}, &cancel).status().code(), StatusCode::kCancelled);
@@ -146,8 +161,7 @@ TEST(Database, ClosedDatabaseAnswersUnavailable) {
   const auto db = Memory();
   ASSERT_TRUE(db->Close().ok());
   ASSERT_TRUE(db->Close().ok());
-  EXPECT_EQ(db->PushText(kDefaultTenant, "m 1\n", TextFormat::kPrometheus, 0).status().code(),
-            StatusCode::kUnavailable);
+  EXPECT_EQ(PushText(*db, "m 1\n").status().code(), StatusCode::kUnavailable);
   EXPECT_EQ(db->Query(kDefaultTenant, "m", 0, {}).status().code(), StatusCode::kUnavailable);
   EXPECT_TRUE(db->Stats().empty());
 }
@@ -160,7 +174,7 @@ TEST(Database, EachWriterSeesItsOwnAcknowledgedSamplesAtOnce) {
       const std::string series = "m{w=\"" + std::to_string(writer) + "\"}";
       for (int i = 0; i < 200; ++i) {
         const std::string text = series + " 1 " + std::to_string(1000 + i) + "\n";
-        ASSERT_TRUE(db->PushText(kDefaultTenant, text, TextFormat::kPrometheus, 0).ok());
+        ASSERT_TRUE(PushText(*db, text).ok());
         ASSERT_EQ(One(*db, "count_over_time(" + series + "[1m])", 1000 + i), i + 1);
       }
     });
@@ -175,7 +189,7 @@ TEST(Database, MemoryLimitRefusesWritesButAnswersQueries) {
   const auto db = Memory(options);
   Status last;
   for (int i = 0; i < 3 && last.ok(); ++i) {
-    last = db->PushText(kDefaultTenant, "m 1 " + std::to_string(i) + "\n", TextFormat::kPrometheus, 0).status();
+    last = PushText(*db, "m 1 " + std::to_string(i) + "\n").status();
   }
   EXPECT_EQ(last.code(), StatusCode::kResourceExhausted);
   EXPECT_NE(last.message().find("storage.memory_limit_bytes"), std::string_view::npos);

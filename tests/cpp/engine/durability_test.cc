@@ -15,6 +15,10 @@
 namespace millstream::engine {
 namespace {
 
+Result<PushOutcome> PushText(Database& db, std::string_view text, TimestampMs default_timestamp = 0) {
+  return db.Push(kDefaultTenant, {.format = "text", .body = text, .default_timestamp = default_timestamp});
+}
+
 class DurabilityTest : public testing::Test {
  protected:
   env::Env Env() { return {&clock_, env::SystemEnv().random, &files_, env::SystemEnv().executor}; }
@@ -31,7 +35,7 @@ class DurabilityTest : public testing::Test {
     for (int i = from; i < to; ++i) {
       const std::string text =
           "m{s=\"" + std::to_string(i % 7) + "\"} " + std::to_string(i) + " " + std::to_string(1000 + i) + "\n";
-      const auto outcome = db.PushText(kDefaultTenant, text, TextFormat::kPrometheus, 0);
+      const auto outcome = PushText(db, text);
       ASSERT_TRUE(outcome.ok()) << outcome.status().ToString();
       ASSERT_EQ(outcome->samples, 1u);
     }
@@ -68,7 +72,7 @@ TEST_F(DurabilityTest, SeriesThatTheHeadForgotIsWrittenByItsLabels) {
   options.checkpoint_interval_ms = 1;
   const auto db = Open(options);
   const auto push = [&](const std::string& text) {
-    const auto outcome = db->PushText(kDefaultTenant, text, TextFormat::kPrometheus, 0);
+    const auto outcome = PushText(*db, text);
     ASSERT_TRUE(outcome.ok()) << outcome.status().ToString();
     EXPECT_EQ(outcome->rejected, 0u);
   };

@@ -22,14 +22,17 @@ TEST(NodeCalls, EveryFormOfPushIsStoredAndAnsweredByAQuery) {
   RunningNode node;
   v1::PushRequest request;
   v1::PushResponse response;
-  request.set_text("m{form=\"text\"} 1 1000\n");
+  request.set_format("text");
+  request.set_body("m{form=\"text\"} 1 1000\n");
   ASSERT_TRUE(node.Push(request, &response).ok());
   EXPECT_EQ(response.samples(), 1u);
-  request.set_open_metrics("# TYPE m gauge\nm{form=\"open\"} 2 1.0\n# EOF\n");
+  request.set_format("open_metrics");
+  request.set_body("# TYPE m gauge\nm{form=\"open\"} 2 1.0\n# EOF\n");
   ASSERT_TRUE(node.Push(request, &response).ok());
   EXPECT_EQ(response.samples(), 1u);
   EXPECT_EQ(response.metadata(), 1u);
-  request.set_json(R"({"metrics":[{"name":"m","labels":{"form":"json"},"value":4,"timestamp":1000}]})");
+  request.set_format("json");
+  request.set_body(R"({"metrics":[{"name":"m","labels":{"form":"json"},"value":4,"timestamp":1000}]})");
   ASSERT_TRUE(node.Push(request, &response).ok());
   EXPECT_EQ(response.samples(), 1u);
   EXPECT_EQ(One(node, "sum(m)", 1000), 7);
@@ -185,11 +188,14 @@ TEST(NodeCalls, BadPushesStoreNothingAndTheNodeGoesOn) {
   v1::PushResponse response;
   v1::PushRequest request;
   EXPECT_EQ(node.Push(request, &response).error_code(), grpc::StatusCode::INVALID_ARGUMENT) << "no body";
-  request.set_remote_write("\x05no snappy");
+  request.set_format("remote_write");
+  request.set_body("\x05no snappy");
   EXPECT_EQ(node.Push(request, &response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  request.set_remote_write("\xff\xff\xff\xff\x0f declares 4 GiB");
+  request.set_format("remote_write");
+  request.set_body("\xff\xff\xff\xff\x0f declares 4 GiB");
   EXPECT_EQ(node.Push(request, &response).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  request.set_json("{");
+  request.set_format("json");
+  request.set_body("{");
   EXPECT_EQ(node.Push(request, &response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_TRUE(node.PushText("m 1\n", &response).ok());
 }

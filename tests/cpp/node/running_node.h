@@ -54,7 +54,8 @@ class RunningNode {
 
   grpc::Status PushText(const std::string& text, v1::PushResponse* response) {
     v1::PushRequest request;
-    request.set_text(text);
+    request.set_format("text");
+    request.set_body(text);
     request.set_default_timestamp_ms(1000);
     return Push(request, response);
   }

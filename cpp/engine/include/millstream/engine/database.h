@@ -23,6 +23,7 @@
 #include "millstream/base/mutex.h"
 #include "millstream/base/result.h"
 #include "millstream/base/strong_int.h"
+#include "millstream/engine/write_request.h"
 #include "millstream/env/env.h"
 #include "millstream/model/labels.h"
 #include "millstream/model/metadata.h"
@@ -68,8 +69,6 @@ struct PushOutcome {
   std::vector<ItemRefusal> refusals;  // the first 100 of them, in order of item
   std::string offset_token;           // where the write stands: "partition:offset,…"
 };
-
-enum class TextFormat : uint8_t { kPrometheus, kOpenMetrics };
 
 struct QueryOptions {
   int64_t lookback_ms = 0;  // 0: five minutes
@@ -120,9 +119,7 @@ class Database {
   // disk full (kResourceExhausted), or that the disk refuses otherwise, may be written in part: each partition decides
   // for its own batches. Sending it again is harmless, since a sample that is there already is accepted and not
   // doubled. Items that are refused by themselves are in the outcome; the others stay.
-  Result<PushOutcome> PushRemoteWrite(TenantId tenant, std::string_view compressed);
-  Result<PushOutcome> PushText(TenantId tenant, std::string text, TextFormat format, TimestampMs default_timestamp);
-  Result<PushOutcome> PushJson(TenantId tenant, std::string_view text, TimestampMs default_timestamp);
+  Result<PushOutcome> Push(TenantId tenant, const WriteRequest& request);
   // Columns of equal length for one series; items are indices into them.
   Result<PushOutcome> Write(TenantId tenant, std::span<const model::Label> labels,
                             std::span<const TimestampMs> timestamps, std::span<const double> values);

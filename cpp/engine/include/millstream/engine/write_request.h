@@ -1,0 +1,27 @@
+// WriteRequest: a body as it came from a client, and the name of the format that it is in.
+//
+// Formats     remote_write   remote write 1.0: a prometheus.WriteRequest in a snappy block; items are series, from 0
+//             text           text exposition of Prometheus; items are lines, from 1
+//             open_metrics   text exposition of OpenMetrics 1.0; items are lines, from 1
+//             json           {"metrics":[…]}; items are its elements, from 0
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "millstream/base/strong_int.h"
+
+namespace millstream::engine {
+
+// What a format lets its caller choose, by name. One that the format does not know is kInvalidArgument.
+using WriteOptions = std::map<std::string, std::string, std::less<>>;
+
+struct WriteRequest {
+  std::string_view format;
+  std::string_view body;
+  TimestampMs default_timestamp = 0;  // of samples that have none
+  WriteOptions options = {};
+};
+
+}  // namespace millstream::engine
