@@ -1,4 +1,4 @@
-"""What it costs to find out who calls: an API key that was seen before, and one that was not.
+"""What it costs to find out who calls: a key or a token that was seen before, and one that was not.
 
 python -m benchmarks.python.auth_bench
 """
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks.python.machine import machine
-from millstream_gateway.schemas.access import Caller, Role
+from millstream_gateway.schemas.access import ADMIN_KEY, Caller, Role
 from millstream_gateway.schemas.keys import KeyRequest
 from millstream_gateway.services.access import AccessControl
-from millstream_gateway.services.authentication import ADMIN_KEY, Credentials
-from millstream_gateway.settings import Settings, StorageSettings
+from millstream_gateway.services.authentication import Authenticator, Credentials
+from millstream_gateway.settings import AuthSettings, Settings, StorageSettings
 
 ROUNDS: Final = 9
 CHECKS: Final = 2_000
@@ -33,13 +33,8 @@ def microseconds(check: Callable[[], object]) -> float:
     return statistics.median(rounds)
 
 
-def main() -> None:
-    access = AccessControl(Settings(storage=StorageSettings(path=":memory:")))
-    for number in range(KEYS):
-        request = KeyRequest(f"k{number}", Role.USER, frozenset({"default"}))
-        _, key = access.keys.create(Caller(ADMIN_KEY), request)
-    credentials = Credentials((f"Bearer {key}".encode(),))
-    authenticator = access.authenticator
+def report(what: str, authenticator: Authenticator, text: str) -> None:
+    credentials = Credentials((f"Bearer {text}".encode(),))
 
     def remembered() -> object:
         return authenticator.authenticate(credentials, "192.0.2.1")
@@ -49,10 +44,25 @@ def main() -> None:
         return authenticator.authenticate(credentials, "192.0.2.1")
 
     slow, fast = microseconds(anew), microseconds(remembered)
+    print(f"{what:<32} anew {slow:8.2f} us, seen before {fast:6.2f} us")
+
+
+def main() -> None:
     print(machine())
-    print(f"a key among {KEYS}, checked anew   {slow:8.2f} us")
-    print(f"the same key, seen before      {fast:8.2f} us, {slow / fast:.1f}x as fast")
-    access.close()
+    for algorithm in ("ES256", "RS256", "EdDSA"):
+        settings = Settings(
+            storage=StorageSettings(path=":memory:"),
+            auth=AuthSettings(signing_algorithm=algorithm),
+        )
+        access = AccessControl(settings)
+        for number in range(KEYS):
+            request = KeyRequest(f"k{number}", Role.USER, frozenset({"default"}))
+            record, key = access.keys.create(Caller(ADMIN_KEY), request)
+        if algorithm == "ES256":
+            report(f"a key among {KEYS}", access.authenticator, key)
+        token = access.sessions.begin(record.principal, "192.0.2.1").access_token
+        report(f"an access token, {algorithm}", access.authenticator, token)
+        access.close()
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
     routes: list[BaseRoute] = list(ingest.routes())
     for module in (query, discovery, status, health, auth, admin, page):
         routes += module.router.routes
+    routes += auth.keys_router.routes
     routes.append(Mount("/assets", page.assets()))
     app.router.routes[:] = [guarded(route, services.access) for route in routes]
     app.hot_routes = {

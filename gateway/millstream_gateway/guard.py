@@ -22,6 +22,7 @@ from millstream.errors import (
 )
 from millstream_gateway.dependencies import Access, Reach, declared_access
 from millstream_gateway.schemas.access import (
+    ANONYMOUS,
     TENANT_HEADER,
     Action,
     Caller,
@@ -29,7 +30,7 @@ from millstream_gateway.schemas.access import (
     Resource,
 )
 from millstream_gateway.services.access import AccessControl
-from millstream_gateway.services.authentication import ANONYMOUS, Credentials
+from millstream_gateway.services.authentication import Credentials
 from millstream_gateway.services.authorization import decide
 from millstream_gateway.services.tenants import requested_tenants
 
@@ -57,8 +58,8 @@ class Guard:
         credentials, tenants = _read_headers(scope)
         client = scope["client"][0] if scope.get("client") else ""
         try:
-            principal = self._control.authenticator.authenticate(credentials, client)
-        except UnauthenticatedError as error:
+            principal = await self._control.authenticator.identify(credentials, client)
+        except (UnauthenticatedError, PermissionDeniedError) as error:
             if credentials != Credentials():
                 unknown = Caller(ANONYMOUS, client=client)
                 self._note(unknown, scope, "unauthenticated", error.message)

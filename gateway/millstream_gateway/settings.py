@@ -11,9 +11,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import (
@@ -25,11 +26,13 @@ from pydantic import (
     PlainSerializer,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from millstream.errors import InvalidArgumentError
 from millstream.times import format_duration, parse_duration_ms
+from millstream_gateway.schemas.access import EVERY_TENANT, Role, check_tenant_name
 
 ENV_PREFIX: Final = "MILLSTREAM_"
 # What the commands that talk to a server read; not about this server.
@@ -143,12 +146,140 @@ class StorageSettings(_Section):
     enabled_features: tuple[str, ...] = ()
 
 
+def _tenant_or_every(name: str) -> str:
+    try:
+        return name if name == EVERY_TENANT else check_tenant_name(name)
+    except InvalidArgumentError as error:
+        raise ValueError(error.message) from None
+
+
+def _without_slash(url: str) -> str:
+    return url.removesuffix("/")
+
+
+_Claim = Annotated[str, Field(max_length=200)]
+_Url = Annotated[str, Field(min_length=1, max_length=2048)]
+
+
+class ClaimsSettings(_Section):
+    """What somebody else's claims are worth here. Without a word about roles: nothing.
+
+    A claim's value is looked for in ``roles`` and otherwise taken as the name of a role itself,
+    unless ``roles`` says anything.
+    """
+
+    role_claim: _Claim = ""
+    roles: Annotated[dict[str, Role], Field(max_length=1000)] = Field(default_factory=dict)
+    default_role: Role | None = None
+    tenant_claim: _Claim = ""
+    tenants: tuple[Annotated[str, AfterValidator(_tenant_or_every)], ...] = Field(
+        default=(), max_length=64
+    )
+
+
+class IssuerSettings(ClaimsSettings):
+    """Somebody whose tokens are good here."""
+
+    issuer: _Url
+    audience: str = Field(min_length=1, max_length=500)
+    jwks_uri: _Url | None = None
+
+
+class ProviderSettings(ClaimsSettings):
+    """Somebody who signs people in."""
+
+    client_id: str = Field(min_length=1, max_length=500)
+    client_secret: SecretStr
+    issuer: _Url | None = None
+    api_url: _Url | None = None
+    scopes: tuple[Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,100}$")], ...] = Field(
+        default=(), max_length=20
+    )
+
+
+class ProvidersSettings(_Section):
+    """Each of these that is there is a button on the page."""
+
+    github: ProviderSettings | None = None
+    google: ProviderSettings | None = None
+    okta: ProviderSettings | None = None
+    oidc: ProviderSettings | None = None
+
+    @model_validator(mode="after")
+    def _know_whom_to_ask(self) -> Self:
+        for name in ("okta", "oidc"):
+            provider: ProviderSettings | None = getattr(self, name)
+            if provider is not None and provider.issuer is None:
+                raise ValueError(f"{name} needs its issuer")
+        return self
+
+    def named(self) -> dict[str, ProviderSettings]:
+        """Those that are there, by name."""
+        found = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: provider for name, provider in found.items() if provider is not None}
+
+
 class AuthSettings(_Section):
     """Who may come in. Keys themselves live in the meta store."""
 
     admin_key: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
     failed_attempts_per_minute: int = Field(default=30, ge=1, le=60_000)
     last_used_interval: DurationMs = Field(default=60 * _SECOND_MS, ge=_SECOND_MS, le=_DAY_MS)
+    token_issuer: str = Field(default="millstream", min_length=1, max_length=500)
+    token_audience: str = Field(default="millstream", min_length=1, max_length=500)
+    access_ttl: DurationMs = Field(default=300 * _SECOND_MS, ge=_SECOND_MS, le=_DAY_MS)
+    session_idle: DurationMs = Field(default=7 * _DAY_MS, ge=_SECOND_MS, le=3_650 * _DAY_MS)
+    session_ttl: DurationMs = Field(default=30 * _DAY_MS, ge=_SECOND_MS, le=3_650 * _DAY_MS)
+    signing_algorithm: Literal["ES256", "RS256", "EdDSA"] = "ES256"
+    signing_rotation: DurationMs = Field(default=30 * _DAY_MS, ge=60_000, le=3_650 * _DAY_MS)
+    signing_overlap: DurationMs = Field(default=_DAY_MS, ge=_SECOND_MS, le=3_650 * _DAY_MS)
+    wrapping_key: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
+    issuers: tuple[IssuerSettings, ...] = Field(default=(), max_length=16)
+    issuer_refresh: DurationMs = Field(default=600 * _SECOND_MS, ge=_SECOND_MS, le=_DAY_MS)
+    insecure_loopback: bool = False
+    providers: ProvidersSettings = ProvidersSettings()
+    public_url: Annotated[str, Field(max_length=2048), AfterValidator(_without_slash)] = ""
+
+    @model_validator(mode="after")
+    def _urls_are_safe(self) -> Self:
+        named = [(f"issuers.{at}", one) for at, one in enumerate(self.issuers)]
+        for where, issuer in named:
+            check_url(f"{where}.issuer", issuer.issuer, self.insecure_loopback)
+            if issuer.jwks_uri is not None:
+                check_url(f"{where}.jwks_uri", issuer.jwks_uri, self.insecure_loopback)
+        for name, provider in self.providers.named().items():
+            for key in ("issuer", "api_url"):
+                url = getattr(provider, key)
+                if url is not None:
+                    check_url(f"providers.{name}.{key}", url, self.insecure_loopback)
+        if self.public_url:
+            check_url("public_url", self.public_url, True)
+        issuers = [one.issuer for one in self.issuers]
+        if len({*issuers, self.token_issuer}) <= len(issuers):
+            raise ValueError("issuers: each issuer once, and none is auth.token_issuer")
+        return self
+
+
+def check_url(name: str, url: str, loopback_http: bool) -> None:
+    """`ValueError` unless this is an https URL without anything that could mean two things.
+
+    ``loopback_http`` lets http do where only this machine can be reached.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"{name}: not a URL") from None
+    if not host or not url.isascii() or not url.isprintable() or set(url) & set(' "<>\\^`{|}'):
+        raise ValueError(f"{name}: not a URL")
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        raise ValueError(f"{name}: a URL without user, password and fragment is needed")
+    if parts.scheme == "https" or (parts.scheme == "http" and loopback_http and is_loopback(host)):
+        return
+    raise ValueError(
+        f"{name}: must begin with https:// (auth.insecure_loopback allows http to this machine, "
+        "for tests)"
+    )
 
 
 class MetaSettings(_Section):
@@ -269,15 +400,24 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for name, value in environ.items():
         if not name.startswith(ENV_PREFIX) or name in _CLIENT_VARIABLES:
             continue
-        section, separator, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
-        if not separator:
+        section, *keys = name.removeprefix(ENV_PREFIX).lower().split("__")
+        if not keys:
             known = ", ".join(f"{ENV_PREFIX}{field.upper()}__…" for field in Settings.model_fields)
             raise InvalidArgumentError(
                 f"unknown setting in the environment: {name} (settings are {known})"
             )
-        # Only lists are written as YAML flow in the environment; everything else is one scalar.
-        parsed = yaml.safe_load(value) if value.startswith("[") else value
-        nested.setdefault(section, {})[key] = parsed
+        into = nested.setdefault(section, {})
+        for key in keys[:-1]:
+            into = into.setdefault(key, {})
+            if not isinstance(into, dict):
+                raise InvalidArgumentError(f"{name} and a shorter name are both set")
+        # Lists and mappings are written as YAML flow (so also as JSON); all else is one scalar.
+        is_flow = (value[:1], value[-1:]) in (("[", "]"), ("{", "}"))
+        try:
+            into[keys[-1]] = yaml.safe_load(value) if is_flow else value
+        except yaml.YAMLError:
+            # The value may be a secret, and stays out of the text.
+            raise InvalidArgumentError(f"{name} is not valid YAML or JSON") from None
     return nested
 
 

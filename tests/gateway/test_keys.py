@@ -194,7 +194,7 @@ class Clock:
 def test_keys_and_overlaps_end_on_time_also_when_remembered(site: Site) -> None:
     access, clock = site.services.access, Clock()
     keys = KeyService(access.store, access.tenants, access.audit, clock)
-    authenticator = Authenticator(AuthSettings(), access.store, keys, clock)
+    authenticator = Authenticator(AuthSettings(), access.store, keys, access.tokens, clock)
     issued = site.issue()
     record = keys._store.snapshot().records[(Kind.KEY, issued["id"])]
     access.store.commit(
@@ -208,8 +208,7 @@ def test_keys_and_overlaps_end_on_time_also_when_remembered(site: Site) -> None:
         except Exception:
             return False
 
-    from millstream_gateway.schemas.access import Caller
-    from millstream_gateway.services.authentication import ADMIN_KEY
+    from millstream_gateway.schemas.access import ADMIN_KEY, Caller
 
     _, renewed = keys.rotate(Caller(ADMIN_KEY), issued["id"], 1000)
     assert good(issued["key"])

@@ -106,5 +106,6 @@ def test_every_key_is_documented_with_its_default() -> None:
     text = Path(__file__).parents[2].joinpath("docs", "operations.md").read_text()
     for section, values in yaml.safe_load(dump_settings(Settings())).items():
         for key, value in values.items():
-            shown = "off" if value is False else "none" if value in ([], None, "") else value
+            empty = value in ([], None, "") or isinstance(value, dict)
+            shown = "off" if value is False else "none" if empty else value
             assert f"| `{section}.{key}` | {shown} |" in text, f"{section}.{key}: {value}"

@@ -11,12 +11,11 @@ import pytest
 
 from millstream.errors import FailedPreconditionError
 from millstream_gateway.backends.local_meta_store import FILE_NAME
-from millstream_gateway.schemas.access import Caller
+from millstream_gateway.schemas.access import ANONYMOUS, Caller
 from millstream_gateway.server import check_exposure
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.audit import AuditFile, AuditLog, AuditMemory
 from millstream_gateway.services.authentication import (
-    ANONYMOUS,
     Credentials,
     FailedAttempts,
 )
@@ -90,9 +89,8 @@ def test_the_first_key_closes_a_server_that_runs(open_site: Site) -> None:
     assert site.get("/api/v1/labels") == 200
     other = AccessControl(settings_in(site.folder))
     other.open()
-    from millstream_gateway.schemas.access import Role
+    from millstream_gateway.schemas.access import ADMIN_KEY, Role
     from millstream_gateway.schemas.keys import KeyRequest
-    from millstream_gateway.services.authentication import ADMIN_KEY
 
     request = KeyRequest("first", Role.ADMIN, frozenset({"*"}))
     _, key = other.keys.create(Caller(ADMIN_KEY), request)

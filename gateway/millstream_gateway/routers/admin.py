@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from millstream.errors import InvalidArgumentError
 from millstream.times import parse_duration_ms
 from millstream_gateway.dependencies import ADMINISTERS, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.documentation import problems
+from millstream_gateway.schemas.access import Role
 from millstream_gateway.schemas.admin import (
     IssuedKey,
     KeyDescription,
@@ -18,6 +20,15 @@ from millstream_gateway.schemas.admin import (
     TenantList,
 )
 from millstream_gateway.schemas.keys import KeyRecord, KeyRequest
+from millstream_gateway.schemas.sessions import SessionRecord
+from millstream_gateway.schemas.sign_in import (
+    Revocation,
+    Revoked,
+    SessionDescription,
+    SessionList,
+    SigningKeyAnswer,
+    SigningTurn,
+)
 from millstream_gateway.services.container import Services
 from millstream_gateway.services.tenants import Tenant
 
@@ -99,6 +110,72 @@ async def list_tenants(services: ServicesDep, caller: CallerDep) -> TenantList:
     """Your tenants."""
     found = await services.control.run(lambda: services.access.tenants.list(caller))
     return TenantList(tenants=[_tenant(one) for one in found])
+
+
+@router.get("/sessions")
+@needs(ADMINISTERS)
+async def list_sessions(services: ServicesDep, caller: CallerDep) -> SessionList:
+    """Who is signed in, in your tenants."""
+    found = await services.control.run(lambda: services.access.sessions.visible_to(caller))
+    return SessionList(sessions=[_session(one) for one in found])
+
+
+@router.delete("/sessions/{session_id}", responses=problems(404))
+@needs(ADMINISTERS)
+async def revoke_session(
+    session_id: str, services: ServicesDep, caller: CallerDep
+) -> SessionDescription:
+    """End a session: its tokens are refused from now on, everywhere within a second."""
+    sessions = services.access.sessions
+    return _session(await services.control.run(lambda: sessions.revoke(caller, session_id)))
+
+
+@router.post("/revocations", responses=problems(400))
+@needs(ADMINISTERS)
+async def revoke_tokens(
+    revocation: Revocation, services: ServicesDep, caller: CallerDep
+) -> Revoked:
+    """Refuse tokens of a foreign issuer that are good otherwise. Only who has every tenant may."""
+    if not revocation.subject and not revocation.token_id:
+        raise InvalidArgumentError("subject or token_id is needed")
+    sessions = services.access.sessions
+    ended = await services.control.run(
+        lambda: sessions.revoke_tokens(
+            caller,
+            revocation.issuer,
+            subject=revocation.subject,
+            token_id=revocation.token_id,
+        )
+    )
+    return Revoked(sessions_ended=ended)
+
+
+@router.post("/signing-keys/rotate", responses=problems(400))
+@needs(ADMINISTERS)
+async def rotate_signing_key(
+    services: ServicesDep, caller: CallerDep, turn: SigningTurn | None = None
+) -> SigningKeyAnswer:
+    """Sign with a new key from now on. Only who has every tenant may."""
+    signing = services.access.signing
+    forget = (turn or SigningTurn()).forget
+    return SigningKeyAnswer(
+        kid=await services.control.run(lambda: signing.turn(caller, forget=forget))
+    )
+
+
+def _session(session: SessionRecord) -> SessionDescription:
+    return SessionDescription(
+        id=session.id,
+        kind=session.kind,
+        name=session.name,
+        issuer=session.issuer,
+        role=Role(session.role),
+        tenants=list(session.tenants),
+        client=session.client,
+        created_ms=session.created_ms,
+        renewed_ms=session.renewed_ms,
+        expires_ms=session.expires_ms,
+    )
 
 
 def _described(services: Services, key: KeyRecord) -> KeyDescription:

@@ -1,14 +1,41 @@
-"""What the server knows about its caller."""
+"""Signing in with a key, staying signed in, signing out; what the server knows about its caller."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import base64
+import binascii
+import urllib.parse
+from typing import Any, Final
 
-from millstream_gateway.dependencies import SIGNED_IN, CallerDep, needs
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from millstream.errors import InvalidArgumentError, UnauthenticatedError
+from millstream_gateway.dependencies import PUBLIC, SIGNED_IN, CallerDep, ServicesDep, needs
+from millstream_gateway.errors import BodyTooLargeError, problem_response
 from millstream_gateway.routers.documentation import problems
+from millstream_gateway.schemas.access import Action
 from millstream_gateway.schemas.admin import Me
+from millstream_gateway.schemas.sign_in import TokenAnswer
+from millstream_gateway.services.container import Services
+from millstream_gateway.services.sessions import Issued
 
 router = APIRouter(prefix="/v1/auth", tags=["auth"])
+keys_router = APIRouter(tags=["auth"])
+
+_BODY_BYTES_MAX: Final = 16 * 1024
+_FIELDS_MAX: Final = 20
+_NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_JWKS_HEADERS: Final = {"Cache-Control": "public, max-age=300"}
+
+
+def _form(*fields: str) -> dict[str, Any]:
+    """OpenAPI of a body that is a form, as OAuth wants it, or a JSON object."""
+    properties = {field: {"type": "string"} for field in fields}
+    schema = {"type": "object", "properties": properties}
+    kinds = ("application/x-www-form-urlencoded", "application/json")
+    return {"requestBody": {"content": {kind: {"schema": schema} for kind in kinds}}}
 
 
 @router.get("/me", responses=problems(401, 429))
@@ -25,3 +52,185 @@ async def me(caller: CallerDep) -> Me:
         tenants=sorted(principal.tenants),
         expires_ms=principal.expires_ms,
     )
+
+
+@router.post(
+    "/token",
+    response_model=TokenAnswer,
+    responses=problems(400, 401, 403, 429),
+    openapi_extra=_form("grant_type", "client_secret", "client_id", "scope", "refresh_token"),
+)
+@needs(PUBLIC)
+async def token(request: Request, services: ServicesDep) -> Response:
+    """Exchange an API key for a short access token and a refresh token (OAuth 2.0).
+
+    `grant_type=client_credentials` with the key as `client_secret`, as the password of Basic, as
+    `Authorization: Bearer` or as `X-API-Key`; or `grant_type=refresh_token`. `scope` may ask for
+    less than the key has.
+    """
+    fields = await _fields_of(request)
+    grant = fields.get("grant_type", "client_credentials")
+    client = _client_of(request)
+    if grant == "refresh_token":
+        return await _renewed(services, fields.get("refresh_token", ""), client)
+    if grant != "client_credentials":
+        return _refused(400, "unsupported_grant_type", "use client_credentials or refresh_token")
+    try:
+        verbs = frozenset(map(Action, fields.get("scope", "").split()))
+    except ValueError:
+        return _refused(400, "invalid_scope", "scope is of read, write, monitor and admin")
+    access = services.access
+    try:
+        principal = access.authenticator.check_key(_key_of(request, fields), client)
+    except UnauthenticatedError as error:
+        access.note_refused(client, "session.begin", error.message)
+        return _refused(401, "invalid_client", error.message)
+    issued = await services.control.run(
+        lambda: access.sessions.begin(principal, client, verbs=verbs)
+    )
+    return _answer(issued)
+
+
+@router.post(
+    "/refresh",
+    response_model=TokenAnswer,
+    responses=problems(400, 401, 429),
+    openapi_extra=_form("refresh_token"),
+)
+@needs(PUBLIC)
+async def refresh(request: Request, services: ServicesDep) -> Response:
+    """New tokens for a refresh token, which is good once. A second use ends the session."""
+    fields = await _fields_of(request)
+    return await _renewed(services, fields.get("refresh_token", ""), _client_of(request))
+
+
+@router.post(
+    "/logout",
+    status_code=204,
+    responses=problems(400, 401, 429),
+    openapi_extra=_form("refresh_token"),
+)
+@needs(PUBLIC)
+async def logout(request: Request, services: ServicesDep) -> Response:
+    """End the session of a refresh token, or of the access token that the request carries."""
+    fields = await _fields_of(request)
+    client = _client_of(request)
+    access = services.access
+    text = fields.get("refresh_token", "")
+    access.authenticator.check_wait(client)
+    if text:
+        try:
+            await services.control.run(lambda: access.sessions.end_by_refresh_token(text, client))
+        except UnauthenticatedError:
+            access.authenticator.count_failure(client)
+            raise
+    else:
+        caller = await access.caller_of(request.headers.getlist("authorization"), client)
+        if not caller.principal.session:
+            raise InvalidArgumentError("there is no session: a key is ended by an administrator")
+        await services.control.run(lambda: access.sessions.end(caller, caller.principal.session))
+    return Response(status_code=204, headers=_NO_STORE)
+
+
+@keys_router.get("/.well-known/jwks.json")
+@needs(PUBLIC)
+async def jwks(services: ServicesDep) -> Response:
+    """The public keys that access tokens of this server are signed with, as a JWK Set."""
+    signing = services.access.signing
+    if not signing.published()["keys"] and services.access.authenticator.required:
+        await services.control.run(signing.maintain)
+    return JSONResponse(signing.published(), headers=_JWKS_HEADERS)
+
+
+async def _renewed(services: Services, text: str, client: str) -> Response:
+    access = services.access
+    access.authenticator.check_wait(client)
+    if not text:
+        return _refused(400, "invalid_request", "refresh_token is missing")
+    try:
+        issued = await services.control.run(lambda: access.sessions.renew(text, client))
+    except UnauthenticatedError as error:
+        access.authenticator.count_failure(client)
+        access.note_refused(client, "session.renew", error.message)
+        return _refused(401, "invalid_grant", error.message)
+    return _answer(issued)
+
+
+def _answer(issued: Issued) -> Response:
+    answer = TokenAnswer(
+        access_token=issued.access_token,
+        expires_in=issued.access_ttl_ms // 1000,
+        refresh_token=issued.refresh_token,
+        scope=" ".join(issued.session.verbs),
+    )
+    return JSONResponse(answer.model_dump(exclude_none=True), headers=_NO_STORE)
+
+
+def _refused(status: int, error: str, detail: str) -> Response:
+    """A problem that also speaks OAuth (RFC 6749, 5.2)."""
+    headers = dict(_NO_STORE)
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="millstream"'
+    return problem_response(
+        status, detail, headers=headers, extra={"error": error, "error_description": detail}
+    )
+
+
+async def _fields_of(request: Request) -> dict[str, str]:
+    """The fields of a form or a JSON object; each once, each a text."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _BODY_BYTES_MAX:
+            raise BodyTooLargeError(f"the body is larger than {_BODY_BYTES_MAX} bytes")
+    if not body:
+        return {}
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        if kind == "application/json":
+            loaded = orjson.loads(bytes(body))
+            pairs = list(loaded.items()) if isinstance(loaded, dict) else [("", None)]
+        else:
+            pairs = list(
+                urllib.parse.parse_qsl(
+                    body.decode(),
+                    keep_blank_values=True,
+                    strict_parsing=True,
+                    max_num_fields=_FIELDS_MAX,
+                )
+            )
+    except ValueError:
+        raise InvalidArgumentError("the body is neither a form nor a JSON object") from None
+    fields = {name: value for name, value in pairs if isinstance(value, str)}
+    if len(fields) != len(pairs):
+        raise InvalidArgumentError("every field of the body must be a text and come once")
+    return fields
+
+
+def _key_of(request: Request, fields: dict[str, str]) -> str:
+    found = [value for name in ("client_secret", "api_key") if (value := fields.get(name))]
+    found += request.headers.getlist("x-api-key")
+    for value in request.headers.getlist("authorization"):
+        scheme, _, rest = value.strip().partition(" ")
+        if scheme.lower() == "bearer":
+            found.append(rest.strip())
+        elif scheme.lower() == "basic":
+            found.append(_basic_password(rest.strip()))
+    if len(set(found)) > 1:
+        raise InvalidArgumentError("the request carries several credentials; send one")
+    if not found:
+        raise InvalidArgumentError(
+            "an API key is needed: as client_secret, or as the request's credentials"
+        )
+    return found[0]
+
+
+def _basic_password(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _client_of(request: Request) -> str:
+    return request.client.host if request.client else ""

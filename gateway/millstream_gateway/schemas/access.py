@@ -65,8 +65,8 @@ ROLE_DEFAULT_VERBS: Final = {
 class Principal:
     """A caller whose credentials were checked.
 
-    ``kind`` is anonymous, key, admin_key or local; ``id`` is unique within its kind. ``topics`` are
-    patterns with ``*`` for any text.
+    ``kind`` is anonymous, key, admin_key, user or local; ``id`` is unique within its kind.
+    ``topics`` are patterns with ``*`` for any text. ``session`` is that of the token, if any.
     """
 
     kind: str
@@ -77,10 +77,29 @@ class Principal:
     tenants: frozenset[str]
     topics: tuple[str, ...] = ("*",)
     expires_ms: int | None = None
+    session: str = ""
 
     @property
     def has_every_tenant(self) -> bool:
         return EVERY_TENANT in self.tenants
+
+
+ANONYMOUS: Final = Principal(
+    kind="anonymous",
+    id="",
+    name="an anonymous caller",
+    role=Role.USER,
+    verbs=frozenset({Action.READ, Action.WRITE, Action.MONITOR}),
+    tenants=frozenset({EVERY_TENANT}),
+)
+ADMIN_KEY: Final = Principal(
+    kind="admin_key",
+    id="auth.admin_key",
+    name="the key of auth.admin_key",
+    role=Role.ADMIN,
+    verbs=VERBS,
+    tenants=frozenset({EVERY_TENANT}),
+)
 
 
 @dataclass(frozen=True, slots=True)

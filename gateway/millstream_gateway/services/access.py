@@ -8,10 +8,16 @@ import structlog
 
 from millstream.errors import FailedPreconditionError, MillstreamError
 from millstream_gateway.backends.choice import make_meta_store, meta_folder
+from millstream_gateway.backends.outbound import Outbound
+from millstream_gateway.schemas.access import ANONYMOUS, Caller
 from millstream_gateway.services.audit import FILE_NAME, AuditFile, AuditLog, AuditMemory
-from millstream_gateway.services.authentication import Authenticator
+from millstream_gateway.services.authentication import Authenticator, Credentials
 from millstream_gateway.services.keys import KeyService
+from millstream_gateway.services.secret_box import SecretBox
+from millstream_gateway.services.sessions import SessionService
+from millstream_gateway.services.signing import SigningKeys
 from millstream_gateway.services.tenants import TenantService
+from millstream_gateway.services.tokens import TokenService
 from millstream_gateway.settings import Settings, is_loopback
 
 log = structlog.get_logger(__name__)
@@ -30,7 +36,13 @@ class AccessControl:
         self.audit = AuditLog(AuditMemory() if folder is None else AuditFile(folder / FILE_NAME))
         self.tenants = TenantService(self.store, self.audit, settings.limits.tenants)
         self.keys = KeyService(self.store, self.tenants, self.audit)
-        self.authenticator = Authenticator(settings.auth, self.store, self.keys)
+        auth = settings.auth
+        self.outbound = Outbound(loopback_http=auth.insecure_loopback)
+        self.box = SecretBox(auth.wrapping_key, folder)
+        self.signing = SigningKeys(auth, self.store, self.box, self.audit)
+        self.sessions = SessionService(auth, self.store, self.signing, self.audit, self.box)
+        self.tokens = TokenService(auth, self.signing, self.sessions, self.outbound)
+        self.authenticator = Authenticator(auth, self.store, self.keys, self.tokens)
 
     def open(self) -> None:
         self.store.open()
@@ -50,6 +62,25 @@ class AccessControl:
                 "auth.admin_key, or make a key first: millstream key create --name first "
                 f"--role admin --data {self._settings.storage.path}"
             )
+
+    async def caller_of(self, authorization: list[str], client: str) -> Caller:
+        """Who makes a request to a public route, which no guard has asked."""
+        credentials = Credentials(tuple(value.encode("latin-1") for value in authorization))
+        return Caller(await self.authenticator.identify(credentials, client), client=client)
+
+    def note_refused(self, client: str, action: str, reason: str) -> None:
+        """Write down that a public route refused somebody."""
+        self.audit.note(Caller(ANONYMOUS, client=client), action, "unauthenticated", reason=reason)
+
+    async def keep_issuers_fresh(self) -> None:
+        """Ask foreign issuers for their keys now and then; runs until it is cancelled.
+
+        So a key that an issuer has withdrawn ends, and one that it has added is known beforehand.
+        """
+        while self.tokens.issuers:
+            for keys in self.tokens.issuers:
+                await keys.refresh()
+            await asyncio.sleep(self._settings.auth.issuer_refresh / 1000)
 
     async def keep_usage(self) -> None:
         """Write down now and then when keys were used; runs until it is cancelled."""

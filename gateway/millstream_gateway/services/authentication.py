@@ -1,8 +1,9 @@
 """Who calls: from a request's credentials to a `Principal`.
 
 A credential that was checked is remembered under its SHA-256, so the next request pays for one hash
-and one look-up. What is remembered is good for one revision of the store: after any change there,
-also one by another process, every credential is checked anew.
+and one look-up. What is remembered is good for one revision of the store and one set of keys of the
+issuers: after any change there, also one by another process, every key is checked anew, and every
+token for what could have ended it.
 """
 
 from __future__ import annotations
@@ -21,27 +22,21 @@ from typing import Final
 from millstream.errors import UnauthenticatedError
 from millstream_gateway.backends.meta_store import Kind, MetaStore
 from millstream_gateway.errors import TooManyAttemptsError
-from millstream_gateway.schemas.access import EVERY_TENANT, VERBS, Action, Principal, Role
+from millstream_gateway.schemas.access import ADMIN_KEY, ANONYMOUS, Principal
+from millstream_gateway.services.issuers import KeysNeededError
 from millstream_gateway.services.keys import KeyService
+from millstream_gateway.services.token_format import (
+    TokenRefusedError,
+    looks_like_token,
+    read_unverified,
+)
+from millstream_gateway.services.tokens import TokenService, VerifiedToken
 from millstream_gateway.settings import AuthSettings
 
-ANONYMOUS: Final = Principal(
-    kind="anonymous",
-    id="",
-    name="an anonymous caller",
-    role=Role.USER,
-    verbs=frozenset({Action.READ, Action.WRITE, Action.MONITOR}),
-    tenants=frozenset({EVERY_TENANT}),
+_HOW: Final = (
+    "send an API key or an access token as Authorization: Bearer …, a key also as X-API-Key or as "
+    "Basic password"
 )
-ADMIN_KEY: Final = Principal(
-    kind="admin_key",
-    id="auth.admin_key",
-    name="the key of auth.admin_key",
-    role=Role.ADMIN,
-    verbs=VERBS,
-    tenants=frozenset({EVERY_TENANT}),
-)
-_HOW: Final = "send an API key as Authorization: Bearer ms_…, as X-API-Key, or as Basic password"
 _CREDENTIAL_BYTES_MAX: Final = 8192
 _REMEMBERED_MAX: Final = 10_000
 _CLIENTS_MAX: Final = 10_000
@@ -62,6 +57,7 @@ class _Remembered:
     principal: Principal
     revision: int
     until_ms: int
+    token: VerifiedToken | None = None
 
 
 class FailedAttempts:
@@ -96,12 +92,15 @@ class Authenticator:
         settings: AuthSettings,
         store: MetaStore,
         keys: KeyService,
+        tokens: TokenService,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         secret = settings.admin_key
         self._admin = None if secret is None else _sha256(secret.get_secret_value().encode())
         self._store = store
         self._keys = keys
+        self._tokens = tokens
+        self._elsewhere = bool(settings.issuers or settings.providers.named())
         self._clock = clock
         self._remembered: dict[bytes, _Remembered] = {}
         self._failed = FailedAttempts(settings.failed_attempts_per_minute)
@@ -113,12 +112,22 @@ class Authenticator:
 
         A key that was revoked counts: revoking the last key must not open the server.
         """
-        if self._admin is not None:
+        if self._admin is not None or self._elsewhere:
             return True
         snapshot = self._store.snapshot()
         if self._required[0] != snapshot.revision:
             self._required = (snapshot.revision, bool(snapshot.of_kind(Kind.KEY)))
         return self._required[1]
+
+    async def identify(self, credentials: Credentials, client: str) -> Principal:
+        """As `authenticate`; asks a foreign issuer for its keys when that is worth while."""
+        try:
+            return self.authenticate(credentials, client)
+        except KeysNeededError as needed:
+            token = read_unverified(_secret_of(credentials) or "")
+            await needed.keys.refresh(token)
+        # Not worth while a second time: the issuer was asked a moment ago.
+        return self.authenticate(credentials, client)
 
     def authenticate(self, credentials: Credentials, client: str) -> Principal:
         """Whose credentials these are.
@@ -132,43 +141,72 @@ class Authenticator:
         digest = _digest_of(credentials)
         now_ms = self._clock()
         known = self._remembered.get(digest)
-        if (
-            known is not None
-            and known.revision == self._store.snapshot().revision
-            and now_ms < known.until_ms
-        ):
+        if known is not None and known.revision != self._revision():
+            known = self._renewed(digest, known)
+        if known is not None and now_ms < known.until_ms:
             if known.principal.kind == "key":
                 self._keys.note_use(known.principal.id, now_ms)
             return known.principal
-        wait_ms = self._failed.wait_ms(client, now_ms)
+        self.check_wait(client, now_ms)
+        return self._check(credentials, digest, client, now_ms)
+
+    def check_wait(self, client: str, now_ms: int | None = None) -> None:
+        """`TooManyAttemptsError` while this address must wait."""
+        wait_ms = self._failed.wait_ms(client, self._clock() if now_ms is None else now_ms)
         if wait_ms:
             raise TooManyAttemptsError(
                 "too many failed sign-ins from this address, more than "
                 "auth.failed_attempts_per_minute; wait or ask for it to be raised",
                 retry_after_ms=wait_ms,
             )
-        return self._check(credentials, digest, client, now_ms)
+
+    def count_failure(self, client: str) -> None:
+        """Somebody at this address brought what nobody gave them."""
+        self._failed.count(client, self._clock())
+
+    def check_key(self, text: str, client: str) -> Principal:
+        """Whose key this is; refuses and counts as `authenticate` does."""
+        self.check_wait(client)
+        found = self._by_key(text, self._clock())
+        if found is None:
+            self.count_failure(client)
+            raise UnauthenticatedError(f"these credentials are not good (any more): {_HOW}")
+        return found[0]
+
+    def _revision(self) -> int:
+        # Both only grow, so their sum tells every change.
+        return self._store.snapshot().revision + self._tokens.epoch
+
+    def _renewed(self, digest: bytes, known: _Remembered) -> _Remembered | None:
+        """A token that is still good is remembered anew without a look at its signature."""
+        revision = self._revision()
+        token = None if known.token is None else self._tokens.renewed(known.token)
+        if token is None:
+            del self._remembered[digest]
+            return None
+        renewed = _Remembered(token.principal, revision, token.until_ms, token)
+        self._remembered[digest] = renewed
+        return renewed
 
     def _check(
         self, credentials: Credentials, digest: bytes, client: str, now_ms: int
     ) -> Principal:
         # Before the look: what is remembered may be older than what is checked, never newer.
-        revision = self._store.snapshot().revision
+        revision = self._revision()
         text = _secret_of(credentials)
         if text is None:
             # Asking without credentials is how clients find out that they are needed.
             raise UnauthenticatedError(f"credentials are needed: {_HOW}")
-        found: tuple[Principal, int | None] | None = None
-        if self._admin is not None and hmac.compare_digest(
-            _sha256(text.encode("utf-8", "surrogateescape")), self._admin
-        ):
-            found = ADMIN_KEY, None
-        else:
-            verified = self._keys.verify(text)
-            if verified is not None:
-                key, until_ms = verified
-                found = key.principal, until_ms
-                self._keys.note_use(key.id, now_ms)
+        token: VerifiedToken | None = None
+        found = self._by_key(text, now_ms)
+        if found is None and looks_like_token(text):
+            try:
+                token = self._tokens.verify(text)
+            except TokenRefusedError as error:
+                if not error.was_good:
+                    self._failed.count(client, now_ms)
+                raise
+            found = token.principal, token.until_ms
         if found is None:
             self._failed.count(client, now_ms)
             raise UnauthenticatedError(f"these credentials are not good (any more): {_HOW}")
@@ -176,8 +214,21 @@ class Authenticator:
         if len(self._remembered) >= _REMEMBERED_MAX:
             self._remembered.clear()
         until_ms = _FOREVER_MS if until is None else until
-        self._remembered[digest] = _Remembered(principal, revision, until_ms)
+        self._remembered[digest] = _Remembered(principal, revision, until_ms, token)
         return principal
+
+    def _by_key(self, text: str, now_ms: int) -> tuple[Principal, int | None] | None:
+        """Whose key this is, and when to ask again."""
+        if self._admin is not None and hmac.compare_digest(
+            _sha256(text.encode("utf-8", "surrogateescape")), self._admin
+        ):
+            return ADMIN_KEY, None
+        verified = self._keys.verify(text)
+        if verified is None:
+            return None
+        key, until_ms = verified
+        self._keys.note_use(key.id, now_ms)
+        return key.principal, until_ms
 
 
 def _digest_of(credentials: Credentials) -> bytes:

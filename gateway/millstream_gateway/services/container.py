@@ -54,7 +54,7 @@ class Services:
         self.metrics.watch_engine(backend.stats)
         self.ingest = IngestService(backend, self._ingest_pool, limits, self.metrics)
         self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
-        self._keeping_usage: asyncio.Task[None] | None = None
+        self._keeping: list[asyncio.Task[None]] = []
         self._sampler = Sampler(backend, self.metrics, settings.sample)
         #: Why the last stop could not flush; none when it could.
         self.stop_error: MillstreamError | None = None
@@ -63,7 +63,10 @@ class Services:
         await asyncio.to_thread(self.access.open)
         await asyncio.to_thread(self.backend.open)
         self._sampler.start()
-        self._keeping_usage = asyncio.create_task(self.access.keep_usage())
+        self._keeping = [
+            asyncio.create_task(self.access.keep_usage()),
+            asyncio.create_task(self.access.keep_issuers_fresh()),
+        ]
         log.info("started", version=self.version)
 
     async def stop(self) -> None:
@@ -73,8 +76,9 @@ class Services:
         is in the log, and the next start reads it from there.
         """
         self.queries.cancel_all()
-        if self._keeping_usage is not None:
-            self._keeping_usage.cancel()
+        for task in self._keeping:
+            task.cancel()
+        await self.access.outbound.close()
         try:
             await asyncio.to_thread(self._close)
         except MillstreamError as error:

@@ -1,0 +1,108 @@
+"""Calls to identity providers: bounded in size and time, and never led somewhere else.
+
+No redirect is followed, no compressed body is unpacked, and proxies come from the environment as
+for any program. Certificates are always checked; http goes to this machine only, when the settings
+allow it (`settings.check_url` decides).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import httpx2
+import orjson
+
+from millstream.errors import UnavailableError
+from millstream_gateway.settings import check_url
+
+BODY_BYTES_MAX: Final = 64 * 1024
+TIMEOUT_SECONDS: Final = 5.0
+_CONNECTIONS_MAX: Final = 16
+_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity"}
+
+
+class _BodyTooLargeError(httpx2.TransportError):
+    pass
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        total = 0
+        async for chunk in self._stream:
+            total += len(chunk)
+            if total > BODY_BYTES_MAX:
+                raise _BodyTooLargeError("the answer is too large")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class BoundedTransport(httpx2.AsyncBaseTransport):
+    """Refuses URLs that the settings would refuse, and answers that are too large."""
+
+    def __init__(self, *, loopback_http: bool) -> None:
+        self._inner = httpx2.AsyncHTTPTransport(
+            limits=httpx2.Limits(max_connections=_CONNECTIONS_MAX)
+        )
+        self._loopback_http = loopback_http
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            check_url("the address", str(request.url), self._loopback_http)
+        except ValueError as error:
+            raise httpx2.UnsupportedProtocol(str(error)) from None
+        request.headers["Accept-Encoding"] = "identity"
+        response = await self._inner.handle_async_request(request)
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            await response.aclose()
+            raise _BodyTooLargeError("the answer is compressed")
+        assert isinstance(response.stream, httpx2.AsyncByteStream)  # noqa: S101
+        response.stream = _Bounded(response.stream)
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class Outbound:
+    """Threads  Event loop only, one loop for the whole life."""
+
+    def __init__(self, *, loopback_http: bool) -> None:
+        self.loopback_http = loopback_http
+        self._client: httpx2.AsyncClient | None = None
+
+    async def get_json(self, url: str, *, token: str = "") -> Any:
+        """The JSON there. `UnavailableError` that names the host and no more."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if self._client is None:
+            self._client = httpx2.AsyncClient(
+                transport=BoundedTransport(loopback_http=self.loopback_http),
+                headers=_HEADERS,
+                timeout=TIMEOUT_SECONDS,
+                follow_redirects=False,
+                trust_env=False,
+            )
+        try:
+            response = await self._client.get(url, headers=headers)
+            if response.status_code != 200:
+                raise UnavailableError(f"{host_of(url)} answered {response.status_code}")
+            return orjson.loads(response.content)
+        except (httpx2.HTTPError, httpx2.InvalidURL, orjson.JSONDecodeError) as error:
+            raise UnavailableError(
+                f"{host_of(url)} cannot be asked: {type(error).__name__.removeprefix('_')}"
+            ) from None
+
+    async def close(self) -> None:
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
+
+
+def host_of(url: str) -> str:
+    """What error texts may say about a URL, whose path and query may hold secrets."""
+    return httpx2.URL(url).netloc.decode("ascii", "replace")
