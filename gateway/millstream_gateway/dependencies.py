@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, TypeVar, cast
 
 from fastapi import Depends, Request
@@ -32,12 +32,15 @@ class Access:
 
     action: Action
     reach: Reach = Reach.SERVER
+    # Whether `limits.json_requests_per_second` counts the route's requests, too.
+    is_json: bool = field(default=False, compare=False)
 
 
 PUBLIC: Final = Access(Action.PUBLIC)
 SIGNED_IN: Final = Access(Action.IDENTIFY)
 READS: Final = Access(Action.READ, Reach.TENANT)
 WRITES: Final = Access(Action.WRITE, Reach.TENANT)
+WRITES_JSON: Final = Access(Action.WRITE, Reach.TENANT, is_json=True)
 MONITORS: Final = Access(Action.MONITOR)
 ADMINISTERS: Final = Access(Action.ADMIN)
 

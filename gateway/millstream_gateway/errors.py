@@ -72,12 +72,36 @@ class BodyTooLargeError(ResourceExhaustedError):
     """A body that unpacks to more than it may; 413 and not 429, for waiting does not help."""
 
 
-class TooManyAttemptsError(ResourceExhaustedError):
-    """Failed sign-ins from one address; 429 on every route, with the time to wait."""
+class TooManyRequestsError(ResourceExhaustedError):
+    """429 on every route, with the time to wait, whatever the route says of other such errors."""
 
     def __init__(self, message: str, *, retry_after_ms: int) -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+        self.headers: Mapping[str, str] = {}
+        self.extra: Mapping[str, Any] = {}
+
+
+class TooManyAttemptsError(TooManyRequestsError):
+    """Failed sign-ins from one address."""
+
+
+class LimitExceededError(TooManyRequestsError):
+    """More than a limit allows; says which, how much that is, and for whom it counts."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str,
+        scope: str,
+        value: int,
+        retry_after_ms: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_ms=retry_after_ms)
+        self.headers = headers or {}
+        self.extra = {"limit": limit, "scope": scope, "value": value}
 
 
 class Dialect(enum.Enum):
@@ -115,8 +139,10 @@ def error_response(
     dialect = dialect_of(path)
     status, error_type, message = _classify(error, dialect)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    if isinstance(error, TooManyAttemptsError):
+    if isinstance(error, TooManyRequestsError):
+        headers |= error.headers
         headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
+        extra = {**error.extra, **(extra or {})}
     if status in (429, 503):
         headers.setdefault("Retry-After", _RETRY_AFTER_SECONDS)
     if status in _CHALLENGES:
@@ -165,7 +191,7 @@ def _classify(error: BaseException, dialect: Dialect) -> tuple[int, str, str]:
         return error.status_code, _error_type(error.status_code), _http_message(error)
     if isinstance(error, BodyTooLargeError):
         return 413, _error_type(413), error.message
-    if isinstance(error, TooManyAttemptsError):
+    if isinstance(error, TooManyRequestsError):
         return 429, _error_type(429), error.message
     if isinstance(error, MillstreamError):
         special = _SPECIAL[dialect].get(error.code)

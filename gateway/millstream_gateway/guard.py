@@ -11,7 +11,7 @@ import copy
 from typing import Final
 
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millstream.errors import (
     InvalidArgumentError,
@@ -29,12 +29,17 @@ from millstream_gateway.schemas.access import (
     Principal,
     Resource,
 )
+from millstream_gateway.schemas.limits import Unit
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.authentication import Credentials
 from millstream_gateway.services.authorization import decide
+from millstream_gateway.services.limits import set_admission
 from millstream_gateway.services.tenants import requested_tenants
 
 _TENANT_HEADER_LOWER: Final = TENANT_HEADER.lower().encode()
+_UNLIMITED: Final = frozenset({Action.ADMIN, Action.MONITOR})
+# More than any body has; a number of a thousand digits is none.
+_LENGTH_DIGITS: Final = 18
 
 
 class Guard:
@@ -50,13 +55,59 @@ class Guard:
         self.access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.access.action is not Action.PUBLIC:
-            scope["state"]["caller"] = await self._admit(scope)
-        await self._app(scope, receive, send)
+        if self.access.action is Action.PUBLIC:
+            await self._app(scope, receive, send)
+            return
+        caller, length = await self._admit(scope)
+        scope["state"]["caller"] = caller
+        # Administrators and whoever watches the server get in also when nobody else does.
+        if self.access.action in _UNLIMITED:
+            await self._app(scope, receive, send)
+            return
+        receive = self._charge(scope, caller, length, receive)
+        if self.access.action is Action.READ:
+            with self._control.limits.query(caller):
+                await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
-    async def _admit(self, scope: Scope) -> Caller:
-        credentials, tenants = _read_headers(scope)
+    def _charge(
+        self, scope: Scope, caller: Caller, length: int | None, receive: Receive
+    ) -> Receive:
+        """Ask the limits; returns how to receive so that what comes without a length is paid."""
+        admission = self._control.limits.admit(
+            caller,
+            by_tenant=self.access.reach is Reach.TENANT,
+            is_json=self.access.is_json,
+            size=length or 0,
+        )
+        if admission is None:
+            return receive
+        scope["state"]["admission"] = admission
+        set_admission(admission)
+        if length is not None or not admission.plan.counts_bytes:
+            return receive
+
+        async def receive_and_pay() -> Message:
+            message = await receive()
+            if message["type"] == "http.request":
+                admission.charge(Unit.BYTES, len(message.get("body", b"")))
+            return message
+
+        return receive_and_pay
+
+    async def _admit(self, scope: Scope) -> tuple[Caller, int | None]:
+        """Who calls, and how long the body says it is."""
+        credentials, tenants, length = _read_headers(scope)
         client = scope["client"][0] if scope.get("client") else ""
+        addresses = self._control.addresses
+        if not addresses.believes_nobody:
+            client = addresses.of(client, scope["headers"])
+        return await self._identify(scope, credentials, tenants, client), length
+
+    async def _identify(
+        self, scope: Scope, credentials: Credentials, tenants: list[bytes], client: str
+    ) -> Caller:
         try:
             principal = await self._control.authenticator.identify(credentials, client)
         except (UnauthenticatedError, PermissionDeniedError) as error:
@@ -118,10 +169,11 @@ def guarded(route: BaseRoute, control: AccessControl) -> BaseRoute:
     return copied
 
 
-def _read_headers(scope: Scope) -> tuple[Credentials, list[bytes]]:
+def _read_headers(scope: Scope) -> tuple[Credentials, list[bytes], int | None]:
     authorization: list[bytes] = []
     api_key: list[bytes] = []
     tenants: list[bytes] = []
+    length: int | None = None
     for name, value in scope["headers"]:
         if name == b"authorization":
             authorization.append(value)
@@ -129,7 +181,9 @@ def _read_headers(scope: Scope) -> tuple[Credentials, list[bytes]]:
             api_key.append(value)
         elif name == _TENANT_HEADER_LOWER:
             tenants.append(value)
-    return Credentials(tuple(authorization), tuple(api_key)), tenants
+        elif name == b"content-length" and value.isdigit():
+            length = int(value[:_LENGTH_DIGITS])
+    return Credentials(tuple(authorization), tuple(api_key)), tenants, length
 
 
 def _explain(principal: Principal, access: Access, reason: str) -> str:

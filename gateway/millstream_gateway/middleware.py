@@ -10,8 +10,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import structlog
 from starlette.datastructures import Headers
@@ -67,6 +67,7 @@ class RequestContext:
             receive,
             send,
             ((b"x-correlation-id", correlation_id.encode()), *_SECURITY_HEADERS, *cors),
+            scope["state"],
         )
         began = time.perf_counter()
         with (
@@ -120,11 +121,16 @@ class _Outgoing:
     """Adds headers to the answer, remembers its status, and lingers after a refused body."""
 
     def __init__(
-        self, receive: Receive, send: Send, headers: Iterable[tuple[bytes, bytes]]
+        self,
+        receive: Receive,
+        send: Send,
+        headers: Iterable[tuple[bytes, bytes]],
+        state: Mapping[str, Any],
     ) -> None:
         self._receive = receive
         self._send = send
         self._headers = headers
+        self._state = state
         self.status = 0
 
     async def send(self, message: Message) -> None:
@@ -134,6 +140,9 @@ class _Outgoing:
             given = message.get("headers", ())
             names = {name.lower() for name, _ in given}
             more = [header for header in self._headers if header[0] not in names]
+            admission = self._state.get("admission")
+            if admission is not None and b"ratelimit" not in names:
+                more += admission.headers()
             message = {**message, "headers": [*given, *more]}
         elif self.status == 413 and not message.get("more_body", False):
             await self._send({**message, "more_body": True})

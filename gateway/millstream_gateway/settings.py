@@ -64,6 +64,9 @@ _DAY_MS: Final = 86_400_000
 _SECOND_MS: Final = 1_000
 
 
+TENANT_NAME: Final = r"^[A-Za-z0-9_.-]{1,150}$"
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -97,6 +100,14 @@ def _host_and_port(address: str) -> str:
     return address
 
 
+def _proxy(text: str) -> str:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address or network, such as 10.0.0.0/8") from None
+    return text
+
+
 class ServerSettings(_Section):
     """Where the server listens, and how it treats its connections."""
 
@@ -109,10 +120,63 @@ class ServerSettings(_Section):
     body_timeout: DurationMs = Field(default=60 * _SECOND_MS, ge=100, le=3_600_000)
     shutdown_grace: DurationMs = Field(default=30 * _SECOND_MS, ge=0, le=3_600_000)
     cors_origin: str = Field(default="*", max_length=200)
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_proxy)], ...] = Field(
+        default=(), max_length=256
+    )
+    forwarded_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+
+
+# 0 is no limit.
+_PerSecond = Annotated[int, Field(ge=0, le=10**9)]
+_AtATime = Annotated[int, Field(ge=0, le=100_000)]
+
+
+class TenantLimits(_Section):
+    """What one tenant has of its own; what is absent is as for everybody.
+
+    The limits of callers and client addresses hold for their requests to this tenant.
+    ``concurrent_queries`` is the tenant's, for everybody ``limits.tenant_concurrent_queries``.
+    """
+
+    requests_per_second: _PerSecond | None = None
+    samples_per_second: _PerSecond | None = None
+    bytes_per_second: _PerSecond | None = None
+    caller_requests_per_second: _PerSecond | None = None
+    caller_samples_per_second: _PerSecond | None = None
+    caller_bytes_per_second: _PerSecond | None = None
+    client_requests_per_second: _PerSecond | None = None
+    client_samples_per_second: _PerSecond | None = None
+    client_bytes_per_second: _PerSecond | None = None
+    json_requests_per_second: _PerSecond | None = None
+    concurrent_queries: _AtATime | None = None
+    caller_concurrent_queries: _AtATime | None = None
+    client_concurrent_queries: _AtATime | None = None
+
+
+class TenantSettings(_Section):
+    """What is set for one tenant by its name."""
+
+    limits: TenantLimits = TenantLimits()
 
 
 class LimitsSettings(_Section):
     """What one request, and all requests together, may use."""
+
+    # Rates: of a tenant, of a caller, of a client address.
+    requests_per_second: _PerSecond = 0
+    samples_per_second: _PerSecond = 0
+    bytes_per_second: _PerSecond = 0
+    caller_requests_per_second: _PerSecond = 0
+    caller_samples_per_second: _PerSecond = 0
+    caller_bytes_per_second: _PerSecond = 0
+    client_requests_per_second: _PerSecond = 0
+    client_samples_per_second: _PerSecond = 0
+    client_bytes_per_second: _PerSecond = 0
+    json_requests_per_second: _PerSecond = 100
+    burst: DurationMs = Field(default=_SECOND_MS, ge=1, le=3_600_000)
+    tenant_concurrent_queries: _AtATime = 0
+    caller_concurrent_queries: _AtATime = 0
+    client_concurrent_queries: _AtATime = 0
 
     header_bytes: int = Field(default=64 * 1024, ge=1024, le=_MIB)
     form_bytes: int = Field(default=_MIB, ge=1024, le=64 * _MIB)
@@ -330,6 +394,7 @@ class Settings(BaseSettings):
     nodes: NodesSettings = NodesSettings()
     log: LogSettings = LogSettings()
     sample: SampleSettings = SampleSettings()
+    tenants: dict[Annotated[str, Field(pattern=TENANT_NAME)], TenantSettings] = {}
 
     @classmethod
     def settings_customise_sources(

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from millstream_gateway.dependencies import WRITES, caller_of, needs, services_of
+from millstream_gateway.dependencies import WRITES, WRITES_JSON, caller_of, needs, services_of
 from millstream_gateway.errors import envelope_error, problem_response
 from millstream_gateway.routers.body import read_body
 from millstream_gateway.routers.documentation import body_operation
@@ -197,7 +197,7 @@ class JsonMetrics(IngestEndpoint):
 ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (
     needs(WRITES)(RemoteWrite()),
     needs(WRITES)(TextImport()),
-    needs(WRITES)(JsonMetrics()),
+    needs(WRITES_JSON)(JsonMetrics()),
 )
 
 

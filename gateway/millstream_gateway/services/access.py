@@ -1,4 +1,4 @@
-"""Everything about who may do what, made together: keys, tenants, sign-in, audit."""
+"""Everything about who may do what, made together: keys, tenants, sign-in, limits, audit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from millstream_gateway.backends.outbound import Outbound
 from millstream_gateway.schemas.access import ANONYMOUS, Caller
 from millstream_gateway.services.audit import FILE_NAME, AuditFile, AuditLog, AuditMemory
 from millstream_gateway.services.authentication import Authenticator, Credentials
+from millstream_gateway.services.client_address import ClientAddress
 from millstream_gateway.services.keys import KeyService
+from millstream_gateway.services.limits import Limiter
 from millstream_gateway.services.secret_box import SecretBox
 from millstream_gateway.services.sessions import SessionService
 from millstream_gateway.services.signing import SigningKeys
@@ -43,6 +45,8 @@ class AccessControl:
         self.sessions = SessionService(auth, self.store, self.signing, self.audit, self.box)
         self.tokens = TokenService(auth, self.signing, self.sessions, self.outbound)
         self.authenticator = Authenticator(auth, self.store, self.keys, self.tokens)
+        self.limits = Limiter(settings)
+        self.addresses = ClientAddress(settings.server)
 
     def open(self) -> None:
         self.store.open()

@@ -12,7 +12,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from millstream.errors import UnauthenticatedError
 from millstream_gateway.backends.meta_store import Kind, MetaStore
 from millstream_gateway.errors import TooManyAttemptsError
 from millstream_gateway.schemas.access import ADMIN_KEY, ANONYMOUS, Principal
+from millstream_gateway.services.client_address import network_of_client
 from millstream_gateway.services.issuers import KeysNeededError
 from millstream_gateway.services.keys import KeyService
 from millstream_gateway.services.token_format import (
@@ -73,11 +73,11 @@ class FailedAttempts:
 
     def wait_ms(self, client: str, now_ms: int) -> int:
         """How long this address must wait before it may try again; 0 is not at all."""
-        debt = self._debts.get(_network(client), 0.0)
+        debt = self._debts.get(network_of_client(client), 0.0)
         return max(0, int(debt + self._step_ms - _MINUTE_MS - now_ms))
 
     def count(self, client: str, now_ms: int) -> None:
-        network = _network(client)
+        network = network_of_client(client)
         self._debts[network] = max(self._debts.get(network, 0.0), float(now_ms)) + self._step_ms
         self._debts.move_to_end(network)
         if len(self._debts) > _CLIENTS_MAX:
@@ -265,13 +265,3 @@ def _from_authorization(value: bytes) -> str:
 
 def _sha256(text: bytes) -> bytes:
     return hashlib.sha256(text).digest()
-
-
-def _network(client: str) -> str:
-    try:
-        address = ipaddress.ip_address(client)
-    except ValueError:
-        return client
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return client

@@ -12,7 +12,9 @@ from millstream.errors import InvalidArgumentError
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.errors import BodyTooLargeError, OverloadedError
 from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.limits import Unit
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
+from millstream_gateway.services.limits import charge_current
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
 from millstream_gateway.settings import LimitsSettings
@@ -89,6 +91,8 @@ class IngestService:
 
         outcome = await self._pool.run(work)
         self._metrics.count_push(write.format, outcome)
+        # What was refused cost the reading of it, too.
+        charge_current(Unit.SAMPLES, outcome.stored + outcome.rejected)
         return outcome
 
 

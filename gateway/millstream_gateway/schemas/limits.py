@@ -1,0 +1,151 @@
+"""How much a caller may ask for: rules, the plan of all rules for one caller, and what came of it."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+
+class Scope(enum.StrEnum):
+    """Whose requests a rule counts together."""
+
+    TENANT = "tenant"
+    CALLER = "caller"
+    CLIENT = "client"
+
+
+class Unit(enum.StrEnum):
+    """What a rule counts. The first and the last are quota units of the RateLimit draft."""
+
+    REQUESTS = "requests"
+    SAMPLES = "samples"
+    BYTES = "content-bytes"
+
+
+SCOPE_WORDS: Final = {
+    Scope.TENANT: "one tenant",
+    Scope.CALLER: "one caller",
+    Scope.CLIENT: "one client address",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A bucket that refills evenly: GCRA, so that its whole state is the time at which it is full.
+
+    ``key`` names the bucket, ``step`` is the seconds in which one unit comes back, ``burst`` the
+    seconds worth of units that it holds. Requests are paid before they are let in, each whole.
+    Samples and bytes may be paid afterwards, into debt: whoever is not in debt is let in, and who
+    sent more than there was waits until it came back. So the long run is exact, and no batch is too
+    large to be let in at all.
+    """
+
+    name: str
+    scope: Scope
+    unit: Unit
+    key: str
+    per_second: int
+    step: float
+    burst: float
+
+    @property
+    def need(self) -> float:
+        """Seconds that must be in the bucket for a request to be let in."""
+        return self.step if self.unit is Unit.REQUESTS else 0.0
+
+    @classmethod
+    def make(
+        cls, name: str, scope: Scope, unit: Unit, key: str, per_second: int, burst: float
+    ) -> Rule:
+        step = 1.0 / per_second
+        return cls(name, scope, unit, key, per_second, step, max(burst, step))
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """So many units for a tenant in a day or a month of UTC; ``field`` is its place in `Usage`."""
+
+    name: str
+    unit: Unit
+    field: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All rules for one caller at one kind of route. Nothing in it changes."""
+
+    tenant: int
+    tag: str
+    rules: tuple[Rule, ...]
+    quotas: tuple[Quota, ...] = ()
+    # Names of counters and how many may run, for `concurrent_queries`.
+    concurrency: tuple[tuple[str, Scope, str, int], ...] = ()
+    policy: bytes = b""
+    # Which of the rules are paid afterwards.
+    counts_samples: bool = False
+    counts_bytes: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.rules and not self.quotas
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Let in or not. ``rule`` is the one that refused, or the one that is nearest to it.
+
+    ``room`` is what its bucket holds after this request, in seconds; when it refused, ``wait`` is
+    how long until it would not.
+    """
+
+    rule: Rule | None
+    room: float = 0.0
+    wait: float = 0.0
+
+    @property
+    def refused(self) -> bool:
+        return self.wait > 0
+
+
+LET_IN: Final = Verdict(None)
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a tenant used in the day and the month of these names."""
+
+    day: str = ""
+    month: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def policy_header(rules: tuple[Rule, ...]) -> bytes:
+    """``RateLimit-Policy``: a list of strings with parameters (RFC 9651).
+
+    Source  draft-ietf-httpapi-ratelimit-headers, section 3
+    """
+    items = []
+    for rule in rules:
+        window = max(1, round(rule.burst))
+        unit = "" if rule.unit is Unit.REQUESTS else f';qu="{rule.unit.value}"'
+        quota = max(1, round(rule.per_second * window))
+        items.append(f'"{rule.name}";q={quota};w={window}{unit}')
+    return ", ".join(items).encode()
+
+
+def limit_header(verdict: Verdict) -> bytes:
+    """``RateLimit``: what is left of the policy that is nearest to its end, and when all is back.
+
+    Source  draft-ietf-httpapi-ratelimit-headers, section 4
+    """
+    rule = verdict.rule
+    if rule is None:
+        return b""
+    if verdict.wait > 0:
+        return b'"%s";r=0;t=%d' % (rule.name.encode(), math.ceil(verdict.wait))
+    left = int(verdict.room / rule.step + 1e-6) if verdict.room > 0 else 0
+    back = math.ceil(rule.burst - verdict.room)
+    return b'"%s";r=%d;t=%d' % (rule.name.encode(), left, max(back, 0))
