@@ -49,18 +49,16 @@ class Rule:
     per_second: int
     step: float
     burst: float
-
-    @property
-    def need(self) -> float:
-        """Seconds that must be in the bucket for a request to be let in."""
-        return self.step if self.unit is Unit.REQUESTS else 0.0
+    # The name as a header has it.
+    quoted: bytes
 
     @classmethod
     def make(
         cls, name: str, scope: Scope, unit: Unit, key: str, per_second: int, burst: float
     ) -> Rule:
         step = 1.0 / per_second
-        return cls(name, scope, unit, key, per_second, step, max(burst, step))
+        quoted = b'"%s"' % name.encode()
+        return cls(name, scope, unit, key, per_second, step, max(burst, step), quoted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,8 @@ class Plan:
         return not self.rules and not self.quotas
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: one is made for each request, and freezing would cost more than the whole rest.
+@dataclass(slots=True)
 class Verdict:
     """Let in or not. ``rule`` is the one that refused, or the one that is nearest to it.
 
@@ -145,7 +144,6 @@ def limit_header(verdict: Verdict) -> bytes:
     if rule is None:
         return b""
     if verdict.wait > 0:
-        return b'"%s";r=0;t=%d' % (rule.name.encode(), math.ceil(verdict.wait))
+        return b"%s;r=0;t=%d" % (rule.quoted, math.ceil(verdict.wait))
     left = int(verdict.room / rule.step + 1e-6) if verdict.room > 0 else 0
-    back = math.ceil(rule.burst - verdict.room)
-    return b'"%s";r=%d;t=%d' % (rule.name.encode(), left, max(back, 0))
+    return b"%s;r=%d;t=%d" % (rule.quoted, left, math.ceil(rule.burst - verdict.room))
