@@ -27,6 +27,7 @@ from millstream_gateway.routers import (
     ingest,
     page,
     query,
+    sign_in,
     status,
 )
 from millstream_gateway.services.container import Services
@@ -73,7 +74,7 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
     routes: list[BaseRoute] = list(ingest.routes())
     for module in (query, discovery, status, health, auth, admin, page):
         routes += module.router.routes
-    routes += auth.keys_router.routes
+    routes += [*auth.keys_router.routes, *sign_in.router.routes]
     routes.append(Mount("/assets", page.assets()))
     app.router.routes[:] = [guarded(route, services.access) for route in routes]
     app.hot_routes = {

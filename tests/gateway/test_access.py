@@ -44,8 +44,11 @@ PUBLIC_PATHS = {
     "/health",
     "/openapi.json",
     "/v1/auth/logout",
+    "/v1/auth/providers",
     "/v1/auth/refresh",
     "/v1/auth/token",
+    "/v1/auth/{provider}/callback",
+    "/v1/auth/{provider}/login",
     "/{name}",
 }
 # They look at credentials themselves, also at some that no guard would take.

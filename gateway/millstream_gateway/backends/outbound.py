@@ -1,8 +1,8 @@
 """Calls to identity providers: bounded in size and time, and never led somewhere else.
 
-No redirect is followed, no compressed body is unpacked, and proxies come from the environment as
-for any program. Certificates are always checked; http goes to this machine only, when the settings
-allow it (`settings.check_url` decides).
+No redirect is followed, no compressed body is unpacked, and no proxy of the environment is used.
+Certificates are always checked; http goes to this machine only, when the settings allow it
+(`settings.check_url` decides).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from millstream_gateway.settings import check_url
 BODY_BYTES_MAX: Final = 64 * 1024
 TIMEOUT_SECONDS: Final = 5.0
 _CONNECTIONS_MAX: Final = 16
-_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity"}
+HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
 class _BodyTooLargeError(httpx2.TransportError):
@@ -74,21 +74,28 @@ class Outbound:
 
     def __init__(self, *, loopback_http: bool) -> None:
         self.loopback_http = loopback_http
-        self._client: httpx2.AsyncClient | None = None
+        self._transport: BoundedTransport | None = None
+
+    @property
+    def transport(self) -> BoundedTransport:
+        """For clients of other libraries; theirs must not be closed."""
+        if self._transport is None:
+            self._transport = BoundedTransport(loopback_http=self.loopback_http)
+        return self._transport
 
     async def get_json(self, url: str, *, token: str = "") -> Any:
         """The JSON there. `UnavailableError` that names the host and no more."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        if self._client is None:
-            self._client = httpx2.AsyncClient(
-                transport=BoundedTransport(loopback_http=self.loopback_http),
-                headers=_HEADERS,
-                timeout=TIMEOUT_SECONDS,
-                follow_redirects=False,
-                trust_env=False,
-            )
+        # Without cookies of an earlier call; what lasts is the transport.
+        client = httpx2.AsyncClient(
+            transport=self.transport,
+            headers=HEADERS,
+            timeout=TIMEOUT_SECONDS,
+            follow_redirects=False,
+            trust_env=False,
+        )
         try:
-            response = await self._client.get(url, headers=headers)
+            response = await client.get(url, headers=headers)
             if response.status_code != 200:
                 raise UnavailableError(f"{host_of(url)} answered {response.status_code}")
             return orjson.loads(response.content)
@@ -98,9 +105,9 @@ class Outbound:
             ) from None
 
     async def close(self) -> None:
-        if self._client is not None:
-            client, self._client = self._client, None
-            await client.aclose()
+        if self._transport is not None:
+            transport, self._transport = self._transport, None
+            await transport.aclose()
 
 
 def host_of(url: str) -> str:

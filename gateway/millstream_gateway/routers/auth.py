@@ -15,6 +15,13 @@ from millstream.errors import InvalidArgumentError, UnauthenticatedError
 from millstream_gateway.dependencies import PUBLIC, SIGNED_IN, CallerDep, ServicesDep, needs
 from millstream_gateway.errors import BodyTooLargeError, problem_response
 from millstream_gateway.routers.documentation import problems
+from millstream_gateway.routers.sign_in import (
+    SESSION_COOKIE,
+    base_for_cookie,
+    client_of,
+    delete_session_cookie,
+    set_session_cookie,
+)
 from millstream_gateway.schemas.access import Action
 from millstream_gateway.schemas.admin import Me
 from millstream_gateway.schemas.sign_in import TokenAnswer
@@ -70,7 +77,7 @@ async def token(request: Request, services: ServicesDep) -> Response:
     """
     fields = await _fields_of(request)
     grant = fields.get("grant_type", "client_credentials")
-    client = _client_of(request)
+    client = client_of(request)
     if grant == "refresh_token":
         return await _renewed(services, fields.get("refresh_token", ""), client)
     if grant != "client_credentials":
@@ -99,9 +106,17 @@ async def token(request: Request, services: ServicesDep) -> Response:
 )
 @needs(PUBLIC)
 async def refresh(request: Request, services: ServicesDep) -> Response:
-    """New tokens for a refresh token, which is good once. A second use ends the session."""
+    """New tokens for a refresh token, which is good once. A second use ends the session.
+
+    Without one in the body that of the browser's cookie is used, and goes back into it.
+    """
     fields = await _fields_of(request)
-    return await _renewed(services, fields.get("refresh_token", ""), _client_of(request))
+    client = client_of(request)
+    text = fields.get("refresh_token", "")
+    if text or SESSION_COOKIE not in request.cookies:
+        return await _renewed(services, text, client)
+    base = base_for_cookie(request, services)
+    return await _renewed(services, request.cookies[SESSION_COOKIE], client, cookie_base=base)
 
 
 @router.post(
@@ -112,24 +127,31 @@ async def refresh(request: Request, services: ServicesDep) -> Response:
 )
 @needs(PUBLIC)
 async def logout(request: Request, services: ServicesDep) -> Response:
-    """End the session of a refresh token, or of the access token that the request carries."""
+    """End the session of a refresh token, of the browser's cookie, or of the access token."""
     fields = await _fields_of(request)
-    client = _client_of(request)
+    client = client_of(request)
     access = services.access
-    text = fields.get("refresh_token", "")
+    text, base = fields.get("refresh_token", ""), ""
+    if not text and SESSION_COOKIE in request.cookies:
+        base = base_for_cookie(request, services)
+        text = request.cookies[SESSION_COOKIE]
+    response = Response(status_code=204, headers=_NO_STORE)
     access.authenticator.check_wait(client)
     if text:
         try:
             await services.control.run(lambda: access.sessions.end_by_refresh_token(text, client))
         except UnauthenticatedError:
-            access.authenticator.count_failure(client)
-            raise
+            if not base:
+                access.authenticator.count_failure(client)
+                raise
     else:
         caller = await access.caller_of(request.headers.getlist("authorization"), client)
         if not caller.principal.session:
             raise InvalidArgumentError("there is no session: a key is ended by an administrator")
         await services.control.run(lambda: access.sessions.end(caller, caller.principal.session))
-    return Response(status_code=204, headers=_NO_STORE)
+    if base:
+        delete_session_cookie(response, base)
+    return response
 
 
 @keys_router.get("/.well-known/jwks.json")
@@ -142,7 +164,9 @@ async def jwks(services: ServicesDep) -> Response:
     return JSONResponse(signing.published(), headers=_JWKS_HEADERS)
 
 
-async def _renewed(services: Services, text: str, client: str) -> Response:
+async def _renewed(
+    services: Services, text: str, client: str, *, cookie_base: str = ""
+) -> Response:
     access = services.access
     access.authenticator.check_wait(client)
     if not text:
@@ -152,18 +176,24 @@ async def _renewed(services: Services, text: str, client: str) -> Response:
     except UnauthenticatedError as error:
         access.authenticator.count_failure(client)
         access.note_refused(client, "session.renew", error.message)
-        return _refused(401, "invalid_grant", error.message)
-    return _answer(issued)
+        refusal = _refused(401, "invalid_grant", error.message)
+        if cookie_base:
+            delete_session_cookie(refusal, cookie_base)
+        return refusal
+    return _answer(issued, cookie_base=cookie_base)
 
 
-def _answer(issued: Issued) -> Response:
+def _answer(issued: Issued, *, cookie_base: str = "") -> Response:
     answer = TokenAnswer(
         access_token=issued.access_token,
         expires_in=issued.access_ttl_ms // 1000,
-        refresh_token=issued.refresh_token,
+        refresh_token=None if cookie_base else issued.refresh_token,
         scope=" ".join(issued.session.verbs),
     )
-    return JSONResponse(answer.model_dump(exclude_none=True), headers=_NO_STORE)
+    response = JSONResponse(answer.model_dump(exclude_none=True), headers=_NO_STORE)
+    if cookie_base:
+        set_session_cookie(response, issued, cookie_base)
+    return response
 
 
 def _refused(status: int, error: str, detail: str) -> Response:
@@ -230,7 +260,3 @@ def _basic_password(text: str) -> str:
         return base64.b64decode(text, validate=True).decode().partition(":")[2]
     except (binascii.Error, UnicodeDecodeError):
         return ""
-
-
-def _client_of(request: Request) -> str:
-    return request.client.host if request.client else ""

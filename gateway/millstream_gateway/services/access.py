@@ -17,6 +17,7 @@ from millstream_gateway.services.keys import KeyService
 from millstream_gateway.services.limits import Limiter
 from millstream_gateway.services.secret_box import SecretBox
 from millstream_gateway.services.sessions import SessionService
+from millstream_gateway.services.sign_in import SignInService
 from millstream_gateway.services.signing import SigningKeys
 from millstream_gateway.services.tenants import TenantService
 from millstream_gateway.services.tokens import TokenService
@@ -43,6 +44,8 @@ class AccessControl:
         self.box = SecretBox(auth.wrapping_key, folder)
         self.signing = SigningKeys(auth, self.store, self.box, self.audit)
         self.sessions = SessionService(auth, self.store, self.signing, self.audit, self.box)
+        self.sign_in = SignInService(auth, self.outbound, self.box)
+        self.sessions.issuers = self.sign_in.issuers
         self.tokens = TokenService(auth, self.signing, self.sessions, self.outbound)
         self.authenticator = Authenticator(auth, self.store, self.keys, self.tokens)
         self.limits = Limiter(settings)
