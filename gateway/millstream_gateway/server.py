@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import socket
+import ssl
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,20 +22,32 @@ from millstream_gateway.http_protocol import bounded_protocol
 from millstream_gateway.logs import configure_logs
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.container import Services
-from millstream_gateway.settings import Settings
+from millstream_gateway.settings import Settings, is_loopback
 
 log = structlog.get_logger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready, and treats SIGTERM and SIGINT as the usual way to end."""
+    """Says when it is ready, and treats SIGTERM and SIGINT as the usual way to end.
 
-    def __init__(self, config: uvicorn.Config, when_ready: Callable[[], None]) -> None:
+    SIGHUP calls ``reload`` on a thread, when there is one.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        when_ready: Callable[[], None],
+        reload: Callable[[], object] | None = None,
+    ) -> None:
         super().__init__(config)
         self._when_ready = when_ready
+        self._reload = reload
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._reload is not None and threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, self._reload)
         if self.started:
             self._when_ready()
 
@@ -81,6 +97,13 @@ def check_exposure(settings: Settings) -> None:
 def _run(settings: Settings, backend: Backend, listener: socket.socket) -> bool:
     server = settings.server
     app = create_app(settings, backend)
+    services: Services = app.state.services
+    context = services.tls.server_tls_context()
+    if context is None and not is_loopback(server.host):
+        log.warning(
+            "listening on a network without TLS: keys and data travel in clear; set tls.cert_file "
+            "and tls.key_file, or put a proxy that speaks TLS in front"
+        )
     config = uvicorn.Config(
         app,
         http=bounded_protocol(
@@ -97,16 +120,24 @@ def _run(settings: Settings, backend: Backend, listener: socket.socket) -> bool:
         limit_concurrency=server.connections_max,
         timeout_keep_alive=server.keep_alive // 1000,
         timeout_graceful_shutdown=max(1, server.shutdown_grace // 1000),
+        ssl_context_factory=None if context is None else _factory(context),
     )
-    url = _url(listener)
+    url = _url(listener, "http" if context is None else "https")
 
     def say_ready() -> None:
         sys.stdout.write(f"Millstream is ready at {url}\n")
         sys.stdout.flush()
 
-    _Server(config, say_ready).run(sockets=[listener])
-    services: Services = app.state.services
+    reload = services.tls.reload if services.tls.enabled else None
+    _Server(config, say_ready, reload).run(sockets=[listener])
     return services.stop_error is None
+
+
+def _factory(
+    context: ssl.SSLContext,
+) -> Callable[[uvicorn.Config, Callable[[], ssl.SSLContext]], ssl.SSLContext]:
+    """The form in which uvicorn takes a context that is there already."""
+    return lambda _config, _default: context
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -124,6 +155,6 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

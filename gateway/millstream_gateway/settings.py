@@ -352,6 +352,44 @@ class MetaSettings(_Section):
     path: str = Field(default="", max_length=4096)
 
 
+class TlsSettings(_Section):
+    """TLS of every address that the server listens on. Without a certificate there is none."""
+
+    cert_file: str = Field(default="", max_length=4096)
+    key_file: str = Field(default="", max_length=4096)
+    client_ca_file: str = Field(default="", max_length=4096)
+    client_auth: Literal["required", "optional"] = "required"
+    min_version: Literal["1.2", "1.3"] = "1.3"
+    reload_interval: DurationMs = Field(default=_SECOND_MS, ge=100, le=3_600_000)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file go together")
+        if self.client_ca_file and not self.cert_file:
+            raise ValueError("client_ca_file needs cert_file and key_file")
+        return self
+
+
+class NodesTlsSettings(_Section):
+    """TLS to the nodes, in which both sides show a certificate. Without a CA there is none."""
+
+    ca_file: str = Field(default="", max_length=4096)
+    cert_file: str = Field(default="", max_length=4096)
+    key_file: str = Field(default="", max_length=4096)
+    server_name: str = Field(default="", max_length=253)
+    reload_interval: DurationMs = Field(default=_SECOND_MS, ge=100, le=3_600_000)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        files = (self.ca_file, self.cert_file, self.key_file)
+        if any(files) and not all(files):
+            raise ValueError("ca_file, cert_file and key_file go together")
+        if self.server_name and not self.ca_file:
+            raise ValueError("server_name needs ca_file, cert_file and key_file")
+        return self
+
+
 class NodesSettings(_Section):
     """Nodes that hold the data, in place of an embedded engine. None: the engine is embedded."""
 
@@ -360,6 +398,7 @@ class NodesSettings(_Section):
     )
     timeout: DurationMs = Field(default=60 * _SECOND_MS, ge=1, le=3_600_000)
     message_bytes: int = Field(default=256 * _MIB, ge=_MIB, le=_GIB)
+    tls: NodesTlsSettings = NodesTlsSettings()
 
 
 class LogSettings(_Section):
@@ -391,6 +430,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     auth: AuthSettings = AuthSettings()
     meta: MetaSettings = MetaSettings()
+    tls: TlsSettings = TlsSettings()
     nodes: NodesSettings = NodesSettings()
     log: LogSettings = LogSettings()
     sample: SampleSettings = SampleSettings()

@@ -105,6 +105,10 @@ def test_what_is_printed_can_be_read_back(tmp_path: Path) -> None:
 def test_every_key_is_documented_with_its_default() -> None:
     text = Path(__file__).parents[2].joinpath("docs", "operations.md").read_text()
     for section, values in yaml.safe_load(dump_settings(Settings())).items():
+        for key, value in list(values.items()):
+            if (section, key) == ("nodes", "tls"):
+                values.update({f"tls.{inner}": default for inner, default in value.items()})
+                del values[key]
         for key, value in values.items():
             empty = value in ([], None, "") or isinstance(value, dict)
             shown = "off" if value is False else "none" if empty else value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from millstream.errors import UnavailableError
 from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
@@ -129,6 +130,9 @@ class EmbeddedBackend:
 
     def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
         return self._open_engine().tsdb_status(limit, tenant=tenant)
+
+    def certificates(self) -> Sequence[CertificateState]:
+        return ()
 
     def stats(self) -> Mapping[str, float]:
         return self._open_engine().stats()

@@ -32,6 +32,7 @@ from millstream_gateway.backends.fake_wire import (
     parse_labels,
     unsnappy,
 )
+from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
@@ -147,6 +148,9 @@ class FakeBackend:
             "memoryInBytesByLabelName": [],
             "seriesCountByLabelValuePair": [],
         }
+
+    def certificates(self) -> Sequence[CertificateState]:
+        return ()
 
     def stats(self) -> Mapping[str, float]:
         return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
@@ -16,8 +15,10 @@ from millstream.errors import (
     UnavailableError,
     error_class,
 )
-from millstream.v1 import ingest_pb2, ingest_pb2_grpc, query_pb2, query_pb2_grpc
+from millstream.v1 import ingest_pb2, query_pb2
 from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.node_channel import NodeChannel
+from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
@@ -49,35 +50,13 @@ class NodesBackend:
     def __init__(self, settings: NodesSettings) -> None:
         self._settings = settings
         self._address = settings.addresses[0]
-        self._lock = threading.Lock()
-        self._channel: grpc.Channel | None = None
-        self._ingest: Any = None
-        self._queries: Any = None
+        self._channel = NodeChannel(settings, self._address)
 
     def open(self) -> None:
-        with self._lock:
-            if self._channel is not None:
-                return
-            size = self._settings.message_bytes
-            self._channel = grpc.insecure_channel(
-                self._address,
-                options=[
-                    ("grpc.max_send_message_length", size),
-                    ("grpc.max_receive_message_length", size),
-                    # A node that comes back is found again within a second.
-                    ("grpc.max_reconnect_backoff_ms", 1000),
-                ],
-            )
-            # The generated modules have no types.
-            ingest: Any = ingest_pb2_grpc.IngestServiceStub
-            queries: Any = query_pb2_grpc.StorageQueryServiceStub
-            self._ingest, self._queries = ingest(self._channel), queries(self._channel)
+        self._channel.open()
 
     def close(self) -> None:
-        with self._lock:
-            channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        self._channel.close()
 
     def check_ready(self) -> None:
         # The cheapest call that needs a working node.
@@ -171,14 +150,11 @@ class NodesBackend:
             "seriesCountByLabelValuePair": _counts(status.series_count_by_label_pair),
         }
 
+    def certificates(self) -> Sequence[CertificateState]:
+        return self._channel.states
+
     def stats(self) -> Mapping[str, float]:
         return dict(self._call("Stats", query_pb2.StatsRequest()).stats)
-
-    def _open_channel(self) -> grpc.Channel:
-        channel = self._channel
-        if channel is None:
-            raise UnavailableError("the connection to the node is closed")
-        return channel
 
     def _evaluate(self, request: Any, limits: QueryLimits, cancel: CancelSignal) -> QueryAnswer:
         request.lookback_ms = limits.lookback_ms
@@ -195,15 +171,15 @@ class NodesBackend:
         timeout_ms: int = 0,
         cancel: CancelSignal | None = None,
     ) -> Any:
-        stub = self._ingest if method == "Push" else self._queries
-        self._open_channel()
         try:
-            call: _Call[Any] = getattr(stub, method).future(
-                request, timeout=(timeout_ms or self._settings.timeout) / 1000
-            )
-            if cancel is not None:
-                cancel.on_cancel(call.cancel)
-            return call.result()
+            with self._channel.use() as link:
+                stub = link.ingest if method == "Push" else link.queries
+                call: _Call[Any] = getattr(stub, method).future(
+                    request, timeout=(timeout_ms or self._settings.timeout) / 1000
+                )
+                if cancel is not None:
+                    cancel.on_cancel(call.cancel)
+                return call.result()
         except grpc.FutureCancelledError:
             raise CancelledError("query was canceled in expression evaluation") from None
         except grpc.RpcError as error:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
@@ -71,6 +72,9 @@ class Backend(Protocol):
 
     def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
         """Head statistics in the shape of Prometheus's status/tsdb, ``limit`` entries a list."""
+
+    def certificates(self) -> Sequence[CertificateState]:
+        """What is known of the certificates that the backend shows to others."""
 
     def stats(self) -> Mapping[str, float]:
         """The store's own counters and gauges by metric name, ``_total`` marking counters."""

@@ -16,6 +16,7 @@ from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
 from millstream_gateway.services.queries import QueryService
 from millstream_gateway.services.sampler import Sampler
+from millstream_gateway.services.tls import ServerTls
 from millstream_gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,9 @@ class Services:
         self.control = BoundedPool("control", threads=_CONTROL_THREADS, queue_max=_CONTROL_QUEUE)
         self.metrics.watch_pools((self._ingest_pool, self._query_pool, self.control))
         self.metrics.watch_engine(backend.stats)
+        #: Every listener asks it for `server_tls_context()`.
+        self.tls = ServerTls(settings.tls)
+        self.metrics.watch_certificates(lambda: (*self.tls.states, *backend.certificates()))
         self.ingest = IngestService(backend, self._ingest_pool, limits, self.metrics)
         self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
         self._keeping: list[asyncio.Task[None]] = []
@@ -60,12 +64,14 @@ class Services:
         self.stop_error: MillstreamError | None = None
 
     async def start(self) -> None:
+        await asyncio.to_thread(self.tls.open)
         await asyncio.to_thread(self.access.open)
         await asyncio.to_thread(self.backend.open)
         self._sampler.start()
         self._keeping = [
             asyncio.create_task(self.access.keep_usage()),
             asyncio.create_task(self.access.keep_issuers_fresh()),
+            asyncio.create_task(self.tls.keep_fresh()),
         ]
         log.info("started", version=self.version)
 

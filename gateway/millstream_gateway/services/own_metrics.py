@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from millstream.errors import MillstreamError
+from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.push import PushOutcome
 from millstream_gateway.services.pool import BoundedPool
 
@@ -132,6 +133,9 @@ class OwnMetrics:
     def watch_engine(self, stats: Callable[[], Mapping[str, float]]) -> None:
         self.registry.register(_EngineCollector(stats))
 
+    def watch_certificates(self, states: Callable[[], Iterable[CertificateState]]) -> None:
+        self.registry.register(_CertificateCollector(states))
+
     def exposition(self) -> bytes:
         """Everything as text. Blocks while the engine counts."""
         return generate_latest(self.registry)
@@ -156,6 +160,31 @@ class _PoolCollector(Collector):
             capacity.add_metric((pool.name,), pool.capacity)
             refused.add_metric((pool.name,), pool.refused)
         return in_use, capacity, refused
+
+
+class _CertificateCollector(Collector):
+    def __init__(self, states: Callable[[], Iterable[CertificateState]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterable[_Family]:
+        expires = GaugeMetricFamily(
+            "millstream_tls_certificate_expires_timestamp_seconds",
+            "When the certificate in use expires.",
+            labels=("use",),
+        )
+        reloads = CounterMetricFamily(
+            "millstream_tls_reloads", "Certificates taken into use while running.", labels=("use",)
+        )
+        failing = GaugeMetricFamily(
+            "millstream_tls_reload_failing",
+            "1 while the files hold what cannot be used, and an older certificate is in use.",
+            labels=("use",),
+        )
+        for state in self._states():
+            expires.add_metric((state.use,), state.expires_ms / 1000)
+            reloads.add_metric((state.use,), state.reloads)
+            failing.add_metric((state.use,), float(state.failing))
+        return expires, reloads, failing
 
 
 class _EngineCollector(Collector):
