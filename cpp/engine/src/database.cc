@@ -45,11 +45,12 @@ promql::EngineOptions PromqlOptions(const DatabaseOptions& options) {
   return out;
 }
 
-tsdb::PartitionOptions ViewOptions(const DatabaseOptions& options) {
+tsdb::PartitionOptions ViewOptions(const DatabaseOptions& options, int partitions) {
   tsdb::PartitionOptions out;
   out.out_of_order_window_ms = options.out_of_order_window_ms;
   out.retention_ms = options.retention_ms;
   out.series_max = options.series_max;
+  out.exemplar_bytes_max = static_cast<uint64_t>(options.exemplar_bytes_max / partitions);
   return out;
 }
 
@@ -62,8 +63,9 @@ Status CheckOptions(const DatabaseOptions& options) {
   if (options.partitions < 0 || options.partitions > kPartitionsMax) {
     return InvalidArgument("partitions must be 0 to {}, not {}", kPartitionsMax, options.partitions);
   }
-  if (options.retention_ms < 0 || options.out_of_order_window_ms < 0 || options.memory_limit_bytes < 0) {
-    return InvalidArgument("retention, out-of-order window and memory limit must not be negative");
+  if (options.retention_ms < 0 || options.out_of_order_window_ms < 0 || options.memory_limit_bytes < 0 ||
+      options.exemplar_bytes_max < 0) {
+    return InvalidArgument("retention, out-of-order window and limits of memory must not be negative");
   }
   if (options.checkpoint_interval_ms <= 0) return InvalidArgument("the checkpoint interval must be positive");
   return Status::Ok();
@@ -76,7 +78,7 @@ Status Database::Impl::OpenInMemory() {
   const int count = options_.partitions > 0 ? options_.partitions : env_.executor->cpu_count();
   for (int i = 0; i < count; ++i) {
     PartitionParts parts;
-    parts.partition = tsdb::Partition::MakeInMemory(ViewOptions(options_));
+    parts.partition = tsdb::Partition::MakeInMemory(ViewOptions(options_, count));
     partitions_.push_back(std::move(parts));
   }
   return StartWorkers();
@@ -142,7 +144,7 @@ Status Database::Impl::OpenFolder(const std::string& path) {
     MS_RETURN_IF_ERROR(env::MakeFolders(files, folder + "/metrics"));
     PartitionParts parts;
     MS_ASSIGN_OR_RETURN(parts.log, log::LocalLog::Open(env_, folder + "/log", {.durability = options_.durability}));
-    MS_ASSIGN_OR_RETURN(parts.partition, tsdb::Partition::Open(ViewOptions(options_), files, *env_.clock,
+    MS_ASSIGN_OR_RETURN(parts.partition, tsdb::Partition::Open(ViewOptions(options_, count), files, *env_.clock,
                                                                folder + "/metrics", parts.log.get()));
     partitions_.push_back(std::move(parts));
     MS_RETURN_IF_ERROR(files.SyncFolder(folder));
@@ -255,6 +257,9 @@ std::map<std::string, double> Database::Stats() const {
     add("millstream_samples_out_of_order_total", stats.samples_out_of_order);
     add("millstream_samples_duplicate_total", stats.samples_duplicate);
     add("millstream_samples_rejected_total", stats.samples_rejected);
+    add("millstream_exemplars", stats.exemplars);
+    add("millstream_exemplar_bytes", stats.exemplar_bytes);
+    add("millstream_exemplars_appended_total", stats.exemplars_appended);
     add("millstream_write_queue_tasks", parts.worker->queued());
     add("millstream_checkpoints_total", parts.worker->checkpoints());
     add("millstream_checkpoint_failures_total", parts.worker->checkpoint_failures());

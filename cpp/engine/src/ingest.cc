@@ -18,6 +18,11 @@ void Refuse(uint32_t item, uint64_t samples, Status reason, PushOutcome* outcome
   }
 }
 
+// What a column that may be short has from `begin` on.
+std::span<const TimestampMs> From(const std::vector<TimestampMs>& column, size_t begin) {
+  return std::span(column).subspan(std::min(begin, column.size()));
+}
+
 // The series of a decoded request: the cache is told where they were found.
 class DecodedSource final : public SeriesSource {
  public:
@@ -67,15 +72,18 @@ Status Database::Impl::PushSeries(TenantId tenant, uint32_t index, wire::Decoded
   const wire::DecodedSeries& series = decoded.series[index];
   const uint32_t floats = series.floats_end - series.floats_begin;
   const uint32_t histograms = series.histograms_end - series.histograms_begin;
+  const uint32_t exemplars = series.exemplars_end - series.exemplars_begin;
   RequestWriter::Target target{
       .origin = index, .place = {}, .labels = nullptr, .first_item = series.item, .item_step = 0};
   model::Labels labels;
-  if (const auto place = cache_.Find(SeriesKey::Make(tenant, decoded.encoding, series.raw_labels))) {
+  if (const auto place =
+          exemplars > 0 ? std::nullopt : cache_.Find(SeriesKey::Make(tenant, decoded.encoding, series.raw_labels))) {
     target.place = *place;
   } else {
     Result<model::Labels> parsed = wire::DecodeLabels(decoded.encoding, series.raw_labels);
     if (!parsed.ok()) {
-      Refuse(series.item, std::max<uint64_t>(floats + histograms, 1), std::move(parsed).status(), outcome);
+      Refuse(series.item, std::max<uint64_t>(uint64_t{floats} + histograms + exemplars, 1), std::move(parsed).status(),
+             outcome);
       return Status::Ok();
     }
     labels = std::move(parsed).value();
@@ -83,10 +91,14 @@ Status Database::Impl::PushSeries(TenantId tenant, uint32_t index, wire::Decoded
     target.labels = &labels;
   }
   MS_RETURN_IF_ERROR(writer.AddFloats(target, std::span(decoded.timestamps).subspan(series.floats_begin, floats),
-                                      std::span(decoded.values).subspan(series.floats_begin, floats)));
-  return writer.AddHistograms(target,
-                              std::span(decoded.histogram_timestamps).subspan(series.histograms_begin, histograms),
-                              std::span(decoded.histograms).subspan(series.histograms_begin, histograms));
+                                      std::span(decoded.values).subspan(series.floats_begin, floats),
+                                      From(decoded.start_timestamps, series.floats_begin)));
+  MS_RETURN_IF_ERROR(
+      writer.AddHistograms(target, std::span(decoded.histogram_timestamps).subspan(series.histograms_begin, histograms),
+                           std::span(decoded.histograms).subspan(series.histograms_begin, histograms),
+                           From(decoded.histogram_start_timestamps, series.histograms_begin)));
+  return writer.AddExemplars(target.place.partition, labels, series.item,
+                             std::span(decoded.exemplars).subspan(series.exemplars_begin, exemplars));
 }
 
 Result<PushOutcome> Database::Impl::Push(TenantId tenant, wire::DecodedWrite decoded) {

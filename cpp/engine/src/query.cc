@@ -169,6 +169,65 @@ std::vector<model::MetricMetadata> Database::Metadata(TenantId tenant, std::stri
 
 namespace {
 
+void CollectSelectors(const promql::Expr& expr, std::vector<std::vector<model::Matcher>>* out) {
+  const auto visit = [out](const promql::ExprPtr& child) {
+    if (child != nullptr) CollectSelectors(*child, out);
+  };
+  switch (expr.kind) {
+    case promql::ExprKind::kVectorSelector:
+      out->push_back(static_cast<const promql::VectorSelector&>(expr).matchers);
+      break;
+    case promql::ExprKind::kMatrixSelector:
+      out->push_back(static_cast<const promql::MatrixSelector&>(expr).selector->matchers);
+      break;
+    case promql::ExprKind::kSubquery:
+      visit(static_cast<const promql::SubqueryExpr&>(expr).expr);
+      break;
+    case promql::ExprKind::kUnary:
+      visit(static_cast<const promql::UnaryExpr&>(expr).expr);
+      break;
+    case promql::ExprKind::kBinary:
+      visit(static_cast<const promql::BinaryExpr&>(expr).left);
+      visit(static_cast<const promql::BinaryExpr&>(expr).right);
+      break;
+    case promql::ExprKind::kAggregate:
+      visit(static_cast<const promql::AggregateExpr&>(expr).expr);
+      visit(static_cast<const promql::AggregateExpr&>(expr).param);
+      break;
+    case promql::ExprKind::kCall:
+      for (const promql::ExprPtr& arg : static_cast<const promql::Call&>(expr).args) visit(arg);
+      break;
+    case promql::ExprKind::kParen:
+      visit(static_cast<const promql::ParenExpr&>(expr).expr);
+      break;
+    case promql::ExprKind::kNumberLiteral:
+    case promql::ExprKind::kStringLiteral:
+      break;
+  }
+}
+
+}  // namespace
+
+Result<std::vector<model::SeriesExemplars>> Database::Exemplars(TenantId tenant, std::string_view expression,
+                                                                storage::TimeRange range) const {
+  const ReaderLock open(impl_->open_mutex_);
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  MS_ASSIGN_OR_RETURN(const promql::ExprPtr expr, promql::ParseExpr(expression, impl_->promql_.options().parser));
+  std::vector<std::vector<model::Matcher>> selectors;
+  CollectSelectors(*expr, &selectors);
+  std::vector<model::SeriesExemplars> out;
+  for (const PartitionParts& parts : impl_->partitions_) {
+    for (model::SeriesExemplars& found : parts.partition->Exemplars(tenant, range, selectors)) {
+      out.push_back(std::move(found));
+    }
+  }
+  // A series has one partition.
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.series < b.series; });
+  return out;
+}
+
+namespace {
+
 void MergeCounts(const std::vector<tsdb::NamedCount>& from, std::vector<tsdb::NamedCount>* to) {
   for (const tsdb::NamedCount& entry : from) {
     const auto found = std::find_if(to->begin(), to->end(), [&](const auto& have) { return have.name == entry.name; });

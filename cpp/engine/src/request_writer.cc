@@ -21,13 +21,25 @@ void KeepSlots(std::span<const uint32_t> new_slots, Columns* columns, std::vecto
     columns->series[kept] = slot;
     columns->timestamps[kept] = columns->timestamps[i];
     columns->item[kept] = columns->item[i];
+    if (i < columns->start_timestamps.size()) columns->start_timestamps[kept] = columns->start_timestamps[i];
     if (kept != i) (*values)[kept] = std::move((*values)[i]);
     ++kept;
   }
   columns->series.resize(kept);
   columns->timestamps.resize(kept);
   columns->item.resize(kept);
+  if (columns->start_timestamps.size() > kept) columns->start_timestamps.resize(kept);
   values->resize(kept);
+}
+
+// Says when the counting of the sample that was added last began. A column of starts is as long as the others or empty:
+// the first start fills it up, and from then on each sample has one.
+template <typename Columns>
+void AddStart(std::span<const TimestampMs> starts, size_t i, Columns* columns) {
+  const TimestampMs start = i < starts.size() ? starts[i] : 0;
+  if (start == 0 && columns->start_timestamps.empty()) return;
+  columns->start_timestamps.resize(columns->timestamps.size(), 0);
+  columns->start_timestamps.back() = start;
 }
 
 }  // namespace
@@ -57,7 +69,7 @@ uint32_t RequestWriter::Slot(const Target& target) {
 }
 
 Status RequestWriter::AddFloats(const Target& target, std::span<const TimestampMs> timestamps,
-                                std::span<const double> values) {
+                                std::span<const double> values, std::span<const TimestampMs> starts) {
   size_t done = 0;
   while (done < timestamps.size()) {
     if (pending_ >= kRequestBatchSamples) MS_RETURN_IF_ERROR(Flush());
@@ -69,6 +81,7 @@ Status RequestWriter::AddFloats(const Target& target, std::span<const TimestampM
       floats.timestamps.push_back(timestamps[i]);
       floats.values.push_back(values[i]);
       floats.item.push_back(target.first_item + static_cast<uint32_t>(i) * target.item_step);
+      AddStart(starts, i, &floats);
     }
     pending_ += take;
     done += take;
@@ -77,7 +90,7 @@ Status RequestWriter::AddFloats(const Target& target, std::span<const TimestampM
 }
 
 Status RequestWriter::AddHistograms(const Target& target, std::span<const TimestampMs> timestamps,
-                                    std::span<model::Histogram> histograms) {
+                                    std::span<model::Histogram> histograms, std::span<const TimestampMs> starts) {
   for (size_t i = 0; i < timestamps.size(); ++i) {
     if (pending_ >= kRequestBatchSamples) MS_RETURN_IF_ERROR(Flush());
     const uint32_t slot = Slot(target);
@@ -86,6 +99,17 @@ Status RequestWriter::AddHistograms(const Target& target, std::span<const Timest
     columns.timestamps.push_back(timestamps[i]);
     columns.histograms.push_back(std::move(histograms[i]));
     columns.item.push_back(target.first_item + static_cast<uint32_t>(i) * target.item_step);
+    AddStart(starts, i, &columns);
+    ++pending_;
+  }
+  return Status::Ok();
+}
+
+Status RequestWriter::AddExemplars(PartitionId partition, const model::Labels& series, uint32_t item,
+                                   std::span<model::Exemplar> exemplars) {
+  for (model::Exemplar& exemplar : exemplars) {
+    if (pending_ >= kRequestBatchSamples) MS_RETURN_IF_ERROR(Flush());
+    lanes_[partition.value()].batch.exemplars.push_back({series, std::move(exemplar), item});
     ++pending_;
   }
   return Status::Ok();
@@ -109,7 +133,7 @@ Status RequestWriter::Send(std::vector<Lane>& lanes) {
   std::vector<size_t> sent;
   for (size_t p = 0; p < lanes.size(); ++p) {
     Lane& lane = lanes[p];
-    if (lane.batch.series.empty() && lane.batch.metadata.empty()) continue;
+    if (lane.batch.series.empty() && lane.batch.metadata.empty() && lane.batch.exemplars.empty()) continue;
     lane.task.batch = &lane.batch;
     lane.task.group = &group;
     if (Status status = doors_[p].worker->Submit(&lane.task); status.ok()) {
@@ -140,6 +164,7 @@ Status RequestWriter::Send(std::vector<Lane>& lanes) {
 void RequestWriter::Collect(const WriteTask& task) {
   outcome_->samples += task.outcome.floats_written;
   outcome_->histograms += task.outcome.histograms_written;
+  outcome_->exemplars += task.outcome.exemplars_written;
   outcome_->rejected += task.outcome.rejected;
   for (const storage::Rejection& rejection : task.outcome.rejections) {
     outcome_->refusals.push_back({rejection.item, rejection.reason});

@@ -53,9 +53,13 @@ class RequestWriter {
     uint32_t first_item;
     uint32_t item_step;
   };
-  Status AddFloats(const Target& target, std::span<const TimestampMs> timestamps, std::span<const double> values);
+  // `starts` may be shorter than `timestamps`: what is missing is unknown.
+  Status AddFloats(const Target& target, std::span<const TimestampMs> timestamps, std::span<const double> values,
+                   std::span<const TimestampMs> starts = {});
   Status AddHistograms(const Target& target, std::span<const TimestampMs> timestamps,
-                       std::span<model::Histogram> histograms);
+                       std::span<model::Histogram> histograms, std::span<const TimestampMs> starts = {});
+  Status AddExemplars(PartitionId partition, const model::Labels& series, uint32_t item,
+                      std::span<model::Exemplar> exemplars);
   void AddMetadata(PartitionId partition, model::MetricMetadata metadata);
 
   // Sends what is left and waits until all is acknowledged.

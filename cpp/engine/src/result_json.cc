@@ -92,6 +92,29 @@ void AppendMatrix(const promql::Matrix& matrix, std::string* out) {
 
 }  // namespace
 
+std::string ExemplarsJson(const std::vector<model::SeriesExemplars>& exemplars) {
+  std::string out = "[";
+  for (const model::SeriesExemplars& of_series : exemplars) {
+    out += out.size() == 1 ? "{\"seriesLabels\":" : ",{\"seriesLabels\":";
+    AppendJsonLabels(of_series.series, &out);
+    out += ",\"exemplars\":[";
+    bool first = true;
+    for (const model::Exemplar& exemplar : of_series.exemplars) {
+      out += first ? "{\"labels\":" : ",{\"labels\":";
+      first = false;
+      AppendJsonLabels(exemplar.labels, &out);
+      out += ",\"value\":";
+      AppendQuotedFloat(exemplar.value, &out);
+      out += ",\"timestamp\":";
+      AppendTimestamp(exemplar.timestamp, &out);
+      out += '}';
+    }
+    out += "]}";
+  }
+  out += ']';
+  return out;
+}
+
 std::string ResultJson(const promql::QueryResult& result) {
   std::string out = "{\"resultType\":";
   if (const auto* scalar = std::get_if<promql::Scalar>(&result.value)) {

@@ -59,6 +59,12 @@ std::vector<model::MetricMetadata> Partition::Metadata(TenantId tenant, std::str
   return head == nullptr ? std::vector<model::MetricMetadata>() : head->Metadata(metric, limit);
 }
 
+std::vector<model::SeriesExemplars> Partition::Exemplars(TenantId tenant, storage::TimeRange range,
+                                                         std::span<const std::vector<model::Matcher>> selectors) const {
+  const TenantHead* head = impl_->FindTenant(tenant);
+  return head == nullptr ? std::vector<model::SeriesExemplars>() : head->exemplars().Select(range, selectors);
+}
+
 TenantStatus Partition::StatusOf(TenantId tenant, size_t limit) const {
   const TenantHead* head = impl_->FindTenant(tenant);
   return head == nullptr ? TenantStatus() : head->Status(limit);

@@ -83,6 +83,9 @@ Result<SnapshotHeader> PartitionImpl::LoadSnapshot(const std::string& path) {
     }
     TenantHead& tenant = TenantFor(page.tenant);
     for (const model::MetricMetadata& metadata : page.metadata) tenant.SetMetadata(metadata);
+    for (const model::SeriesExemplars& exemplar : page.exemplars) {
+      tenant.exemplars().Add(exemplar.series, exemplar.exemplars.front());
+    }
     std::vector<TenantHead::NewSeries> series;
     for (const SnapshotSeries& item : page.series) {
       if (item.ref.value() >= refs_end || !refs.insert(item.ref.value()).second ||
@@ -246,6 +249,7 @@ Status PartitionImpl::WriteSnapshot(uint64_t generation) {
   MS_ASSIGN_OR_RETURN(const auto writer, SnapshotWriter::Create(*files_, folder_, generation, header));
   for (TenantHead* tenant : TenantsOfWriter()) {
     MS_RETURN_IF_ERROR(writer->AddMetadata(tenant->id(), tenant->Metadata("", 0)));
+    MS_RETURN_IF_ERROR(writer->AddExemplars(tenant->id(), tenant->exemplars().All()));
     for (const SeriesPtr& series : tenant->AllSeries()) {
       // Made since: the log makes it again.
       if (series->ref.value() >= begun_ref_) continue;

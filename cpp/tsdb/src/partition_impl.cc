@@ -37,7 +37,7 @@ PartitionImpl::PartitionImpl(PartitionOptions options, env::FileSystem* files, e
 TenantHead& PartitionImpl::TenantFor(TenantId tenant) {
   WriterLock lock(tenants_mutex_);
   auto& head = tenants_[tenant.value()];
-  if (head == nullptr) head = std::make_unique<TenantHead>(tenant);
+  if (head == nullptr) head = std::make_unique<TenantHead>(tenant, options_.exemplar_bytes_max);
   return *head;
 }
 
@@ -73,6 +73,47 @@ std::optional<Offset> PartitionImpl::applied_offset() const {
   return Offset(next - 1);
 }
 
+std::vector<model::SeriesExemplars> PartitionImpl::StageExemplars(const TenantHead& tenant,
+                                                                  const storage::WriteBatch& batch,
+                                                                  storage::WriteOutcome* outcome) const {
+  std::vector<model::SeriesExemplars> staged;
+  for (const storage::BatchExemplar& item : batch.exemplars) {
+    Status refusal;
+    switch (tenant.exemplars().Judge(item.series, item.exemplar, options_.out_of_order_window_ms)) {
+      case ExemplarStore::Verdict::kNew:
+        if (staged.empty() || staged.back().series != item.series) staged.push_back({item.series, {}});
+        staged.back().exemplars.push_back(item.exemplar);
+        break;
+      case ExemplarStore::Verdict::kKnown:
+        break;
+      case ExemplarStore::Verdict::kTooOld:
+        refusal = OutOfRange("out of order exemplar: timestamp {} is too far behind the series' newest",
+                             item.exemplar.timestamp);
+        break;
+      case ExemplarStore::Verdict::kTooLarge:
+        refusal =
+            ResourceExhausted("an exemplar does not fit into the {} bytes for exemplars", options_.exemplar_bytes_max);
+        break;
+    }
+    if (refusal.ok()) {
+      ++outcome->exemplars_written;
+      continue;
+    }
+    ++outcome->rejected;
+    if (outcome->rejections.size() < storage::kRejectionsReportedMax) {
+      outcome->rejections.push_back({item.item, std::move(refusal)});
+    }
+  }
+  return staged;
+}
+
+void PartitionImpl::AddExemplars(TenantHead& tenant, const std::vector<model::SeriesExemplars>& exemplars) {
+  for (const model::SeriesExemplars& of_series : exemplars) {
+    for (const model::Exemplar& exemplar : of_series.exemplars) tenant.exemplars().Add(of_series.series, exemplar);
+    exemplars_appended_.fetch_add(of_series.exemplars.size(), std::memory_order_relaxed);
+  }
+}
+
 Result<std::optional<Offset>> PartitionImpl::Write(storage::WriteBatch& batch, storage::WriteOutcome* outcome) {
   TenantHead& tenant = TenantFor(batch.tenant);
   *outcome = {};
@@ -85,9 +126,10 @@ Result<std::optional<Offset>> PartitionImpl::Write(storage::WriteBatch& batch, s
   for (const model::MetricMetadata& entry : batch.metadata) {
     if (tenant.WouldChange(entry)) metadata.push_back(entry);
   }
+  std::vector<model::SeriesExemplars> exemplars = StageExemplars(tenant, batch, outcome);
 
   std::optional<Offset> offset = log_ == nullptr ? std::nullopt : applied_offset();
-  if (log_ != nullptr && (!stager.samples().empty() || !metadata.empty())) {
+  if (log_ != nullptr && (!stager.samples().empty() || !metadata.empty() || !exemplars.empty())) {
     Record record;
     record.tenant = batch.tenant;
     std::vector<uint32_t> index_of(stager.series().size());
@@ -103,6 +145,7 @@ Result<std::optional<Offset>> PartitionImpl::Write(storage::WriteBatch& batch, s
       record.samples.push_back({index_of[sample.series], sample.sample});
     }
     record.metadata = metadata;
+    record.exemplars = exemplars;
     const std::string payload = EncodeRecord(record);
     if (payload.size() > storage::kLogRecordBytesMax) {
       return ResourceExhausted("a write batch makes a log record of {} bytes, more than {}", payload.size(),
@@ -147,6 +190,7 @@ Result<std::optional<Offset>> PartitionImpl::Write(storage::WriteBatch& batch, s
     bytes += data.memory_bytes();
   }
   for (const model::MetricMetadata& entry : metadata) tenant.SetMetadata(entry);
+  AddExemplars(tenant, exemplars);
 
   sample_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   samples_appended_.fetch_add(samples.size(), std::memory_order_relaxed);
@@ -236,6 +280,7 @@ Status PartitionImpl::ApplyRecord(std::string_view bytes, Offset offset) {
   for (const model::MetricMetadata& entry : record.metadata) {
     if (tenant.WouldChange(entry)) tenant.SetMetadata(entry);
   }
+  AddExemplars(tenant, record.exemplars);
   sample_bytes_.fetch_add(bytes_added, std::memory_order_relaxed);
   // Release: see applied_offset().
   next_offset_.store(offset.value() + 1, std::memory_order_release);
@@ -245,7 +290,12 @@ Status PartitionImpl::ApplyRecord(std::string_view bytes, Offset offset) {
 PartitionStats PartitionImpl::Stats() const {
   PartitionStats stats;
   int64_t bytes = sample_bytes_.load(std::memory_order_relaxed);
-  for (const TenantHead* tenant : Tenants()) bytes += tenant->index_bytes();
+  for (const TenantHead* tenant : Tenants()) {
+    bytes += tenant->index_bytes();
+    stats.exemplars += tenant->exemplars().count();
+    stats.exemplar_bytes += tenant->exemplars().bytes();
+  }
+  bytes += static_cast<int64_t>(stats.exemplar_bytes);
   stats.head_bytes = static_cast<uint64_t>(std::max<int64_t>(bytes, 0));
   for (const TenantHead* tenant : Tenants()) stats.series += tenant->series_in_index();
   // Held: without a name the set would be gone before the loop begins, should a checkpoint exchange it meanwhile.
@@ -258,6 +308,7 @@ PartitionStats PartitionImpl::Stats() const {
   stats.samples_out_of_order = samples_out_of_order_.load(std::memory_order_relaxed);
   stats.samples_duplicate = samples_duplicate_.load(std::memory_order_relaxed);
   stats.samples_rejected = samples_rejected_.load(std::memory_order_relaxed);
+  stats.exemplars_appended = exemplars_appended_.load(std::memory_order_relaxed);
   return stats;
 }
 

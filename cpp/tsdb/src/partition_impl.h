@@ -63,6 +63,10 @@ class PartitionImpl {
     std::vector<std::shared_ptr<const Chunk>> chunks;
   };
 
+  // Those of the batch's exemplars that are new and acceptable.
+  std::vector<model::SeriesExemplars> StageExemplars(const TenantHead& tenant, const storage::WriteBatch& batch,
+                                                     storage::WriteOutcome* outcome) const;
+  void AddExemplars(TenantHead& tenant, const std::vector<model::SeriesExemplars>& exemplars);
   TenantHead& TenantFor(TenantId tenant) EXCLUDES(tenants_mutex_);
   std::vector<TenantHead*> TenantsOfWriter() EXCLUDES(tenants_mutex_);
 
@@ -134,6 +138,7 @@ class PartitionImpl {
   std::atomic<uint64_t> samples_out_of_order_{0};
   std::atomic<uint64_t> samples_duplicate_{0};
   std::atomic<uint64_t> samples_rejected_{0};
+  std::atomic<uint64_t> exemplars_appended_{0};
 
   mutable SharedMutex tenants_mutex_;
   std::map<uint32_t, std::unique_ptr<TenantHead>> tenants_ GUARDED_BY(tenants_mutex_);

@@ -10,6 +10,7 @@ namespace millstream::tsdb {
 namespace {
 
 constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersionWithExemplars = 2;
 constexpr uint8_t kStartsFlag = 0x01;
 
 void PutHistogram(const model::Histogram& histogram, const model::Histogram* previous, codec::ByteWriter* out) {
@@ -129,12 +130,47 @@ bool GetMetadata(codec::ByteReader* in, std::vector<model::MetricMetadata>* out)
   return true;
 }
 
+bool GetExemplars(codec::ByteReader* in, std::vector<model::SeriesExemplars>* out) {
+  uint64_t series_count = 0;
+  if (!in->Count(&series_count, in->remaining() / 2)) return false;
+  for (uint64_t s = 0; s < series_count; ++s) {
+    std::string_view encoded;
+    uint64_t count = 0;
+    // An exemplar takes ten bytes at least.
+    if (!in->Bytes(&encoded) || !in->Count(&count, in->remaining() / 10)) return false;
+    auto series = model::Labels::FromEncoded(std::string(encoded));
+    if (!series.ok() || series->empty()) return false;
+    out->push_back({std::move(series).value(), {}});
+    for (uint64_t i = 0; i < count; ++i) {
+      model::Exemplar exemplar;
+      if (!GetExemplar(in, &exemplar)) return false;
+      out->back().exemplars.push_back(std::move(exemplar));
+    }
+  }
+  return true;
+}
+
 }  // namespace
+
+void PutExemplar(const model::Exemplar& exemplar, codec::ByteWriter* out) {
+  out->Bytes(exemplar.labels.encoded());
+  out->SignedVarint(exemplar.timestamp);
+  out->Double(exemplar.value);
+}
+
+bool GetExemplar(codec::ByteReader* in, model::Exemplar* out) {
+  std::string_view encoded;
+  if (!in->Bytes(&encoded) || !in->SignedVarint(&out->timestamp) || !in->Double(&out->value)) return false;
+  auto labels = model::Labels::FromEncoded(std::string(encoded));
+  if (!labels.ok()) return false;
+  out->labels = std::move(labels).value();
+  return true;
+}
 
 std::string EncodeRecord(const Record& record) {
   std::string bytes;
   codec::ByteWriter out(&bytes);
-  out.U8(kVersion);
+  out.U8(record.exemplars.empty() ? kVersion : kVersionWithExemplars);
   out.Varint(record.tenant.value());
   out.Varint(record.new_series.size());
   for (const RecordSeries& series : record.new_series) {
@@ -187,6 +223,13 @@ std::string EncodeRecord(const Record& record) {
       out.Bytes(*part);
     }
   }
+  if (record.exemplars.empty()) return bytes;
+  out.Varint(record.exemplars.size());
+  for (const model::SeriesExemplars& of_series : record.exemplars) {
+    out.Bytes(of_series.series.encoded());
+    out.Varint(of_series.exemplars.size());
+    for (const model::Exemplar& exemplar : of_series.exemplars) PutExemplar(exemplar, &out);
+  }
   return bytes;
 }
 
@@ -196,7 +239,8 @@ Result<Record> DecodeRecord(std::string_view bytes) {
   uint8_t version = 0;
   uint64_t tenant = 0;
   if (!in.U8(&version)) return DataLoss("a record of samples is empty");
-  if (version != kVersion) return DataLoss("a record of samples has the version {}", version);
+  if (version != kVersion && version != kVersionWithExemplars)
+    return DataLoss("a record of samples has the version {}", version);
   if (!in.Count(&tenant, UINT32_MAX)) return DataLoss("a record of samples names no tenant");
   record.tenant = TenantId(static_cast<uint32_t>(tenant));
   if (!GetSeries(&in, &record)) return DataLoss("a record of samples has malformed series");
@@ -206,6 +250,9 @@ Result<Record> DecodeRecord(std::string_view bytes) {
     return DataLoss("a record of samples has malformed histograms");
   }
   if (!GetMetadata(&in, &record.metadata)) return DataLoss("a record of samples has malformed metadata");
+  if (version == kVersionWithExemplars && !GetExemplars(&in, &record.exemplars)) {
+    return DataLoss("a record of samples has malformed exemplars");
+  }
   if (!in.empty()) return DataLoss("a record of samples has {} bytes too many", in.remaining());
   return record;
 }

@@ -1,4 +1,4 @@
-// Record: what one Write puts into the log: new series, accepted samples, changed metadata.
+// Record: what one Write puts into the log: new series, accepted samples, changed metadata, exemplars.
 //
 // docs/formats/head.md draws the layout. Decoding checks every length before it allocates.
 // Threads     Pure functions.
@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "millstream/base/result.h"
+#include "millstream/codec/byte_io.h"
+#include "millstream/model/exemplar.h"
 #include "millstream/model/labels.h"
 #include "millstream/model/metadata.h"
 #include "series.h"
@@ -33,7 +35,12 @@ struct Record {
   std::vector<SeriesRef> refs;  // of the series that samples name, new ones too
   std::vector<RecordSample> samples;
   std::vector<model::MetricMetadata> metadata;
+  std::vector<model::SeriesExemplars> exemplars;
 };
+
+// One exemplar as records and snapshots write it. Get is false when the bytes are malformed.
+void PutExemplar(const model::Exemplar& exemplar, codec::ByteWriter* out);
+bool GetExemplar(codec::ByteReader* in, model::Exemplar* out);
 
 std::string EncodeRecord(const Record& record);
 Result<Record> DecodeRecord(std::string_view bytes);

@@ -4,6 +4,7 @@
 
 #include "millstream/codec/byte_io.h"
 #include "millstream/env/file_util.h"
+#include "record.h"
 
 namespace millstream::tsdb {
 namespace {
@@ -115,6 +116,25 @@ Status SnapshotWriter::AddMetadata(TenantId tenant, const std::vector<model::Met
   return Status::Ok();
 }
 
+Status SnapshotWriter::AddExemplars(TenantId tenant, const std::vector<model::SeriesExemplars>& exemplars) {
+  std::string page;
+  codec::ByteWriter out(&page);
+  for (const model::SeriesExemplars& of_series : exemplars) {
+    for (const model::Exemplar& exemplar : of_series.exemplars) {
+      if (page.empty()) {
+        out.U8(static_cast<uint8_t>(SnapshotPage::Kind::kExemplars));
+        out.Varint(tenant.value());
+      }
+      out.Bytes(of_series.series.encoded());
+      PutExemplar(exemplar, &out);
+      if (page.size() < kPageBytesTarget) continue;
+      MS_RETURN_IF_ERROR(writer_->Add(page).status());
+      page.clear();
+    }
+  }
+  return page.empty() ? Status::Ok() : writer_->Add(page).status();
+}
+
 Status SnapshotWriter::AddSeries(TenantId tenant, SeriesRef ref, const model::Labels& labels,
                                  const SeriesData::State& state) {
   if (tenant != tenant_) MS_RETURN_IF_ERROR(FlushSeries());
@@ -193,6 +213,17 @@ Result<SnapshotPage> DecodeSnapshotPage(std::string_view bytes) {
         SnapshotSeries series;
         MS_RETURN_IF_ERROR(GetSeries(&in, &series));
         page.series.push_back(std::move(series));
+      }
+      break;
+    case SnapshotPage::Kind::kExemplars:
+      if (!get_tenant()) return DataLoss("a page of exemplars is malformed");
+      while (!in.empty()) {
+        std::string_view encoded;
+        model::Exemplar exemplar;
+        if (!in.Bytes(&encoded) || !GetExemplar(&in, &exemplar)) return DataLoss("a page of exemplars is cut off");
+        MS_ASSIGN_OR_RETURN(model::Labels series, model::Labels::FromEncoded(std::string(encoded)));
+        if (series.empty()) return DataLoss("an exemplar has no series");
+        page.exemplars.push_back({std::move(series), {std::move(exemplar)}});
       }
       break;
     case SnapshotPage::Kind::kEnd:

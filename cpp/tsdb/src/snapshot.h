@@ -13,6 +13,7 @@
 
 #include "millstream/base/result.h"
 #include "millstream/env/file_system.h"
+#include "millstream/model/exemplar.h"
 #include "millstream/model/labels.h"
 #include "millstream/model/metadata.h"
 #include "page_file.h"
@@ -43,13 +44,14 @@ struct SnapshotSeries {
 
 // What a snapshot page holds.
 struct SnapshotPage {
-  enum class Kind : uint8_t { kHeader = 1, kMetadata = 2, kSeries = 3, kEnd = 4 };
+  enum class Kind : uint8_t { kHeader = 1, kMetadata = 2, kSeries = 3, kEnd = 4, kExemplars = 5 };
   Kind kind = Kind::kHeader;
   SnapshotHeader header;
   TenantId tenant{0};
   std::vector<model::MetricMetadata> metadata;
   std::vector<SnapshotSeries> series;
-  uint64_t series_total = 0;  // of the file, in the end page
+  std::vector<model::SeriesExemplars> exemplars;  // one each, in order of arrival
+  uint64_t series_total = 0;                      // of the file, in the end page
 };
 Result<SnapshotPage> DecodeSnapshotPage(std::string_view page);
 
@@ -60,6 +62,7 @@ class SnapshotWriter {
                                                         const SnapshotHeader& header);
 
   Status AddMetadata(TenantId tenant, const std::vector<model::MetricMetadata>& metadata);
+  Status AddExemplars(TenantId tenant, const std::vector<model::SeriesExemplars>& exemplars);
   Status AddSeries(TenantId tenant, SeriesRef ref, const model::Labels& labels, const SeriesData::State& state);
   // Makes it durable under its name.
   Status Finish();

@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "exemplar_store.h"
 #include "label_index.h"
 #include "millstream/base/mutex.h"
 #include "millstream/base/result.h"
@@ -28,7 +29,7 @@ using SeriesPtr = std::shared_ptr<MemSeries>;
 
 class TenantHead {
  public:
-  explicit TenantHead(TenantId id) : id_(id) {}
+  TenantHead(TenantId id, uint64_t exemplar_bytes_max) : id_(id), exemplars_(exemplar_bytes_max) {}
 
   TenantId id() const { return id_; }
 
@@ -61,6 +62,9 @@ class TenantHead {
   void SetMetadata(const model::MetricMetadata& metadata) EXCLUDES(metadata_mutex_);
   std::vector<model::MetricMetadata> Metadata(std::string_view metric, size_t limit) const EXCLUDES(metadata_mutex_);
 
+  ExemplarStore& exemplars() { return exemplars_; }
+  const ExemplarStore& exemplars() const { return exemplars_; }
+
   TenantStatus Status(size_t limit) const EXCLUDES(mutex_);
   // Approximate, without the samples.
   int64_t index_bytes() const EXCLUDES(mutex_);
@@ -87,6 +91,8 @@ class TenantHead {
   LabelIndex index_ GUARDED_BY(mutex_);
   std::vector<SeriesPtr> by_slot_ GUARDED_BY(mutex_);
   int64_t series_bytes_ GUARDED_BY(mutex_) = 0;
+
+  ExemplarStore exemplars_;
 
   mutable Mutex metadata_mutex_;
   std::map<std::string, model::MetricMetadata, std::less<>> metadata_ GUARDED_BY(metadata_mutex_);

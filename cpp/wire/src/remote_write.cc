@@ -1,60 +1,24 @@
 #include "millstream/wire/remote_write.h"
 
-#include <snappy.h>
-
-#include <bit>
-#include <cmath>
 #include <utility>
 
-#include "protobuf_reader.h"
+#include "millstream/wire/labels_decoder.h"
+#include "protobuf_fields.h"
+#include "remote_write_histogram.h"
+#include "snappy_block.h"
 
 namespace millstream::wire {
 namespace {
-
-// The densest snappy element is a 3-byte copy of 64 bytes.
-constexpr size_t kSnappyRatioMax = 22;
-constexpr size_t kSeriesMax = 1'000'000;
-constexpr size_t kSamplesMax = 10'000'000;
-
-template <typename Visit>
-Status ForEachField(std::string_view message, size_t origin, Visit visit) {
-  ProtobufReader reader(message, origin);
-  while (!reader.done()) {
-    MS_RETURN_IF_ERROR(reader.Next());
-    MS_RETURN_IF_ERROR(visit(reader));
-  }
-  return Status::Ok();
-}
-
-// A repeated scalar, packed or not.
-template <typename Read>
-Status ReadRepeated(ProtobufReader& reader, WireType element, Read read) {
-  if (reader.wire_type() != WireType::kBytes) {
-    MS_RETURN_IF_ERROR(reader.Expect(element));
-    return read(reader);
-  }
-  MS_ASSIGN_OR_RETURN(const std::string_view packed, reader.Bytes());
-  ProtobufReader elements(packed, reader.offset() - packed.size());
-  while (!elements.done()) MS_RETURN_IF_ERROR(read(elements));
-  return Status::Ok();
-}
 
 Status ReadSample(std::string_view message, size_t origin, DecodedWrite* out) {
   double value = 0;
   TimestampMs timestamp = 0;
   MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
-      case 1: {
-        MS_RETURN_IF_ERROR(reader.Expect(WireType::kFixed64));
-        MS_ASSIGN_OR_RETURN(value, reader.Double());
-        return Status::Ok();
-      }
-      case 2: {
-        MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-        MS_ASSIGN_OR_RETURN(const uint64_t raw, reader.Varint());
-        timestamp = static_cast<TimestampMs>(raw);
-        return Status::Ok();
-      }
+      case 1:
+        return ReadDouble(reader, &value);
+      case 2:
+        return ReadInt64(reader, &timestamp);
       default:
         return reader.Skip();
     }
@@ -64,132 +28,44 @@ Status ReadSample(std::string_view message, size_t origin, DecodedWrite* out) {
   return Status::Ok();
 }
 
-Status ReadSpan(ProtobufReader& reader, std::vector<model::Span>* spans) {
-  MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-  MS_ASSIGN_OR_RETURN(const std::string_view message, reader.Bytes());
-  model::Span span;
-  MS_RETURN_IF_ERROR(ForEachField(message, reader.offset() - message.size(), [&](ProtobufReader& fields) -> Status {
-    if (fields.field() > 2) return fields.Skip();
-    MS_RETURN_IF_ERROR(fields.Expect(WireType::kVarint));
-    MS_ASSIGN_OR_RETURN(const uint64_t raw, fields.Varint());
-    if (fields.field() == 1) {
-      span.offset = static_cast<int32_t>(ZigZag(raw));
-    } else {
-      span.length = static_cast<uint32_t>(raw);
-    }
-    return Status::Ok();
-  }));
-  spans->push_back(span);
-  return Status::Ok();
-}
-
-Status ReadDouble(ProtobufReader& reader, double* out) {
-  MS_RETURN_IF_ERROR(reader.Expect(WireType::kFixed64));
-  MS_ASSIGN_OR_RETURN(*out, reader.Double());
-  return Status::Ok();
-}
-
-Status ReadCount(ProtobufReader& reader, double* out) {
-  MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-  MS_ASSIGN_OR_RETURN(const uint64_t raw, reader.Varint());
-  *out = static_cast<double>(raw);
-  return Status::Ok();
-}
-
-Status ReadDoubles(ProtobufReader& reader, std::vector<double>* out) {
-  return ReadRepeated(reader, WireType::kFixed64, [&](ProtobufReader& element) -> Status {
-    MS_ASSIGN_OR_RETURN(const double value, element.Double());
-    out->push_back(value);
+Status ReadLabel(std::string_view message, size_t origin, model::Label* out) {
+  return ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+    if (reader.field() > 2) return reader.Skip();
+    MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
+    MS_ASSIGN_OR_RETURN((reader.field() == 1 ? out->name : out->value), reader.Bytes());
     return Status::Ok();
   });
 }
 
-// Bucket counts as integer differences, each from the bucket before.
-Status ReadDeltas(ProtobufReader& reader, int64_t* previous, std::vector<double>* out) {
-  return ReadRepeated(reader, WireType::kVarint, [&](ProtobufReader& element) -> Status {
-    MS_ASSIGN_OR_RETURN(const uint64_t raw, element.Varint());
-    *previous = static_cast<int64_t>(static_cast<uint64_t>(*previous) + static_cast<uint64_t>(ZigZag(raw)));
-    out->push_back(static_cast<double>(*previous));
-    return Status::Ok();
-  });
-}
-
-// Whole counts must add up; a sum that is NaN may come from observations that no bucket takes.
-Status CheckCounts(const model::Histogram& histogram) {
-  double found = histogram.zero_count;
-  for (const double count : histogram.negative_buckets) found += count;
-  for (const double count : histogram.positive_buckets) found += count;
-  if (found == histogram.count || (std::isnan(histogram.sum) && found < histogram.count)) return Status::Ok();
-  return InvalidArgument("the buckets of a histogram hold {} observations, but its count is {}", found,
-                         histogram.count);
-}
-
-Status ReadHistogram(std::string_view message, size_t origin, uint32_t item, DecodedWrite* out) {
-  model::Histogram histogram;
-  bool has_whole_counts = false;
-  TimestampMs timestamp = 0;
-  int64_t negative = 0;
-  int64_t positive = 0;
+Status ReadExemplar(std::string_view message, size_t origin, uint32_t item, DecodedWrite* out) {
+  model::Exemplar exemplar;
+  std::vector<model::Label> labels;
   MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
-      case 1:
-        has_whole_counts = true;
-        return ReadCount(reader, &histogram.count);
+      case 1: {
+        MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
+        MS_ASSIGN_OR_RETURN(const std::string_view child, reader.Bytes());
+        model::Label label;
+        MS_RETURN_IF_ERROR(ReadLabel(child, reader.offset() - child.size(), &label));
+        // One more than may be is enough to be refused.
+        if (labels.size() <= model::kExemplarLabelRunesMax) labels.push_back(label);
+        return Status::Ok();
+      }
       case 2:
-        return ReadDouble(reader, &histogram.count);
+        return ReadDouble(reader, &exemplar.value);
       case 3:
-        return ReadDouble(reader, &histogram.sum);
-      case 4: {
-        MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-        MS_ASSIGN_OR_RETURN(const uint64_t raw, reader.Varint());
-        histogram.schema = static_cast<int32_t>(ZigZag(raw));
-        return Status::Ok();
-      }
-      case 5:
-        return ReadDouble(reader, &histogram.zero_threshold);
-      case 6:
-        return ReadCount(reader, &histogram.zero_count);
-      case 7:
-        return ReadDouble(reader, &histogram.zero_count);
-      case 8:
-        return ReadSpan(reader, &histogram.negative_spans);
-      case 9:
-        return ReadDeltas(reader, &negative, &histogram.negative_buckets);
-      case 10:
-        return ReadDoubles(reader, &histogram.negative_buckets);
-      case 11:
-        return ReadSpan(reader, &histogram.positive_spans);
-      case 12:
-        return ReadDeltas(reader, &positive, &histogram.positive_buckets);
-      case 13:
-        return ReadDoubles(reader, &histogram.positive_buckets);
-      case 14: {
-        MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-        MS_ASSIGN_OR_RETURN(const uint64_t raw, reader.Varint());
-        if (raw > 3) return InvalidArgument("histogram reset hint {} is not 0 to 3", raw);
-        histogram.counter_reset_hint = static_cast<model::CounterResetHint>(raw);
-        return Status::Ok();
-      }
-      case 15: {
-        MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-        MS_ASSIGN_OR_RETURN(const uint64_t raw, reader.Varint());
-        timestamp = static_cast<TimestampMs>(raw);
-        return Status::Ok();
-      }
-      case 16:
-        return ReadDoubles(reader, &histogram.custom_values);
+        return ReadInt64(reader, &exemplar.timestamp);
       default:
         return reader.Skip();
     }
   }));
-  if (has_whole_counts) {
-    if (Status status = CheckCounts(histogram); !status.ok()) {
-      out->Reject(item, std::move(status));
-      return Status::Ok();
-    }
+  Result<model::Labels> decoded = DecodeExemplarLabels(labels);
+  if (!decoded.ok()) {
+    out->Reject(item, std::move(decoded).status());
+    return Status::Ok();
   }
-  out->histogram_timestamps.push_back(timestamp);
-  out->histograms.push_back(std::move(histogram));
+  exemplar.labels = std::move(decoded).value();
+  out->exemplars.push_back(std::move(exemplar));
   return Status::Ok();
 }
 
@@ -287,11 +163,13 @@ class Decoder {
   static constexpr size_t kNotJoined = SIZE_MAX;
 
   Status ReadSeries(std::string_view message, size_t origin) {
-    if (out_.series.size() == kSeriesMax) return ResourceExhausted("more than {} series in one request", kSeriesMax);
+    if (out_.series.size() == kRemoteWriteSeriesMax)
+      return OutOfRange("more than {} series in one request", kRemoteWriteSeriesMax);
     DecodedSeries series;
     series.item = static_cast<uint32_t>(out_.series.size());
     series.floats_begin = static_cast<uint32_t>(out_.timestamps.size());
     series.histograms_begin = static_cast<uint32_t>(out_.histograms.size());
+    series.exemplars_begin = static_cast<uint32_t>(out_.exemplars.size());
     LabelRun labels;
     ProtobufReader reader(message, origin);
     while (!reader.done()) {
@@ -304,8 +182,8 @@ class Decoder {
       MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
       MS_ASSIGN_OR_RETURN(const std::string_view child, reader.Bytes());
       const size_t child_origin = reader.offset() - child.size();
-      if (out_.timestamps.size() + out_.histograms.size() >= kSamplesMax) {
-        return ResourceExhausted("more than {} samples in one request", kSamplesMax);
+      if (out_.timestamps.size() + out_.histograms.size() >= kRemoteWriteSamplesMax) {
+        return OutOfRange("more than {} samples in one request", kRemoteWriteSamplesMax);
       }
       switch (reader.field()) {
         case 1:
@@ -315,15 +193,18 @@ class Decoder {
           MS_RETURN_IF_ERROR(ReadSample(child, child_origin, &out_));
           break;
         case 3:
-          MS_RETURN_IF_ERROR(
-              ForEachField(child, child_origin, [](ProtobufReader& exemplar) { return exemplar.Skip(); }));
+          if (out_.exemplars.size() >= kRemoteWriteExemplarsMax) {
+            return OutOfRange("more than {} exemplars in one request", kRemoteWriteExemplarsMax);
+          }
+          MS_RETURN_IF_ERROR(ReadExemplar(child, child_origin, series.item, &out_));
           break;
         default:
-          MS_RETURN_IF_ERROR(ReadHistogram(child, child_origin, series.item, &out_));
+          MS_RETURN_IF_ERROR(ReadRemoteWriteHistogram(child, child_origin, series.item, &out_));
       }
     }
     series.floats_end = static_cast<uint32_t>(out_.timestamps.size());
     series.histograms_end = static_cast<uint32_t>(out_.histograms.size());
+    series.exemplars_end = static_cast<uint32_t>(out_.exemplars.size());
     if (labels.joined()) {
       joined_at_.push_back(joined_labels_.size());
       joined_length_.push_back(labels.bytes().size());
@@ -347,21 +228,7 @@ class Decoder {
 }  // namespace
 
 Result<DecodedWrite> DecodeRemoteWrite(std::string_view compressed) {
-  size_t length = 0;
-  if (!snappy::GetUncompressedLength(compressed.data(), compressed.size(), &length)) {
-    return InvalidArgument("the body is not a snappy block: its length cannot be read");
-  }
-  if (length > kRemoteWriteBytesMax) {
-    return ResourceExhausted("the body declares {} bytes uncompressed; the limit is {}", length, kRemoteWriteBytesMax);
-  }
-  if (length > (compressed.size() + 1) * kSnappyRatioMax) {
-    return InvalidArgument("the body declares {} bytes, more than {} bytes of snappy can hold", length,
-                           compressed.size());
-  }
-  std::string message(length, '\0');
-  if (!snappy::RawUncompress(compressed.data(), compressed.size(), message.data())) {
-    return InvalidArgument("the body is not a valid snappy block: it is truncated or corrupt");
-  }
+  MS_ASSIGN_OR_RETURN(std::string message, UncompressSnappy(compressed, kRemoteWriteBytesMax));
   return DecodeRemoteWriteMessage(std::move(message));
 }
 

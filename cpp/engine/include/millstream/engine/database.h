@@ -25,6 +25,7 @@
 #include "millstream/base/strong_int.h"
 #include "millstream/engine/write_request.h"
 #include "millstream/env/env.h"
+#include "millstream/model/exemplar.h"
 #include "millstream/model/labels.h"
 #include "millstream/model/metadata.h"
 #include "millstream/promql/value.h"
@@ -47,6 +48,7 @@ struct DatabaseOptions {
   int64_t out_of_order_window_ms = 24 * tsdb::kHourMs;  // 0 refuses every sample out of order
   int64_t memory_limit_bytes = 0;                       // 0 is none; above it writes are refused until there is room
   uint64_t series_max = 10'000'000;                     // per tenant and partition
+  int64_t exemplar_bytes_max = 32 << 20;                // per tenant; 0 keeps no exemplars
   int64_t checkpoint_interval_ms = 10 * 60 * 1000;
   bool pin_threads = false;
   std::vector<std::string> enabled_features;  // names of Prometheus's --enable-feature
@@ -64,6 +66,7 @@ struct ItemRefusal {
 struct PushOutcome {
   uint64_t samples = 0;     // written, duplicates of what was there included
   uint64_t histograms = 0;  // likewise
+  uint64_t exemplars = 0;   // likewise
   uint64_t metadata = 0;
   uint64_t rejected = 0;
   std::vector<ItemRefusal> refusals;  // the first 100 of them, in order of item
@@ -141,6 +144,10 @@ class Database {
   Result<std::vector<std::string>> LabelNames(TenantId tenant, const LabelQuery& query) const;
   Result<std::vector<std::string>> LabelValues(TenantId tenant, std::string_view name, const LabelQuery& query) const;
   std::vector<model::MetricMetadata> Metadata(TenantId tenant, std::string_view metric, size_t limit) const;
+  // The exemplars within `range` of the series that the selectors of a PromQL expression select, ascending by series,
+  // then by time. kInvalidArgument when it does not parse.
+  Result<std::vector<model::SeriesExemplars>> Exemplars(TenantId tenant, std::string_view expression,
+                                                        storage::TimeRange range) const;
   tsdb::TenantStatus StatusOf(TenantId tenant, size_t limit) const;
 
   // The expression in canonical spelling, over several lines where it is long.
@@ -166,5 +173,8 @@ class Database {
 
 // The value of "data" in Prometheus's answer: {"resultType":…,"result":…}.
 std::string ResultJson(const promql::QueryResult& result);
+// The same of query_exemplars:
+// [{"seriesLabels":{…},"exemplars":[{"labels":{…},"value":"6","timestamp":1600096945.479}]}]
+std::string ExemplarsJson(const std::vector<model::SeriesExemplars>& exemplars);
 
 }  // namespace millstream::engine

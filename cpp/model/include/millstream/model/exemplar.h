@@ -1,6 +1,8 @@
 // Exemplar: one observation out of many, with labels of its own that lead to where it came from, most often a trace id.
 #pragma once
 
+#include <vector>
+
 #include "millstream/base/strong_int.h"
 #include "millstream/model/labels.h"
 
@@ -13,6 +15,12 @@ struct Exemplar {
   Labels labels;  // may be empty
   double value = 0;
   TimestampMs timestamp = 0;
+};
+
+// Exemplars of one series.
+struct SeriesExemplars {
+  Labels series;
+  std::vector<Exemplar> exemplars;
 };
 
 }  // namespace millstream::model

@@ -7,6 +7,7 @@
 
 #include "millstream/base/status.h"
 #include "millstream/base/strong_int.h"
+#include "millstream/model/exemplar.h"
 #include "millstream/model/histogram.h"
 #include "millstream/model/labels.h"
 #include "millstream/model/metadata.h"
@@ -40,11 +41,19 @@ struct HistogramColumns {
   std::vector<uint32_t> item;
 };
 
+// An exemplar names its series by the labels: that need not have samples.
+struct BatchExemplar {
+  model::Labels series;
+  model::Exemplar exemplar;
+  uint32_t item = 0;
+};
+
 struct WriteBatch {
   TenantId tenant{0};
   std::vector<BatchSeries> series;
   FloatColumns floats;
   HistogramColumns histograms;
+  std::vector<BatchExemplar> exemplars;
   std::vector<model::MetricMetadata> metadata;
 };
 
@@ -57,6 +66,7 @@ struct Rejection {
 struct WriteOutcome {
   uint64_t floats_written = 0;
   uint64_t histograms_written = 0;
+  uint64_t exemplars_written = 0;  // those that are there already included
   uint64_t rejected = 0;
   std::vector<Rejection> rejections;     // the first kRejectionsReportedMax of them
   std::vector<uint32_t> unknown_series;  // indices of series whose ref the partition no longer knows; their samples

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,6 +26,7 @@
 #include "millstream/base/result.h"
 #include "millstream/base/status.h"
 #include "millstream/base/strong_int.h"
+#include "millstream/model/exemplar.h"
 #include "millstream/model/metadata.h"
 #include "millstream/storage/queryable.h"
 #include "millstream/storage/write_batch.h"
@@ -52,6 +54,8 @@ struct PartitionOptions {
   int64_t retention_ms = 0;
   // Series in the head, per tenant.
   uint64_t series_max = 10'000'000;
+  // Memory for exemplars, per tenant; the oldest make room for new ones. 0 keeps none.
+  uint64_t exemplar_bytes_max = 8 << 20;
   uint32_t float_chunk_samples_max = 240;
   uint32_t histogram_chunk_samples_max = 120;
 };
@@ -85,6 +89,9 @@ struct PartitionStats {
   uint64_t samples_out_of_order = 0;  // of them
   uint64_t samples_duplicate = 0;     // written before with the same value, and left out
   uint64_t samples_rejected = 0;
+  uint64_t exemplars = 0;
+  uint64_t exemplar_bytes = 0;  // within head_bytes
+  uint64_t exemplars_appended = 0;
 };
 
 class PartitionImpl;
@@ -111,6 +118,8 @@ class Partition final : public storage::Queryable {
   //   other value at the same time   kAlreadyExists, "duplicate sample for timestamp"
   //   a series beyond series_max     kResourceExhausted
   //   an invalid histogram           kInvalidArgument
+  //   an exemplar behind the window  kOutOfRange, "out of order exemplar"
+  //   one too large for its memory   kResourceExhausted
   Result<std::optional<Offset>> Write(storage::WriteBatch& batch, storage::WriteOutcome* outcome);
 
   // Applies one record that Write made, at its offset in the log; a record at or below the last applied one is left
@@ -138,6 +147,10 @@ class Partition final : public storage::Queryable {
 
   // By metric name; an empty `metric` is all, `limit` 0 is none.
   std::vector<model::MetricMetadata> Metadata(TenantId tenant, std::string_view metric, size_t limit) const;
+
+  // Exemplars within `range` of the series that any of `selectors` matches, ascending by series, then by time.
+  std::vector<model::SeriesExemplars> Exemplars(TenantId tenant, storage::TimeRange range,
+                                                std::span<const std::vector<model::Matcher>> selectors) const;
 
   TenantStatus StatusOf(TenantId tenant, size_t limit) const;
   PartitionStats Stats() const;

@@ -72,9 +72,9 @@ struct DecodedWrite {
   void SetStart(TimestampMs start) { SetLast(start, timestamps.size(), &start_timestamps); }
   void SetHistogramStart(TimestampMs start) { SetLast(start, histograms.size(), &histogram_start_timestamps); }
 
-  // Counts a refused item and keeps its reason while there is room.
-  void Reject(uint32_t item, Status reason) {
-    ++rejected;
+  // Counts `count` samples of a refused item and keeps the reason while there is room.
+  void Reject(uint32_t item, Status reason, uint64_t count = 1) {
+    rejected += count;
     if (errors.size() < kItemErrorsMax) errors.push_back({item, std::move(reason)});
   }
 
