@@ -4,6 +4,7 @@
 
 #include "database_impl.h"
 #include "millstream/promql/parser.h"
+#include "millstream/wire/remote_read.h"
 
 namespace millstream::engine {
 namespace {
@@ -84,8 +85,9 @@ class Database::Running {
 };
 
 template <typename Evaluate>
-Result<promql::QueryResult> Database::RunQuery(TenantId tenant, const QueryOptions& options, QueryCancel* cancel,
-                                               const Evaluate& evaluate) const {
+auto Database::RunQuery(TenantId tenant, const QueryOptions& options, QueryCancel* cancel,
+                        const Evaluate& evaluate) const
+    -> std::invoke_result_t<const Evaluate&, const storage::Querier&, storage::QueryControl&> {
   const ReaderLock open(impl_->open_mutex_);
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   Running running(*impl_, options, cancel);
@@ -108,6 +110,70 @@ Result<promql::QueryResult> Database::QueryRange(TenantId tenant, std::string_vi
   return RunQuery(tenant, options, cancel, [&](const storage::Querier& querier, storage::QueryControl& control) {
     return impl_->promql_.QueryRange(querier, query, control);
   });
+}
+
+namespace {
+
+constexpr size_t kReadAnswerBytesMax = size_t{256} << 20;
+
+// Calls add_series(labels, samples) for each series that has any; what was read is charged until then.
+template <typename Add>
+Status ReadSeries(const storage::Querier& querier, const wire::ReadQuery& query, storage::QueryControl& control,
+                  const Add& add_series) {
+  if (query.range.min > query.range.max) return Status::Ok();
+  MS_ASSIGN_OR_RETURN(const auto selected, querier.Select(query.range, query.matchers, {}, control));
+  storage::SampleColumns samples;
+  for (const auto& series : selected) {
+    MS_RETURN_IF_ERROR(control.Check());
+    MS_RETURN_IF_ERROR(series->Read(query.range, &samples));
+    if (samples.size() == 0) continue;
+    MS_RETURN_IF_ERROR(control.AddSamples(static_cast<int64_t>(samples.size())));
+    MS_RETURN_IF_ERROR(add_series(series->labels(), samples));
+  }
+  return Status::Ok();
+}
+
+template <typename Answer>
+Status AddTo(Answer* answer, const storage::Querier& querier, const wire::ReadRequest& request,
+             storage::QueryControl& control) {
+  for (const wire::ReadQuery& query : request.queries) {
+    answer->BeginQuery();
+    MS_RETURN_IF_ERROR(ReadSeries(
+        querier, query, control, [&](const model::Labels& labels, const storage::SampleColumns& samples) -> Status {
+          if (std::is_same_v<Answer, wire::ChunksAnswer> && !samples.histograms.empty()) {
+            return Unimplemented("native histograms are read as SAMPLES, which this client does not accept");
+          }
+          const size_t before = answer->bytes();
+          answer->AddSeries(labels, samples);
+          if (answer->bytes() > kReadAnswerBytesMax) {
+            return ResourceExhausted("the answer has more than {} bytes; ask for less at once", kReadAnswerBytesMax);
+          }
+          return control.AddBytes(static_cast<int64_t>(answer->bytes() - before));
+        }));
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<Database::ReadAnswer> Database::RemoteRead(TenantId tenant, std::string_view compressed,
+                                                  const QueryOptions& options, QueryCancel* cancel) const {
+  MS_ASSIGN_OR_RETURN(const wire::ReadRequest request, wire::DecodeReadRequest(compressed));
+  if (request.takes_chunks) {
+    const auto chunks = [&](const storage::Querier& querier, storage::QueryControl& control) -> Result<ReadAnswer> {
+      wire::ChunksAnswer answer;
+      MS_RETURN_IF_ERROR(AddTo(&answer, querier, request, control));
+      return ReadAnswer{answer.Finish(), true};
+    };
+    Result<ReadAnswer> answer = RunQuery(tenant, options, cancel, chunks);
+    if (answer.ok() || answer.status().code() != StatusCode::kUnimplemented || !request.takes_samples) return answer;
+  }
+  return RunQuery(tenant, options, cancel,
+                  [&](const storage::Querier& querier, storage::QueryControl& control) -> Result<ReadAnswer> {
+                    wire::SamplesAnswer answer;
+                    MS_RETURN_IF_ERROR(AddTo(&answer, querier, request, control));
+                    return ReadAnswer{answer.Finish(), false};
+                  });
 }
 
 Result<std::vector<model::Labels>> Database::Series(TenantId tenant, const LabelQuery& query) const {

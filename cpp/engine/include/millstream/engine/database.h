@@ -17,6 +17,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -148,6 +149,14 @@ class Database {
   // then by time. kInvalidArgument when it does not parse.
   Result<std::vector<model::SeriesExemplars>> Exemplars(TenantId tenant, std::string_view expression,
                                                         storage::TimeRange range) const;
+  // A snappy-compressed prometheus.ReadRequest answered: wire/remote_read.h. Queries of native histograms are answered
+  // by samples; kUnimplemented when the client takes chunks only. Other errors as Query.
+  struct ReadAnswer {
+    std::string body;
+    bool is_chunked = false;  // a stream of ChunkedReadResponse; else a compressed ReadResponse
+  };
+  Result<ReadAnswer> RemoteRead(TenantId tenant, std::string_view compressed, const QueryOptions& options,
+                                QueryCancel* cancel = nullptr) const;
   tsdb::TenantStatus StatusOf(TenantId tenant, size_t limit) const;
 
   // The expression in canonical spelling, over several lines where it is long.
@@ -165,8 +174,8 @@ class Database {
 
   // The one way of a query: evaluate(querier, control) under the caller's limits, timeout and cancel.
   template <typename Evaluate>
-  Result<promql::QueryResult> RunQuery(TenantId tenant, const QueryOptions& options, QueryCancel* cancel,
-                                       const Evaluate& evaluate) const;
+  auto RunQuery(TenantId tenant, const QueryOptions& options, QueryCancel* cancel, const Evaluate& evaluate) const
+      -> std::invoke_result_t<const Evaluate&, const storage::Querier&, storage::QueryControl&>;
 
   std::unique_ptr<Impl> impl_;
 };

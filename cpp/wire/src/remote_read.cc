@@ -1,0 +1,205 @@
+#include "millstream/wire/remote_read.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "millstream/base/utf8.h"
+#include "millstream/codec/crc32c.h"
+#include "protobuf_append.h"
+#include "protobuf_fields.h"
+#include "snappy_block.h"
+#include "xor_chunk.h"
+
+namespace millstream::wire {
+namespace {
+
+constexpr uint64_t kXorEncoding = 1;
+constexpr model::MatchType kMatchTypes[] = {model::MatchType::kEqual, model::MatchType::kNotEqual,
+                                            model::MatchType::kRegex, model::MatchType::kNotRegex};
+
+Status ReadMatcher(std::string_view message, size_t origin, std::vector<model::Matcher>* out) {
+  if (out->size() == kReadMatchersMax) return OutOfRange("more than {} matchers in one query", kReadMatchersMax);
+  uint64_t type = 0;
+  std::string name;
+  std::string value;
+  MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+    if (reader.field() == 1) {
+      MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
+      MS_ASSIGN_OR_RETURN(type, reader.Varint());
+      return Status::Ok();
+    }
+    if (reader.field() > 3) return reader.Skip();
+    MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
+    MS_ASSIGN_OR_RETURN(const std::string_view text, reader.Bytes());
+    if (FirstInvalidUtf8(text) != std::string_view::npos) return InvalidArgument("a matcher is not UTF-8");
+    (reader.field() == 2 ? name : value) = text;
+    return Status::Ok();
+  }));
+  if (type >= std::size(kMatchTypes)) return InvalidArgument("the type {} of a matcher is unknown", type);
+  Result<model::Matcher> matcher = model::Matcher::Make(kMatchTypes[type], std::move(name), std::move(value));
+  if (!matcher.ok()) return InvalidArgument("{}", matcher.status().message());
+  out->push_back(std::move(matcher).value());
+  return Status::Ok();
+}
+
+Status ReadQueryMessage(std::string_view message, size_t origin, std::vector<ReadQuery>* out) {
+  if (out->size() == kReadQueriesMax) return OutOfRange("more than {} queries in one request", kReadQueriesMax);
+  ReadQuery query;
+  MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+    switch (reader.field()) {
+      case 1:
+        return ReadInt64(reader, &query.range.min);
+      case 2:
+        return ReadInt64(reader, &query.range.max);
+      case 3: {
+        MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
+        MS_ASSIGN_OR_RETURN(const std::string_view child, reader.Bytes());
+        return ReadMatcher(child, reader.offset() - child.size(), &query.matchers);
+      }
+      default:
+        return reader.Skip();
+    }
+  }));
+  out->push_back(std::move(query));
+  return Status::Ok();
+}
+
+void AppendLabels(const model::Labels& labels, std::string* part, std::string* out) {
+  for (const model::Label label : labels) {
+    part->clear();
+    PutBytesField(1, label.name, part);
+    PutBytesField(2, label.value, part);
+    PutBytesField(1, *part, out);
+  }
+}
+
+void AppendSpans(uint32_t field, const std::vector<model::Span>& spans, std::string* out) {
+  for (const model::Span& span : spans) {
+    std::string part;
+    PutVarintField(1, ZigZagOf(span.offset), &part);
+    PutVarintField(2, span.length, &part);
+    PutBytesField(field, part, out);
+  }
+}
+
+void AppendDoubles(uint32_t field, const std::vector<double>& values, std::string* out) {
+  if (values.empty()) return;
+  std::string packed;
+  for (const double value : values) PutDouble(value, &packed);
+  PutBytesField(field, packed, out);
+}
+
+void AppendHistogram(TimestampMs timestamp, const model::Histogram& histogram, std::string* out) {
+  PutDoubleField(2, histogram.count, out);
+  PutDoubleField(3, histogram.sum, out);
+  PutVarintField(4, ZigZagOf(histogram.schema), out);
+  PutDoubleField(5, histogram.zero_threshold, out);
+  PutDoubleField(7, histogram.zero_count, out);
+  AppendSpans(8, histogram.negative_spans, out);
+  AppendDoubles(10, histogram.negative_buckets, out);
+  AppendSpans(11, histogram.positive_spans, out);
+  AppendDoubles(13, histogram.positive_buckets, out);
+  PutVarintField(14, static_cast<uint64_t>(histogram.counter_reset_hint), out);
+  PutVarintField(15, static_cast<uint64_t>(timestamp), out);
+  AppendDoubles(16, histogram.custom_values, out);
+}
+
+}  // namespace
+
+Result<ReadRequest> DecodeReadRequest(std::string_view compressed) {
+  MS_ASSIGN_OR_RETURN(const std::string message, UncompressSnappy(compressed, kReadRequestBytesMax));
+  ReadRequest request;
+  bool says_types = false;
+  MS_RETURN_IF_ERROR(ForEachField(message, 0, [&](ProtobufReader& reader) -> Status {
+    if (reader.field() == 1) {
+      MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
+      MS_ASSIGN_OR_RETURN(const std::string_view child, reader.Bytes());
+      return ReadQueryMessage(child, reader.offset() - child.size(), &request.queries);
+    }
+    if (reader.field() != 2) return reader.Skip();
+    return ReadRepeated(reader, WireType::kVarint, [&](ProtobufReader& element) -> Status {
+      MS_ASSIGN_OR_RETURN(const uint64_t type, element.Varint());
+      says_types = true;
+      request.takes_samples = request.takes_samples || type == 0;
+      request.takes_chunks = request.takes_chunks || type == 1;
+      return Status::Ok();
+    });
+  }));
+  if (!says_types) request.takes_samples = true;
+  if (!request.takes_samples && !request.takes_chunks) {
+    return InvalidArgument("none of the accepted response types is offered: SAMPLES and STREAMED_XOR_CHUNKS are");
+  }
+  return request;
+}
+
+void SamplesAnswer::BeginQuery() {
+  EndQuery();
+  in_query_ = true;
+}
+
+void SamplesAnswer::EndQuery() {
+  if (!in_query_) return;
+  PutBytesField(1, result_, &message_);
+  result_.clear();
+  in_query_ = false;
+}
+
+void SamplesAnswer::AddSeries(const model::Labels& labels, const storage::SampleColumns& samples) {
+  series_.clear();
+  AppendLabels(labels, &part_, &series_);
+  for (size_t i = 0; i < samples.timestamps.size(); ++i) {
+    part_.clear();
+    PutDoubleField(1, samples.values[i], &part_);
+    PutVarintField(2, static_cast<uint64_t>(samples.timestamps[i]), &part_);
+    PutBytesField(2, part_, &series_);
+  }
+  for (size_t i = 0; i < samples.histogram_timestamps.size(); ++i) {
+    part_.clear();
+    AppendHistogram(samples.histogram_timestamps[i], *samples.histograms[i], &part_);
+    PutBytesField(4, part_, &series_);
+  }
+  PutBytesField(1, series_, &result_);
+}
+
+std::string SamplesAnswer::Finish() {
+  EndQuery();
+  return CompressSnappy(message_);
+}
+
+void ChunksAnswer::BeginQuery() {
+  ++query_;
+}
+
+void ChunksAnswer::AddSeries(const model::Labels& labels, const storage::SampleColumns& samples) {
+  const std::span<const TimestampMs> timestamps(samples.timestamps);
+  const std::span<const double> values(samples.values);
+  for (size_t begin = 0; begin < timestamps.size(); begin += kXorChunkSamplesMax) {
+    const size_t count = std::min(kXorChunkSamplesMax, timestamps.size() - begin);
+    std::string chunk;
+    PutVarintField(1, static_cast<uint64_t>(timestamps[begin]), &chunk);
+    PutVarintField(2, static_cast<uint64_t>(timestamps[begin + count - 1]), &chunk);
+    PutVarintField(3, kXorEncoding, &chunk);
+    PutBytesField(4, EncodeXorChunk(timestamps.subspan(begin, count), values.subspan(begin, count)), &chunk);
+    PutBytesField(2, chunk, &chunks_);
+    if (chunks_.size() >= kReadFrameBytesTarget) EndFrame(labels);
+  }
+  if (!chunks_.empty()) EndFrame(labels);
+}
+
+void ChunksAnswer::EndFrame(const model::Labels& labels) {
+  std::string series;
+  std::string part;
+  AppendLabels(labels, &part, &series);
+  series += chunks_;
+  chunks_.clear();
+  std::string message;
+  PutBytesField(1, series, &message);
+  PutVarintField(2, static_cast<uint64_t>(query_), &message);
+  PutVarint(message.size(), &frames_);
+  const uint32_t checksum = codec::Crc32c(message);
+  for (int shift = 24; shift >= 0; shift -= 8) frames_.push_back(static_cast<char>(checksum >> shift));
+  frames_ += message;
+}
+
+}  // namespace millstream::wire
