@@ -78,6 +78,22 @@ TEST(RemoteWrite, IntegerHistogramDeltasBecomeAbsoluteCounts) {
   EXPECT_TRUE(h.Validate().ok());
 }
 
+TEST(RemoteWrite, ExemplarsAreDecodedAndBadOnesRefusedAlone) {
+  const auto exemplar = [](std::string_view labels, double value, uint64_t timestamp) {
+    return BytesField(3, std::string(labels) + DoubleField(2, value) + VarintField(3, timestamp));
+  };
+  const Result<DecodedWrite> decoded = DecodeRemoteWriteMessage(
+      Series({{"__name__", "m"}}, SampleField(1, 1) + exemplar(LabelField("trace_id", "a"), 0.5, 7) +
+                                      exemplar(LabelField("trace_id", std::string(200, 'a')), 1, 8)));
+  ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
+  ASSERT_EQ(decoded->exemplars.size(), 1u);
+  EXPECT_EQ(decoded->exemplars[0].labels, model::Labels::Of({{"trace_id", "a"}}));
+  EXPECT_EQ(decoded->exemplars[0].value, 0.5);
+  EXPECT_EQ(decoded->exemplars[0].timestamp, 7);
+  EXPECT_EQ(decoded->series[0].exemplars_end, 1u);
+  EXPECT_EQ(decoded->rejected, 1u);
+}
+
 TEST(RemoteWrite, HistogramWhoseBucketsDoNotAddUpIsRefusedAlone) {
   const auto histogram = [](uint64_t count, double sum, int64_t in_bucket) {
     std::string deltas;
@@ -115,7 +131,7 @@ TEST(RemoteWrite, DeclaredLengthIsCheckedBeforeAnythingIsAllocated) {
   EXPECT_EQ(DecodeRemoteWrite(huge + "\0").status().code(), StatusCode::kInvalidArgument);
   std::string above;
   AppendVarint(kRemoteWriteBytesMax + 1, &above);
-  EXPECT_EQ(DecodeRemoteWrite(above + "x").status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(DecodeRemoteWrite(above + "x").status().code(), StatusCode::kOutOfRange);
   std::string bomb;
   AppendVarint(kRemoteWriteBytesMax, &bomb);
   const Result<DecodedWrite> decoded = DecodeRemoteWrite(bomb + "x");
