@@ -182,6 +182,7 @@ class LimitsSettings(_Section):
     form_bytes: int = Field(default=_MIB, ge=1024, le=64 * _MIB)
     remote_write_bytes: int = Field(default=32 * _MIB, ge=1024, le=_GIB)
     remote_write_decoded_bytes: int = Field(default=32 * _MIB, ge=1024, le=32 * _MIB)
+    remote_read_bytes: int = Field(default=_MIB, ge=1024, le=4 * _MIB)
     import_bytes: int = Field(default=64 * _MIB, ge=1024, le=_GIB)
     json_bytes: int = Field(default=16 * _MIB, ge=1024, le=_GIB)
     gzip_ratio: int = Field(default=200, ge=2, le=1100)
@@ -206,6 +207,7 @@ class StorageSettings(_Section):
     retention: DurationMs = Field(default=0, ge=0, le=36_500 * _DAY_MS)
     memory_limit_bytes: int = Field(default=0, ge=0, le=1 << 50)
     out_of_order_window: DurationMs = Field(default=_DAY_MS, ge=0, le=36_500 * _DAY_MS)
+    exemplar_bytes: int = Field(default=32 * _MIB, ge=0, le=64 * _GIB)
     pin_threads: bool = False
     enabled_features: tuple[str, ...] = ()
 

@@ -59,6 +59,10 @@ int main(int argc, char** argv) {
               "how late a sample may come, as 1d");
   app.add_option("--memory-limit-bytes", config.database.memory_limit_bytes, "refuse writes above it; 0 is none")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--exemplar-bytes", config.database.exemplar_bytes_max,
+                 "memory for a tenant's exemplars; 0 keeps none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_flag("--pin-threads", pin_threads, "pin each partition's thread to a CPU");
   app.add_option("--enable-feature", config.database.enabled_features, "a PromQL feature by Prometheus's name");
   try {

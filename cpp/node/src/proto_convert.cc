@@ -87,6 +87,7 @@ grpc::Status ToGrpc(const Status& status) {
 void ToProto(const engine::PushOutcome& outcome, v1::PushResponse* out) {
   out->set_samples(outcome.samples);
   out->set_histograms(outcome.histograms);
+  out->set_exemplars(outcome.exemplars);
   out->set_metadata(outcome.metadata);
   out->set_rejected(outcome.rejected);
   for (const engine::ItemRefusal& refusal : outcome.refusals) {

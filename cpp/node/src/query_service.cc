@@ -80,6 +80,32 @@ grpc::ServerUnaryReactor* QueryService::LabelValues(grpc::CallbackServerContext*
   });
 }
 
+grpc::ServerUnaryReactor* QueryService::QueryExemplars(grpc::CallbackServerContext* /*context*/,
+                                                       const v1::QueryExemplarsRequest* request,
+                                                       v1::QueryExemplarsResponse* response) {
+  return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
+    MS_ASSIGN_OR_RETURN(const auto found, database_.Exemplars(TenantId(request->tenant()), request->expression(),
+                                                              {.min = request->start_ms(), .max = request->end_ms()}));
+    response->set_prometheus_json(engine::ExemplarsJson(found));
+    return Status::Ok();
+  });
+}
+
+grpc::ServerUnaryReactor* QueryService::RemoteRead(grpc::CallbackServerContext* context,
+                                                   const v1::RemoteReadRequest* request,
+                                                   v1::RemoteReadResponse* response) {
+  const int64_t timeout_ms = TimeoutMs(*context);
+  return UnaryCall::Run(pool_, [this, timeout_ms, request, response](QueryCancel& cancel) -> Status {
+    const engine::QueryOptions options{
+        .lookback_ms = 0, .timeout_ms = timeout_ms, .samples_max = request->max_samples()};
+    MS_ASSIGN_OR_RETURN(engine::Database::ReadAnswer answer,
+                        database_.RemoteRead(TenantId(request->tenant()), request->body(), options, &cancel));
+    response->set_body(std::move(answer.body));
+    response->set_chunked(answer.is_chunked);
+    return Status::Ok();
+  });
+}
+
 grpc::ServerUnaryReactor* QueryService::Metadata(grpc::CallbackServerContext* /*context*/,
                                                  const v1::MetadataRequest* request, v1::MetadataResponse* response) {
   return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {

@@ -21,6 +21,11 @@ class QueryService final : public v1::StorageQueryService::CallbackService {
                                        v1::LabelNamesResponse* response) override;
   grpc::ServerUnaryReactor* LabelValues(grpc::CallbackServerContext* context, const v1::LabelValuesRequest* request,
                                         v1::LabelValuesResponse* response) override;
+  grpc::ServerUnaryReactor* QueryExemplars(grpc::CallbackServerContext* context,
+                                           const v1::QueryExemplarsRequest* request,
+                                           v1::QueryExemplarsResponse* response) override;
+  grpc::ServerUnaryReactor* RemoteRead(grpc::CallbackServerContext* context, const v1::RemoteReadRequest* request,
+                                       v1::RemoteReadResponse* response) override;
   grpc::ServerUnaryReactor* Metadata(grpc::CallbackServerContext* context, const v1::MetadataRequest* request,
                                      v1::MetadataResponse* response) override;
   grpc::ServerUnaryReactor* TsdbStatus(grpc::CallbackServerContext* context, const v1::TsdbStatusRequest* request,

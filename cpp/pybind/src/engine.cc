@@ -34,7 +34,7 @@ storage::Durability DurabilityOf(const std::string& name) {
 
 std::unique_ptr<Database> Open(const std::string& path, bool create, int partitions, const std::string& durability,
                                int64_t retention_ms, int64_t memory_limit_bytes, int64_t out_of_order_window_ms,
-                               bool pin_threads, std::vector<std::string> enabled_features) {
+                               int64_t exemplar_bytes, bool pin_threads, std::vector<std::string> enabled_features) {
   DatabaseOptions options;
   options.create_if_missing = create;
   options.partitions = partitions;
@@ -42,6 +42,7 @@ std::unique_ptr<Database> Open(const std::string& path, bool create, int partiti
   options.retention_ms = retention_ms;
   options.memory_limit_bytes = memory_limit_bytes;
   options.out_of_order_window_ms = out_of_order_window_ms;
+  options.exemplar_bytes_max = exemplar_bytes;
   options.pin_threads = pin_threads;
   options.enabled_features = std::move(enabled_features);
   return ValueOrThrow(Database::Open(path, options));
@@ -141,6 +142,29 @@ std::vector<std::string> LabelValues(const Database& self, const std::string& na
              limit);
 }
 
+py::bytes QueryExemplars(const Database& self, const std::string& expression, int64_t start, int64_t end,
+                         uint32_t tenant) {
+  std::string json;
+  {
+    const py::gil_scoped_release released;
+    json = engine::ExemplarsJson(ValueOrThrow(self.Exemplars(TenantId(tenant), expression, {start, end})));
+  }
+  return py::bytes(json);
+}
+
+// The body of the answer, and whether it is a stream of chunks.
+py::tuple RemoteRead(const Database& self, const py::bytes& request, int64_t timeout, int64_t max_samples,
+                     QueryCancel* cancel, uint32_t tenant) {
+  const std::string_view view = BytesView(request);
+  const QueryOptions options{.lookback_ms = 0, .timeout_ms = timeout, .samples_max = max_samples};
+  Database::ReadAnswer answer;
+  {
+    const py::gil_scoped_release released;
+    answer = ValueOrThrow(self.RemoteRead(TenantId(tenant), view, options, cancel));
+  }
+  return py::make_tuple(py::bytes(answer.body), answer.is_chunked);
+}
+
 py::dict Metadata(const Database& self, const std::string& metric, size_t limit, size_t limit_per_metric,
                   uint32_t tenant) {
   std::vector<model::MetricMetadata> entries;
@@ -206,7 +230,7 @@ void RegisterEngine(py::module_& module) {
   py::class_<PushOutcome>(module, "PushResult", "What became of a write.")
       .def_readonly("samples", &PushOutcome::samples)
       .def_readonly("histograms", &PushOutcome::histograms)
-      .def_property_readonly("exemplars", [](const PushOutcome&) { return 0; })
+      .def_readonly("exemplars", &PushOutcome::exemplars)
       .def_readonly("metadata", &PushOutcome::metadata)
       .def_readonly("rejected", &PushOutcome::rejected)
       .def_property_readonly("errors", &Errors, "(item or line, code, reason) of the first 100 refused items.")
@@ -219,7 +243,8 @@ void RegisterEngine(py::module_& module) {
   py::class_<Database>(module, "Engine", "One open database.")
       .def_static("open", &Open, py::arg("path"), py::kw_only(), py::arg("create") = true, py::arg("partitions") = 0,
                   py::arg("durability") = "process", py::arg("retention_ms") = 0, py::arg("memory_limit_bytes") = 0,
-                  py::arg("out_of_order_window_ms") = int64_t{24} * tsdb::kHourMs, py::arg("pin_threads") = false,
+                  py::arg("out_of_order_window_ms") = int64_t{24} * tsdb::kHourMs,
+                  py::arg("exemplar_bytes") = DatabaseOptions().exemplar_bytes_max, py::arg("pin_threads") = false,
                   py::arg("enabled_features") = std::vector<std::string>(), Released())
       .def(
           "close", [](Database& self) { ThrowIfError(self.Close()); }, Released())
@@ -243,6 +268,10 @@ void RegisterEngine(py::module_& module) {
            py::arg("limit") = 0, py::kw_only(), py::arg("tenant") = kDefaultTenant.value(), Released())
       .def("metadata", &Metadata, py::arg("metric") = "", py::arg("limit") = 0, py::arg("limit_per_metric") = 0,
            py::kw_only(), py::arg("tenant") = kDefaultTenant.value())
+      .def("query_exemplars", &QueryExemplars, py::arg("expr"), py::arg("start_ms"), py::arg("end_ms"), py::kw_only(),
+           py::arg("tenant") = kDefaultTenant.value())
+      .def("remote_read", &RemoteRead, py::arg("request"), py::kw_only(), py::arg("timeout_ms") = 0,
+           py::arg("max_samples") = 0, py::arg("cancel") = py::none(), py::arg("tenant") = kDefaultTenant.value())
       .def("tsdb_status", &TsdbStatus, py::arg("limit") = 10, py::kw_only(), py::arg("tenant") = kDefaultTenant.value())
       .def("stats", &Database::Stats, Released())
       .def(

@@ -12,10 +12,13 @@ from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
+    ExemplarQuery,
     InstantQuery,
     MetricMetadata,
     QueryAnswer,
     RangeQuery,
+    RemoteRead,
+    RemoteReadAnswer,
     Selection,
 )
 from millstream_gateway.settings import StorageSettings
@@ -45,6 +48,7 @@ class EmbeddedBackend:
                 retention_ms=self._storage.retention,
                 memory_limit_bytes=self._storage.memory_limit_bytes,
                 out_of_order_window_ms=self._storage.out_of_order_window,
+                exemplar_bytes=self._storage.exemplar_bytes,
                 pin_threads=self._storage.pin_threads,
                 enabled_features=self._storage.enabled_features,
             )
@@ -98,6 +102,26 @@ class EmbeddedBackend:
                 tenant=tenant,
             )
         )
+
+    def query_exemplars(self, tenant: TenantId, request: ExemplarQuery) -> QueryAnswer:
+        engine = self._open_engine()
+        return QueryAnswer(
+            engine.query_exemplars(
+                request.expression, request.start_ms, request.end_ms, tenant=tenant
+            )
+        )
+
+    def remote_read(
+        self, tenant: TenantId, request: RemoteRead, cancel: CancelSignal
+    ) -> RemoteReadAnswer:
+        body, chunked = self._open_engine().remote_read(
+            request.body,
+            timeout_ms=request.limits.timeout_ms,
+            max_samples=request.limits.max_samples,
+            cancel=_token(cancel),
+            tenant=tenant,
+        )
+        return RemoteReadAnswer(body, chunked)
 
     def series(self, tenant: TenantId, selection: Selection) -> list[dict[str, str]]:
         return self._open_engine().series(

@@ -22,6 +22,7 @@ from millstream.errors import (
     MillstreamError,
     OutOfRangeError,
     UnavailableError,
+    UnimplementedError,
 )
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.fake_wire import (
@@ -36,10 +37,13 @@ from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
+    ExemplarQuery,
     InstantQuery,
     MetricMetadata,
     QueryAnswer,
     RangeQuery,
+    RemoteRead,
+    RemoteReadAnswer,
     Selection,
 )
 
@@ -116,6 +120,18 @@ class FakeBackend:
             if points:
                 result.append({"metric": labels, "values": points})
         return _answer("matrix", result)
+
+    def query_exemplars(self, tenant: TenantId, request: ExemplarQuery) -> QueryAnswer:
+        # It keeps no exemplars, and so has none of any series.
+        _parse_selector(request.expression)
+        return QueryAnswer(b"[]")
+
+    def remote_read(
+        self, tenant: TenantId, request: RemoteRead, cancel: CancelSignal
+    ) -> RemoteReadAnswer:
+        cancel.raise_if_cancelled()
+        unsnappy(request.body)
+        raise UnimplementedError("remote read needs a real engine")
 
     def series(self, tenant: TenantId, selection: Selection) -> list[dict[str, str]]:
         return _limited(self._selected(tenant, selection), selection.limit)

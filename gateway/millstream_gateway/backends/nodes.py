@@ -22,11 +22,14 @@ from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
+    ExemplarQuery,
     InstantQuery,
     MetricMetadata,
     QueryAnswer,
     QueryLimits,
     RangeQuery,
+    RemoteRead,
+    RemoteReadAnswer,
     Selection,
 )
 from millstream_gateway.settings import NodesSettings
@@ -82,6 +85,7 @@ class NodesBackend:
         return PushOutcome(
             samples=answer.samples,
             histograms=answer.histograms,
+            exemplars=answer.exemplars,
             metadata=answer.metadata,
             rejected=answer.rejected,
             errors=tuple(errors),
@@ -102,6 +106,26 @@ class NodesBackend:
         )
         message = query_pb2.QueryRequest(tenant=tenant, expression=request.expression, range=span)
         return self._evaluate(message, request.limits, cancel)
+
+    def query_exemplars(self, tenant: TenantId, request: ExemplarQuery) -> QueryAnswer:
+        message = query_pb2.QueryExemplarsRequest(
+            tenant=tenant,
+            expression=request.expression,
+            start_ms=request.start_ms,
+            end_ms=request.end_ms,
+        )
+        return QueryAnswer(self._call("QueryExemplars", message).prometheus_json)
+
+    def remote_read(
+        self, tenant: TenantId, request: RemoteRead, cancel: CancelSignal
+    ) -> RemoteReadAnswer:
+        message = query_pb2.RemoteReadRequest(
+            tenant=tenant, body=request.body, max_samples=request.limits.max_samples
+        )
+        answer = self._call(
+            "RemoteRead", message, timeout_ms=request.limits.timeout_ms, cancel=cancel
+        )
+        return RemoteReadAnswer(answer.body, answer.chunked)
 
     def series(self, tenant: TenantId, selection: Selection) -> list[dict[str, str]]:
         answer = self._call("Series", _label_request(tenant, selection))

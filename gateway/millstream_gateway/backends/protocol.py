@@ -18,10 +18,13 @@ from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
+    ExemplarQuery,
     InstantQuery,
     MetricMetadata,
     QueryAnswer,
     RangeQuery,
+    RemoteRead,
+    RemoteReadAnswer,
     Selection,
 )
 
@@ -52,6 +55,14 @@ class Backend(Protocol):
         self, tenant: TenantId, request: RangeQuery, cancel: CancelSignal
     ) -> QueryAnswer:
         """Evaluate PromQL over a range."""
+
+    def query_exemplars(self, tenant: TenantId, request: ExemplarQuery) -> QueryAnswer:
+        """Exemplars, ascending by series and then by time."""
+
+    def remote_read(
+        self, tenant: TenantId, request: RemoteRead, cancel: CancelSignal
+    ) -> RemoteReadAnswer:
+        """Answer a remote read."""
 
     def series(self, tenant: TenantId, selection: Selection) -> list[dict[str, str]]:
         """The label sets of the selected series, at most ``selection.limit`` unless that is 0."""

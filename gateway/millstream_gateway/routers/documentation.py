@@ -45,6 +45,12 @@ def parameters(*names: str) -> dict[str, Any]:
     }
 
 
+def binary_body(content_type: str) -> dict[str, Any]:
+    """``openapi_extra`` of a route whose body is bytes."""
+    schema = {"type": "string", "format": "binary"}
+    return {"requestBody": {"required": True, "content": {content_type: {"schema": schema}}}}
+
+
 def body_operation(summary: str, content_type: str, answers: dict[str, str]) -> dict[str, Any]:
     """An OpenAPI operation with a body that is not parsed by the framework."""
     return {

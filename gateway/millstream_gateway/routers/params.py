@@ -18,7 +18,12 @@ from millstream.times import (
     parse_time_ms,
 )
 from millstream_gateway.routers.body import read_body
-from millstream_gateway.schemas.queries import InstantQuery, RangeQuery, Selection
+from millstream_gateway.schemas.queries import (
+    ExemplarQuery,
+    InstantQuery,
+    RangeQuery,
+    Selection,
+)
 from millstream_gateway.services.queries import QueryOptions
 from millstream_gateway.settings import Settings
 
@@ -120,6 +125,12 @@ class Params:
             )
         query = RangeQuery(self.get("query"), start, end, step_ns // _NS_PER_MS)
         return query, self.options()
+
+    def exemplars(self) -> ExemplarQuery:
+        start, end = self.time_ms("start", MIN_TIME_MS), self.time_ms("end", MAX_TIME_MS)
+        if end < start:
+            raise InvalidArgumentError("end timestamp must not be before start timestamp")
+        return ExemplarQuery(self.get("query"), start, end)
 
     def selection(self, *, needs_matcher: bool = False) -> Selection:
         matchers = self.all("match[]")

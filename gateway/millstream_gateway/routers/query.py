@@ -53,6 +53,18 @@ async def query_range(request: Request, services: ServicesDep, caller: CallerDep
     return answer(result)
 
 
+@router.get("/query_exemplars", openapi_extra=parameters("query", "start", "end"))
+@router.post("/query_exemplars", openapi_extra=parameters("query", "start", "end"))
+@needs(READS)
+async def query_exemplars(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+    """The exemplars of the series that the selectors of a PromQL expression select."""
+    asked = (await read_params(request, services.settings)).exemplars()
+    try:
+        return answer(await services.queries.exemplars(caller.tenant, asked))
+    except InvalidArgumentError as error:
+        raise _bad_query(error) from None
+
+
 @router.get("/format_query", openapi_extra=parameters("query"))
 @router.post("/format_query", openapi_extra=parameters("query"))
 @needs(READS)

@@ -44,6 +44,31 @@ class QueryAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class ExemplarQuery:
+    """The exemplars of what the selectors of an expression select."""
+
+    expression: str
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRead:
+    """A ``prometheus.ReadRequest``, snappy block compressed as it came."""
+
+    body: bytes
+    limits: QueryLimits = QueryLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteReadAnswer:
+    """``chunked`` is a stream of ``ChunkedReadResponse``, else a snappy block of one response."""
+
+    body: bytes
+    chunked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which series a metadata request is about: any of the selectors, within the times."""
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
@@ -15,11 +15,14 @@ from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.queries import (
+    ExemplarQuery,
     InstantQuery,
     MetricMetadata,
     QueryAnswer,
     QueryLimits,
     RangeQuery,
+    RemoteRead,
+    RemoteReadAnswer,
     Selection,
 )
 from millstream_gateway.services.own_metrics import OwnMetrics
@@ -43,8 +46,8 @@ class QueryOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Timed:
-    answer: QueryAnswer
+class _Timed(Generic[T]):
+    answer: T
     queued_seconds: float
     ran_seconds: float
 
@@ -67,7 +70,7 @@ class QueryService:
         def evaluate(limits: QueryLimits) -> QueryAnswer:
             return self._backend.query(tenant, replace(query, limits=limits), cancel)
 
-        return await self._evaluate(evaluate, options, cancel)
+        return await self._answered(evaluate, options, cancel)
 
     async def range(
         self, tenant: TenantId, query: RangeQuery, options: QueryOptions, cancel: CancelSignal
@@ -75,7 +78,18 @@ class QueryService:
         def evaluate(limits: QueryLimits) -> QueryAnswer:
             return self._backend.query_range(tenant, replace(query, limits=limits), cancel)
 
-        return await self._evaluate(evaluate, options, cancel)
+        return await self._answered(evaluate, options, cancel)
+
+    async def exemplars(self, tenant: TenantId, query: ExemplarQuery) -> QueryAnswer:
+        return await self._pool.run(lambda: self._backend.query_exemplars(tenant, query))
+
+    async def remote_read(
+        self, tenant: TenantId, body: bytes, cancel: CancelSignal
+    ) -> RemoteReadAnswer:
+        def read(limits: QueryLimits) -> RemoteReadAnswer:
+            return self._backend.remote_read(tenant, RemoteRead(body, limits), cancel)
+
+        return (await self._evaluate(read, QueryOptions(), cancel)).answer
 
     async def series(
         self, tenant: TenantId, selection: Selection
@@ -112,18 +126,31 @@ class QueryService:
         for signal in tuple(self._running):
             signal.cancel()
 
-    async def _evaluate(
+    async def _answered(
         self,
         evaluate: Callable[[QueryLimits], QueryAnswer],
         options: QueryOptions,
         cancel: CancelSignal,
     ) -> QueryAnswer:
+        def limited(limits: QueryLimits) -> QueryAnswer:
+            answer = evaluate(limits)
+            return _truncate(answer, options.limit) if options.limit else answer
+
+        timed = await self._evaluate(limited, options, cancel)
+        return _with_stats(timed) if options.stats else timed.answer
+
+    async def _evaluate(
+        self,
+        evaluate: Callable[[QueryLimits], T],
+        options: QueryOptions,
+        cancel: CancelSignal,
+    ) -> _Timed[T]:
         timeout_ms = min(
             options.timeout_ms or self._limits.query_timeout, self._limits.query_timeout
         )
         asked = time.monotonic()
 
-        def work() -> _Timed:
+        def work() -> _Timed[T]:
             began = time.monotonic()
             cancel.raise_if_cancelled()
             left_ms = timeout_ms - int((began - asked) * 1000)
@@ -136,14 +163,12 @@ class QueryService:
                     max_samples=self._limits.max_query_samples,
                 )
             )
-            if options.limit:
-                answer = _truncate(answer, options.limit)
             return _Timed(answer, began - asked, time.monotonic() - began)
 
         self._running.add(cancel)
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                timed = await self._pool.run(work)
+                return await self._pool.run(work)
         except TimeoutError:
             self._metrics.count_query_stopped("timeout")
             raise DeadlineExceededError(_TIMED_OUT) from None
@@ -154,7 +179,6 @@ class QueryService:
             # Whatever ended the wait, nobody needs the result of a call that still runs.
             cancel.cancel()
             self._running.discard(cancel)
-        return _with_stats(timed) if options.stats else timed.answer
 
     async def _listed(
         self, ask: Callable[[Selection], list[T]], selection: Selection
@@ -176,7 +200,7 @@ def _truncate(answer: QueryAnswer, limit: int) -> QueryAnswer:
     return replace(answer, data_json=orjson.dumps(data), warnings=(*answer.warnings, TRUNCATED))
 
 
-def _with_stats(timed: _Timed) -> QueryAnswer:
+def _with_stats(timed: _Timed[QueryAnswer]) -> QueryAnswer:
     stats = {
         "timings": {
             "evalTotalTime": timed.ran_seconds,
