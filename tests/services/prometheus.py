@@ -28,6 +28,13 @@ class PrometheusConfig:
     remote_write_urls: Sequence[str] = ()
     # What every remote_write section says besides, such as `authorization`.
     remote_write_extra: Mapping[str, Any] = field(default_factory=dict)
+    # Whole remote_write and remote_read sections, beside those of the URLs.
+    remote_write: Sequence[Mapping[str, Any]] = ()
+    remote_read: Sequence[Mapping[str, Any]] = ()
+    # What every scrape_config says besides.
+    scrape_extra: Mapping[str, Any] = field(default_factory=dict)
+    # Names for --enable-feature.
+    features: Sequence[str] = ()
     scrape_itself: bool = True
     scrape_interval: str = "1s"
 
@@ -48,22 +55,26 @@ class PrometheusConfig:
                     "scrape_native_histograms": True,
                     "always_scrape_classic_histograms": True,
                     "static_configs": [{"targets": list(addresses)}],
+                    **self.scrape_extra,
                 }
                 for job, addresses in jobs.items()
             ],
             "remote_write": [
                 {
-                    **self.remote_write_extra,
-                    "url": url,
                     "send_native_histograms": True,
                     "queue_config": {
                         "batch_send_deadline": "500ms",
                         "min_backoff": "30ms",
                         "max_backoff": "500ms",
                     },
+                    **section,
                 }
-                for url in self.remote_write_urls
+                for section in (
+                    *({**self.remote_write_extra, "url": url} for url in self.remote_write_urls),
+                    *self.remote_write,
+                )
             ],
+            "remote_read": list(self.remote_read),
         }
         return json.dumps(document, indent=1)
 
@@ -100,6 +111,8 @@ class Prometheus(Process):
             "--storage.tsdb.retention.time=1d",
             "--query.lookback-delta=5m",
         ]
+        if config.features:
+            command.append(f"--enable-feature={','.join(config.features)}")
         if receive_remote_write:
             command.append("--web.enable-remote-write-receiver")
         super().__init__("prometheus", command, folder)
