@@ -23,6 +23,10 @@ Result<wire::DecodedWrite> RemoteWrite(const WriteRequest& request) {
   return wire::DecodeRemoteWrite(request.body);
 }
 
+Result<wire::DecodedWrite> RemoteWrite2(const WriteRequest& request) {
+  return wire::DecodeRemoteWriteV2(request.body);
+}
+
 template <wire::TextFormat kFormat>
 Result<wire::DecodedWrite> Text(const WriteRequest& request) {
   return wire::DecodeTextExposition(std::string(request.body), kFormat, request.default_timestamp);
@@ -34,6 +38,7 @@ Result<wire::DecodedWrite> Json(const WriteRequest& request) {
 
 constexpr Format kFormats[] = {
     {"remote_write", RemoteWrite},
+    {"remote_write_2", RemoteWrite2},
     {"text", Text<wire::TextFormat::kPrometheus>},
     {"open_metrics", Text<wire::TextFormat::kOpenMetrics>},
     {"json", Json},

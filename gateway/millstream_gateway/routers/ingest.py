@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from millstream.errors import InvalidArgumentError, OutOfRangeError
 from millstream_gateway.dependencies import WRITES, WRITES_JSON, caller_of, needs, services_of
 from millstream_gateway.errors import envelope_error, problem_response
 from millstream_gateway.routers.body import read_body
@@ -68,34 +69,42 @@ class IngestEndpoint:
         await response(scope, receive, send)
 
 
+# The engine's name of each message of remote write.
+_REMOTE_WRITE_1: Final = "prometheus.WriteRequest"
+_REMOTE_WRITE_2: Final = "io.prometheus.write.v2.Request"
+_REMOTE_WRITE_FORMS: Final = {_REMOTE_WRITE_1: "remote_write", _REMOTE_WRITE_2: "remote_write_2"}
+
+
 class RemoteWrite(IngestEndpoint):
-    """Prometheus remote write 1.0."""
+    """Prometheus remote write 1.0 and 2.0, told apart by the content type."""
 
     path = "/api/v1/write"
     limit_name = "remote_write_bytes"
     operation = body_operation(
-        "Prometheus remote write 1.0",
+        "Prometheus remote write 1.0 and 2.0",
         "application/x-protobuf",
         {
-            "204": "Everything was stored.",
-            "400": "Something was refused; what was good is stored.",
+            "204": "Everything was stored. Answers to 2.0 say in X-Prometheus-Remote-Write-"
+            "{Samples,Histograms,Exemplars}-Written how much.",
+            "400": "Something was refused; what was good is stored. Do not send it again.",
             "413": "The body is too large.",
-            "415": "Not a remote write 1.0 body.",
+            "415": "Not a message or an encoding of remote write 1.0 or 2.0.",
             "503": "Overloaded; send it again.",
         },
     )
 
     def check(self, headers: Headers) -> None:
         media, parameters = _media_type(headers.get("content-type", ""))
-        message = parameters.get("proto", "prometheus.WriteRequest")
+        message = parameters.get("proto", _REMOTE_WRITE_1)
         if media not in ("", "application/x-protobuf"):
             raise HTTPException(
                 415, f"expected application/x-protobuf as Content-Type, got {media}"
             )
-        if message != "prometheus.WriteRequest":
+        if message not in _REMOTE_WRITE_FORMS:
             raise HTTPException(
                 415,
-                f"{message} is not accepted by this server; only prometheus.WriteRequest is",
+                f"{message} is not accepted by this server; "
+                f"only {' and '.join(_REMOTE_WRITE_FORMS)} are",
             )
         encoding = headers.get("content-encoding", "snappy").strip().lower()
         if encoding != "snappy":
@@ -105,16 +114,40 @@ class RemoteWrite(IngestEndpoint):
                 "only snappy is acceptable",
             )
         version = headers.get("x-prometheus-remote-write-version", "0.1.0")
-        if not version.startswith(("0.1.", "1.")):
-            raise HTTPException(415, f"remote write version {version} is not accepted; 0.1.0 is")
+        if not version.startswith(("0.1.", "1.", "2.")):
+            raise HTTPException(
+                415, f"remote write version {version} is not accepted; 0.1.0 and 2.0.0 are"
+            )
 
     async def push(
         self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
     ) -> Response:
-        outcome = await ingest.remote_write(tenant, body)
+        _, parameters = _media_type(headers.get("content-type", ""))
+        message = parameters.get("proto", _REMOTE_WRITE_1)
+        counts = _written if message == _REMOTE_WRITE_2 else _unsaid
+        try:
+            outcome = await ingest.remote_write(tenant, _REMOTE_WRITE_FORMS[message], body)
+        except (InvalidArgumentError, OutOfRangeError) as error:
+            # Not understood as a whole, so that nothing was stored.
+            return envelope_error(400, "bad_data", error.message, headers=counts(PushOutcome()))
         if outcome.rejected:
-            return envelope_error(400, "bad_data", _reasons(outcome, "item"))
-        return Response(status_code=204)
+            return envelope_error(
+                400, "bad_data", _reasons(outcome, "item"), headers=counts(outcome)
+            )
+        return Response(status_code=204, headers=counts(outcome))
+
+
+def _written(outcome: PushOutcome) -> dict[str, str]:
+    """What remote write 2.0 tells the sender of a message."""
+    return {
+        "X-Prometheus-Remote-Write-Samples-Written": str(outcome.samples),
+        "X-Prometheus-Remote-Write-Histograms-Written": str(outcome.histograms),
+        "X-Prometheus-Remote-Write-Exemplars-Written": str(outcome.exemplars),
+    }
+
+
+def _unsaid(_outcome: PushOutcome) -> dict[str, str]:
+    return {}
 
 
 class TextImport(IngestEndpoint):

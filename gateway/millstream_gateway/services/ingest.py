@@ -67,7 +67,8 @@ class IngestService:
         self._metrics = metrics
         self.budget = BodyBudget(limits.ingest_bytes_in_flight)
 
-    async def remote_write(self, tenant: TenantId, body: bytes) -> PushOutcome:
+    async def remote_write(self, tenant: TenantId, form: str, body: bytes) -> PushOutcome:
+        """Store a snappy block of ``form``, which is one of the versions of remote write."""
         # Refused here and not by the engine: 413 tells the client that no retry will help.
         declared, allowed = declared_snappy_bytes(body), self._limits.remote_write_decoded_bytes
         if declared > allowed:
@@ -75,7 +76,7 @@ class IngestService:
                 f"the body declares {declared} bytes uncompressed, more than "
                 f"limits.remote_write_decoded_bytes ({allowed} bytes)"
             )
-        return await self.push(tenant, WriteBody("remote_write", body))
+        return await self.push(tenant, WriteBody(form, body))
 
     async def push(
         self, tenant: TenantId, write: WriteBody, *, gzip_limit_name: str | None = None

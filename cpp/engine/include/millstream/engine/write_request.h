@@ -1,6 +1,7 @@
 // WriteRequest: a body as it came from a client, and the name of the format that it is in.
 //
 // Formats     remote_write   remote write 1.0: a prometheus.WriteRequest in a snappy block; items are series, from 0
+//             remote_write_2 remote write 2.0: an io.prometheus.write.v2.Request in a snappy block; items likewise
 //             text           text exposition of Prometheus; items are lines, from 1
 //             open_metrics   text exposition of OpenMetrics 1.0; items are lines, from 1
 //             json           {"metrics":[…]}; items are its elements, from 0
