@@ -152,9 +152,7 @@ def test_exemplars_are_prometheus_ones(scene: Scene, version: str) -> None:
 
 
 def _by_series(found: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
-    return sorted(
-        (sorted(series["seriesLabels"].items()), series["exemplars"]) for series in found
-    )
+    return sorted((sorted(series["seriesLabels"].items()), series["exemplars"]) for series in found)
 
 
 @pytest.mark.parametrize("version", MESSAGES)

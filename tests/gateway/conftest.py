@@ -93,6 +93,22 @@ def client(settings: Settings, backend: Backend) -> Iterator[TestClient]:
         yield made
 
 
+@pytest.fixture(
+    params=[
+        pytest.param("embedded", marks=needs_engine),
+        pytest.param("nodes", marks=needs_node),
+    ]
+)
+def real_client(request: pytest.FixtureRequest, settings: Settings) -> Iterator[TestClient]:
+    """For what only a real engine answers, in this process or on a node."""
+    with ExitStack() as stack:
+        backend: Backend = EmbeddedBackend(settings.storage)
+        if request.param == "nodes":
+            address = stack.enter_context(node(settings.storage))
+            backend = make_backend(Settings(nodes=NodesSettings(addresses=(address,))))
+        yield stack.enter_context(TestClient(create_app(settings, backend)))
+
+
 @pytest.fixture
 def engine_client(settings: Settings) -> Iterator[TestClient]:
     """For what only a real engine answers."""

@@ -36,12 +36,12 @@ def test_remote_write_stores_samples_that_a_query_finds(client: TestClient) -> N
         ({"Content-Type": "application/json"}, "application/json"),
         ({"Content-Type": "text/plain"}, "text/plain"),
         (
-            {"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"},
-            "io.prometheus.write.v2.Request",
+            {"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v3.Request"},
+            "io.prometheus.write.v3.Request",
         ),
         ({"Content-Encoding": "gzip"}, "gzip"),
         ({"Content-Encoding": "zstd"}, "zstd"),
-        ({"X-Prometheus-Remote-Write-Version": "2.0.0"}, "2.0.0"),
+        ({"X-Prometheus-Remote-Write-Version": "3.0.0"}, "3.0.0"),
     ],
 )
 def test_remote_write_of_another_kind_is_415_and_names_it(

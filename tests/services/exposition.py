@@ -26,7 +26,7 @@ class ExpositionTarget:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
