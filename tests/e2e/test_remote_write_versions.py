@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,7 +27,11 @@ pytestmark = pytest.mark.e2e
 MESSAGES = {"1.0": "prometheus.WriteRequest", "2.0": "io.prometheus.write.v2.Request"}
 DEADLINE_SECONDS = 60.0
 SCRAPES = 4
-EVERYTHING = '{__name__=~".+"}[10m]'
+# Prometheus does not send histograms with custom buckets by 1.0.
+EVERYTHING = {
+    "1.0": '{__name__=~".+", __name__!="shop_latency_seconds"}[10m]',
+    "2.0": '{__name__=~".+"}[10m]',
+}
 EXEMPLARS = '{__name__=~"shop_.+"}'
 
 
@@ -94,12 +99,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
                 lambda: _value(client, 'count_over_time(up{job="shop"}[10m])') >= SCRAPES,
             )
             end_ms = int(_value(client, 'timestamp(up{job="shop"})') * 1000)
-            wanted = _raw(reference, end_ms).sample_count()
         for version, url in subjects.items():
+            wanted = _raw(reference, version, end_ms).sample_count()
             wait_until(
                 f"all samples by {version}",
                 DEADLINE_SECONDS,
-                lambda url=url: _raw(url, end_ms).sample_count() >= wanted,
+                partial(_has_samples, url, version, end_ms, wanted),
             )
         yield Scene(reference, subjects, end_ms)
 
@@ -109,9 +114,13 @@ def _value(client: Client, expr: str) -> float:
     return float(result[0]["value"][1]) if result else 0.0
 
 
-def _raw(url: str, end_ms: int) -> promql.Answer:
+def _raw(url: str, version: str, end_ms: int) -> promql.Answer:
     with Client(url) as client:
-        return promql.must_ask(client, promql.Instant(EVERYTHING, end_ms))
+        return promql.must_ask(client, promql.Instant(EVERYTHING[version], end_ms))
+
+
+def _has_samples(url: str, version: str, end_ms: int, wanted: int) -> bool:
+    return _raw(url, version, end_ms).sample_count() >= wanted
 
 
 def _get(url: str, path: str, **params: str) -> Any:
@@ -123,19 +132,18 @@ def _get(url: str, path: str, **params: str) -> Any:
 
 @pytest.mark.parametrize("version", MESSAGES)
 def test_every_sample_and_native_histogram_arrives_unchanged(scene: Scene, version: str) -> None:
-    query = promql.Instant(EVERYTHING, scene.end_ms)
-    wanted = _raw(scene.reference, scene.end_ms)
-    found = promql.compare(query, wanted, _raw(scene.subjects[version], scene.end_ms))
+    query = promql.Instant(EVERYTHING[version], scene.end_ms)
+    wanted = _raw(scene.reference, version, scene.end_ms)
+    found = promql.compare(query, wanted, _raw(scene.subjects[version], version, scene.end_ms))
     assert not found.differences, "\n".join(map(str, found.differences[:20]))
     kinds = {type(value) for points in wanted.series.values() for value in points.values()}
     assert kinds == {float, promql.Histogram}, "nothing of one kind was compared"
 
 
-@pytest.mark.parametrize("version", MESSAGES)
-def test_native_histograms_with_custom_buckets_answer_alike(scene: Scene, version: str) -> None:
+def test_native_histograms_with_custom_buckets_answer_alike(scene: Scene) -> None:
     query = promql.Instant("histogram_quantile(0.6, shop_latency_seconds)", scene.end_ms)
     answers = []
-    for url in (scene.reference, scene.subjects[version]):
+    for url in (scene.reference, scene.subjects["2.0"]):
         with Client(url) as client:
             answers.append(promql.must_ask(client, query))
     assert not answers[0].is_empty()
