@@ -16,7 +16,7 @@ export default defineConfig({
     chunkSizeWarningLimit: 700,
   },
   oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
-  server: { proxy: { '/api': gateway } },
+  server: { proxy: { '/api': gateway, '/v1': gateway } },
   test: {
     include: ['test/**/*.test.ts'],
     environment: 'node',

@@ -38,6 +38,42 @@ describe('a session', () => {
     expect(new Session(kept).headers()['Authorization']).toBe(`Bearer ${KEY}`);
   });
 
+  it('keeps an access token in memory only, and renews it before it ends', async () => {
+    const kept = storage();
+    let now = 1_000_000;
+    let renewals = 0;
+    const renew = async () => ({ access_token: `at${++renewals}`, expires_in: 100 });
+    const session = new Session(kept, renew, () => now);
+    session.signInFor({ access_token: 'at0', expires_in: 100 }, 'shop');
+    expect(session.headers()).toEqual({ Authorization: 'Bearer at0', 'X-Scope-OrgID': 'shop' });
+    expect([...kept.items.values()]).toEqual(['shop']);
+    now += 79_000;
+    await session.fresh();
+    expect(renewals).toBe(0);
+    now += 1_000;
+    await Promise.all([session.fresh(), session.fresh(), session.fresh()]);
+    expect(renewals).toBe(1);
+    expect(session.headers()).toEqual({ Authorization: 'Bearer at1', 'X-Scope-OrgID': 'shop' });
+    expect(new Session(kept).signedIn).toBe(false);
+    expect(new Session(kept).chosenTenant).toBe('shop');
+  });
+
+  it('asks to sign in again when the session is over', async () => {
+    let now = 0;
+    const session = new Session(storage(), async () => null, () => now);
+    session.signInFor({ access_token: 'at0', expires_in: 100 }, '');
+    now += 100_000;
+    await session.fresh();
+    expect([session.signedIn, session.needed, session.why]).toEqual([false, true, 'Your session is over.']);
+  });
+
+  it('never renews a key', async () => {
+    const session = new Session(storage(), async () => Promise.reject(new Error('asked')), () => 1e15);
+    session.signIn({ key: KEY, tenant: '' });
+    await session.fresh();
+    expect(session.headers()).toEqual({ Authorization: `Bearer ${KEY}` });
+  });
+
   it('takes nothing from a storage that makes no sense', () => {
     for (const text of ['{', '[]', '7', '{"key":7,"tenant":""}', '{"key":"a b","tenant":""}', '{"key":"a"}']) {
       expect(new Session(storage({ 'millstream.credentials': text })).signedIn).toBe(false);

@@ -23,6 +23,7 @@ type Parameters = ReadonlyArray<readonly [string, string]>;
 
 async function call<T>(path: string, parameters: Parameters, method: 'GET' | 'POST', signal?: AbortSignal): Promise<Answer<T>> {
   const form = new URLSearchParams(parameters.map(([key, value]) => [key, value]));
+  await session.fresh();
   const credentials = session.headers();
   const request: RequestInit = { method, headers: { Accept: 'application/json', ...credentials } };
   if (signal !== undefined) request.signal = signal;

@@ -1,5 +1,6 @@
-// The key that the page shows to the server. It lives in the tab's session storage: other tabs do not have it, and it is
-// gone when the tab is.
+// What the page shows to the server. A key lives in the tab's session storage: other tabs do not have it, and it is gone
+// when the tab is. Who signed in at a provider has an access token, which stays in memory; what lasts is a cookie that no
+// script can read, and that the server turns into the next access token.
 
 export interface Credentials {
   readonly key: string;
@@ -14,9 +15,26 @@ export interface Me {
   readonly tenants: readonly string[];
 }
 
+/** What the server gives for the browser's cookie. */
+export interface AccessToken {
+  readonly access_token: string;
+  /** Seconds. */
+  readonly expires_in: number;
+}
+
+/** A way to sign in without a key. */
+export interface Provider {
+  readonly name: string;
+  readonly login: string;
+}
+
 export type Storage = Pick<globalThis.Storage, 'getItem' | 'setItem' | 'removeItem'>;
 
 const ITEM = 'millstream.credentials';
+const TENANT_ITEM = 'millstream.tenant';
+const LOCK = 'millstream.session';
+/** A token is renewed when less than this part of its life is left. */
+const RENEW_PART = 0.2;
 const SENDABLE = /^[\x21-\x7e]+$/;
 
 export class Session {
@@ -24,8 +42,16 @@ export class Session {
   private demanded = false;
   private reason = '';
   private readonly listeners = new Set<() => void>();
+  /** When to renew, in the clock's milliseconds; 0 for a key, which lasts. */
+  private renewAt = 0;
+  private hasLeft = false;
+  private renewing: Promise<void> | null = null;
 
-  constructor(private readonly storage: Storage | null) {
+  constructor(
+    private readonly storage: Storage | null,
+    private readonly renew: () => Promise<AccessToken | null> = renewByCookie,
+    private readonly now: () => number = Date.now,
+  ) {
     this.credentials = read(storage);
   }
 
@@ -50,7 +76,8 @@ export class Session {
   /** A request with these headers was answered 401. Answers to older credentials change nothing. */
   refused(headers: Record<string, string>): void {
     if (headers['Authorization'] !== this.headers()['Authorization']) return;
-    this.reason = this.credentials === null ? '' : 'The server does not accept this key any more.';
+    const what = this.renewAt === 0 ? 'The server does not accept this key any more.' : 'Your session is over.';
+    this.reason = this.credentials === null ? '' : what;
     this.demanded = true;
     this.set(null);
   }
@@ -61,7 +88,54 @@ export class Session {
     this.set(credentials);
   }
 
+  /** Signs in by what a provider said. The token is never written down. */
+  signInFor(token: AccessToken, tenant: string): void {
+    this.demanded = false;
+    this.reason = '';
+    keep(this.storage, TENANT_ITEM, tenant);
+    this.take(token, tenant);
+    for (const listener of this.listeners) listener();
+  }
+
+  /** The tenant that was chosen in this tab before it was loaded again; empty when none was. */
+  get chosenTenant(): string {
+    try {
+      return this.storage?.getItem(TENANT_ITEM) ?? '';
+    } catch {
+      return '';
+    }
+  }
+
+  /** Makes sure that what `headers` gives is good for a while. */
+  async fresh(): Promise<void> {
+    if (this.renewAt === 0 || this.now() < this.renewAt) return;
+    this.renewing ??= this.renewNow().finally(() => {
+      this.renewing = null;
+    });
+    await this.renewing;
+  }
+
+  private async renewNow(): Promise<void> {
+    const before = this.headers();
+    const token = await this.renew();
+    if (token === null) this.refused(before);
+    else this.take(token, this.credentials?.tenant ?? '');
+  }
+
+  private take(token: AccessToken, tenant: string): void {
+    this.credentials = { key: token.access_token, tenant };
+    this.renewAt = this.now() + token.expires_in * 1000 * (1 - RENEW_PART);
+  }
+
+  /** Whether somebody signed out, who is not to be signed in again by a cookie that is on its way out. */
+  get left(): boolean {
+    return this.hasLeft;
+  }
+
   signOut(): void {
+    this.hasLeft = true;
+    keep(this.storage, TENANT_ITEM, '');
+    if (this.renewAt !== 0) endCookie();
     this.demanded = true;
     this.reason = '';
     this.set(null);
@@ -74,12 +148,8 @@ export class Session {
 
   private set(credentials: Credentials | null): void {
     this.credentials = credentials;
-    try {
-      if (credentials === null) this.storage?.removeItem(ITEM);
-      else this.storage?.setItem(ITEM, JSON.stringify(credentials));
-    } catch {
-      // A browser that keeps nothing still has the key until the page is left.
-    }
+    this.renewAt = 0;
+    keep(this.storage, ITEM, credentials === null ? '' : JSON.stringify(credentials));
     for (const listener of this.listeners) listener();
   }
 }
@@ -107,6 +177,46 @@ export async function whoIs(credentials: Credentials): Promise<Me> {
   if (response.status === 429) throw new Error('Too many attempts from here. Wait a minute and try again.');
   if (!response.ok) throw new Error(`The server answered ${response.status}.`);
   return (await response.json()) as Me;
+}
+
+/** The ways to sign in without a key; none when the server does not say. */
+export async function providers(): Promise<readonly Provider[]> {
+  try {
+    const response = await fetch('v1/auth/providers', { headers: { Accept: 'application/json' } });
+    if (!response.ok) return [];
+    return ((await response.json()) as { providers: Provider[] }).providers;
+  } catch {
+    return [];
+  }
+}
+
+/** An access token for the browser's cookie; null when there is no session any more. */
+export async function renewByCookie(): Promise<AccessToken | null> {
+  const ask = async (): Promise<AccessToken | null> => {
+    const response = await fetch('v1/auth/refresh', { method: 'POST', headers: { Accept: 'application/json' } });
+    return response.ok ? ((await response.json()) as AccessToken) : null;
+  };
+  try {
+    // The cookie is good once. Two tabs that used it at a time would end the session for both.
+    return await (navigator.locks === undefined ? ask() : navigator.locks.request(LOCK, ask));
+  } catch {
+    return null;
+  }
+}
+
+function endCookie(): void {
+  // Whether it works or not: the page has forgotten the session already.
+  fetch('v1/auth/logout', { method: 'POST', keepalive: true }).catch(() => undefined);
+}
+
+/** An empty text removes. */
+function keep(storage: Storage | null, name: string, text: string): void {
+  try {
+    if (text === '') storage?.removeItem(name);
+    else storage?.setItem(name, text);
+  } catch {
+    // A browser that keeps nothing still has it until the page is left.
+  }
 }
 
 function read(storage: Storage | null): Credentials | null {

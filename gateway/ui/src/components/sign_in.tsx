@@ -1,17 +1,60 @@
-import { useState } from 'preact/hooks';
-import { isSendable, whoIs, type Me, type Session } from '../api/session';
+import { useEffect, useState } from 'preact/hooks';
+import { isSendable, providers, renewByCookie, whoIs, type AccessToken, type Me, type Provider, type Session } from '../api/session';
 
 const EVERY_TENANT = '*';
+const TITLES: Readonly<Record<string, string>> = { github: 'GitHub', google: 'Google', okta: 'Okta', oidc: 'single sign-on' };
 
-/** Asks for an API key, and for a tenant when the key has several. */
+/** Where a provider is to send the browser back to: the page as it is now. */
+function loginUrl(provider: Provider): string {
+  return `${provider.login}?return_to=${encodeURIComponent(`/${location.search}`)}`;
+}
+
+/**
+ * Asks for an API key, or to sign in at a provider, and for a tenant when there are several. Who has signed in at a
+ * provider before is not asked again as long as the session lasts.
+ */
 export function SignIn({ session }: { session: Session }) {
   const [key, setKey] = useState('');
   const [me, setMe] = useState<Me | null>(null);
   const [tenant, setTenant] = useState('');
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState(session.why);
+  const [ways, setWays] = useState<readonly Provider[]>([]);
+  const [token, setToken] = useState<AccessToken | null>(null);
+
+  /** Goes on with what a provider said, or asks for the tenant first. */
+  const enter = async (granted: AccessToken): Promise<void> => {
+    const owner = await whoIs({ key: granted.access_token, tenant: '' });
+    if (!owner.verbs.includes('read')) throw new Error(`${owner.name} may not read data.`);
+    const several = owner.tenants.length > 1;
+    const chosen = owner.tenants.includes(session.chosenTenant) ? session.chosenTenant : '';
+    if (several && chosen === '') {
+      setToken(granted);
+      setMe(owner);
+      setTenant(owner.tenants[0] ?? '');
+    } else {
+      session.signInFor(granted, several ? chosen : '');
+    }
+  };
+
+  const resume = async (): Promise<void> => {
+    const found = await providers();
+    setWays(found);
+    const granted = found.length === 0 || session.left ? null : await renewByCookie();
+    if (granted !== null) await enter(granted);
+  };
+  useEffect(() => {
+    setBusy(true);
+    resume()
+      .catch((error: unknown) => setProblem(error instanceof Error ? error.message : String(error)))
+      .finally(() => setBusy(false));
+  }, []);
 
   const submit = async (): Promise<void> => {
+    if (token !== null) {
+      session.signInFor(token, tenant);
+      return;
+    }
     const given = { key: key.trim(), tenant: tenant.trim() };
     if (!isSendable(given.key)) {
       setProblem('Paste the whole key: it begins with ms_ and has no spaces.');
@@ -46,26 +89,39 @@ export function SignIn({ session }: { session: Session }) {
         }}
       >
         <h1>Millstream</h1>
-        <p>This server asks for an API key. It stays in this tab and is gone when you close it.</p>
-        <label for="sign-in-key">API key</label>
-        <input
-          id="sign-in-key"
-          class="sign-in-field"
-          type="password"
-          autocomplete="off"
-          spellcheck={false}
-          placeholder="ms_…"
-          required
-          autofocus
-          value={key}
-          aria-invalid={problem !== ''}
-          aria-describedby="sign-in-problem"
-          onInput={(event) => {
-            setKey(event.currentTarget.value);
-            setMe(null);
-            setTenant('');
-          }}
-        />
+        {token === null && ways.length > 0 && (
+          <div class="sign-in-ways">
+            {ways.map((way) => (
+              <a key={way.name} class="button" href={loginUrl(way)}>
+                Sign in with {TITLES[way.name] ?? way.name}
+              </a>
+            ))}
+          </div>
+        )}
+        {token === null && (
+          <>
+            <p>This server asks for an API key. It stays in this tab and is gone when you close it.</p>
+            <label for="sign-in-key">API key</label>
+            <input
+              id="sign-in-key"
+              class="sign-in-field"
+              type="password"
+              autocomplete="off"
+              spellcheck={false}
+              placeholder="ms_…"
+              required
+              autofocus
+              value={key}
+              aria-invalid={problem !== ''}
+              aria-describedby="sign-in-problem"
+              onInput={(event) => {
+                setKey(event.currentTarget.value);
+                setMe(null);
+                setTenant('');
+              }}
+            />
+          </>
+        )}
         {me !== null && !me.tenants.includes(EVERY_TENANT) && (
           <>
             <label for="sign-in-tenant">Tenant</label>
