@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+#: In a scope's state when the whole body is there: whoever reads it needs no deadline.
+BODY_AT_HAND: Final = "body_at_hand"
+
 #: httptools counts within an URL in 16 bits, and calls a longer one no URL at all.
 _URL_BYTES_MAX: Final = 65_535
 
@@ -51,6 +54,11 @@ def bounded_protocol(*, header_bytes_max: int, header_timeout_ms: int) -> type[H
             self._in_headers = False
             self._header_bytes = 0
             super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            # Before the application's task first runs, when the body came along with its headers.
+            self.scope["state"][BODY_AT_HAND] = True
+            super().on_message_complete()
 
         def send_400_response(self, msg: str) -> None:
             if len(self.url) > _URL_BYTES_MAX:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextvars import ContextVar
 from typing import Final
 
 import orjson
@@ -19,11 +20,15 @@ _LEVELS: Final = {
 }
 
 
+#: Of the request that is being answered; empty outside of requests.
+current_correlation_id: Final[ContextVar[str]] = ContextVar("correlation_id", default="")
+
+
 def configure_logs(settings: LogSettings) -> None:
     """Send structlog's and the standard library's records the same way."""
     level = _LEVELS[settings.level]
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _add_correlation_id,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -58,6 +63,14 @@ def configure_logs(settings: LogSettings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
+
+
+def _add_correlation_id(
+    _logger: object, _method: str, record: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    if correlation_id := current_correlation_id.get():
+        record.setdefault("correlation_id", correlation_id)
+    return record
 
 
 def _dumps(record: object, **_options: object) -> str:

@@ -6,6 +6,7 @@ Plain ASGI, so that disconnects reach the routes and nothing is buffered.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import re
@@ -14,17 +15,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millstream_gateway.errors import Dialect, dialect_of, error_response
+from millstream_gateway.logs import current_correlation_id
 from millstream_gateway.services.own_metrics import OwnMetrics
 
 log = structlog.get_logger(__name__)
 _ROOT_LOGGER: Final = logging.getLogger()
 
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}\Z", re.ASCII)
+_PROCESS_ID: Final = os.urandom(10).hex()
+_numbers: Final = itertools.count(1)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Names and values as ASGI wants them, so that no request encodes them again.
 _SECURITY_HEADERS: Final = (
@@ -52,17 +55,17 @@ class RequestContext:
 
     def __init__(self, app: ASGIApp, *, metrics: OwnMetrics, cors_origin: str) -> None:
         self._app = app
-        self._metrics = metrics
+        self._requests = metrics.requests
         self._cors_origin = cors_origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        correlation_id = _correlation_id(headers)
+        given_id, origin = _read_headers(scope)
+        correlation_id = given_id if _CORRELATION_ID.match(given_id) else _new_id()
         scope.setdefault("state", {})["correlation_id"] = correlation_id
-        cors = self._cors_headers(scope, headers)
+        cors = self._cors_headers(scope, origin)
         outgoing = _Outgoing(
             receive,
             send,
@@ -70,31 +73,28 @@ class RequestContext:
             scope["state"],
         )
         began = time.perf_counter()
-        with (
-            structlog.contextvars.bound_contextvars(correlation_id=correlation_id),
-            self._metrics.in_flight.track_inprogress(),
-        ):
-            try:
-                if (
-                    scope["method"] == "OPTIONS"
-                    and dialect_of(scope["path"]) is not Dialect.PROBLEM
-                ):
-                    await Response(status_code=204)(scope, receive, outgoing.send)
-                else:
-                    await self._app(scope, receive, outgoing.send)
-            except Exception as error:
-                if outgoing.status:
-                    # The answer has begun; all that is left is to break it off.
-                    log.error("failed while answering", path=scope["path"], exc_info=error)
-                    raise
-                response = error_response(scope["path"], error, correlation_id=correlation_id)
-                await response(scope, receive, outgoing.send)
-            finally:
-                self._finish(scope, outgoing.status, time.perf_counter() - began)
+        token = current_correlation_id.set(correlation_id)
+        self._requests.in_flight += 1
+        try:
+            if scope["method"] == "OPTIONS" and dialect_of(scope["path"]) is not Dialect.PROBLEM:
+                await Response(status_code=204)(scope, receive, outgoing.send)
+            else:
+                await self._app(scope, receive, outgoing.send)
+        except Exception as error:
+            if outgoing.status:
+                # The answer has begun; all that is left is to break it off.
+                log.error("failed while answering", path=scope["path"], exc_info=error)
+                raise
+            response = error_response(scope["path"], error, correlation_id=correlation_id)
+            await response(scope, receive, outgoing.send)
+        finally:
+            self._requests.in_flight -= 1
+            self._finish(scope, outgoing.status, time.perf_counter() - began)
+            current_correlation_id.reset(token)
 
     def _finish(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.count_request(_route_of(scope), method, status, seconds)
+        self._requests.count(_route_of(scope), method, status, seconds)
         level = logging.INFO if status >= 400 or status == 0 else logging.DEBUG
         # Asked first: what is not logged would still cost the making of a logger.
         if not _ROOT_LOGGER.isEnabledFor(level):
@@ -108,8 +108,7 @@ class RequestContext:
             seconds=round(seconds, 6),
         )
 
-    def _cors_headers(self, scope: Scope, headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
-        origin = headers.get("origin")
+    def _cors_headers(self, scope: Scope, origin: str) -> tuple[tuple[bytes, bytes], ...]:
         if not origin or dialect_of(scope["path"]) is Dialect.PROBLEM:
             return ()
         if self._cors_origin not in ("*", origin):
@@ -163,9 +162,20 @@ class _Outgoing:
             return
 
 
-def _correlation_id(headers: Headers) -> str:
-    given = headers.get("x-correlation-id", "")
-    return given if _CORRELATION_ID.match(given) else os.urandom(16).hex()
+def _read_headers(scope: Scope) -> tuple[str, str]:
+    """The correlation id and the origin as the client gave them."""
+    correlation_id = origin = ""
+    for name, value in scope["headers"]:
+        if name == b"x-correlation-id":
+            correlation_id = value.decode("latin-1")
+        elif name == b"origin":
+            origin = value.decode("latin-1")
+    return correlation_id, origin
+
+
+def _new_id() -> str:
+    """Unlike any other of this server or another one; not a secret."""
+    return f"{_PROCESS_ID}{next(_numbers):012x}"
 
 
 def _route_of(scope: Scope) -> str:

@@ -13,6 +13,7 @@
 #include "millstream/log/local_log.h"
 #include "millstream/promql/engine.h"
 #include "millstream/tsdb/merge_querier.h"
+#include "millstream/wire/decoded_write.h"
 #include "partition_worker.h"
 #include "request_writer.h"
 #include "series_cache.h"
@@ -39,7 +40,11 @@ class Database::Impl {
   Status CheckMemory() const;
   PartitionId PartitionOf(TenantId tenant, const model::Labels& labels) const;
 
-  Result<PushOutcome> Push(TenantId tenant, wire::DecodedWrite decoded) EXCLUDES(open_mutex_);
+  struct Incoming {
+    TenantId tenant;
+    Result<wire::DecodedWrite> decoded;
+  };
+  std::vector<Result<PushOutcome>> Push(std::vector<Incoming> incoming) EXCLUDES(open_mutex_);
 
   // A series that Append names by its handle, which is its index here plus one.
   struct HandleEntry {
@@ -58,6 +63,7 @@ class Database::Impl {
 
  private:
   friend class Database;
+  class PendingPush;
 
   Status StartWorkers();
   // Adds one decoded series to the request, its labels parsed only when the cache does not know them.

@@ -101,30 +101,78 @@ Status Database::Impl::PushSeries(TenantId tenant, uint32_t index, wire::Decoded
                              std::span(decoded.exemplars).subspan(series.exemplars_begin, exemplars));
 }
 
-Result<PushOutcome> Database::Impl::Push(TenantId tenant, wire::DecodedWrite decoded) {
-  const ReaderLock open(open_mutex_);
-  MS_RETURN_IF_ERROR(CheckOpen());
-  MS_RETURN_IF_ERROR(CheckMemory());
-  PushOutcome outcome;
-  outcome.rejected = decoded.rejected;
-  for (wire::ItemError& error : decoded.errors) outcome.refusals.push_back({error.item, std::move(error.reason)});
+// A decoded request from its labels to its outcome. The database is open and held open as long as it lives.
+class Database::Impl::PendingPush {
+ public:
+  PendingPush(Impl& database, TenantId tenant, wire::DecodedWrite decoded)
+      : database_(database),
+        tenant_(tenant),
+        decoded_(std::move(decoded)),
+        source_(tenant, decoded_, database.cache_),
+        writer_(tenant, database.doors_, source_, &outcome_) {}
 
-  DecodedSource source(tenant, decoded, cache_);
-  RequestWriter writer(tenant, doors_, source, &outcome);
-  for (uint32_t i = 0; i < decoded.series.size(); ++i) {
-    MS_RETURN_IF_ERROR(PushSeries(tenant, i, decoded, writer, &outcome));
+  // Finds the series' places and sends their samples, without waiting.
+  Status Start() {
+    outcome_.rejected = decoded_.rejected;
+    for (wire::ItemError& error : decoded_.errors) {
+      outcome_.refusals.push_back({error.item, std::move(error.reason)});
+    }
+    for (uint32_t i = 0; i < decoded_.series.size(); ++i) {
+      MS_RETURN_IF_ERROR(database_.PushSeries(tenant_, i, decoded_, writer_, &outcome_));
+    }
+    for (model::MetricMetadata& metadata : decoded_.metadata) {
+      const PartitionId partition(static_cast<uint32_t>(Hash64(metadata.metric) % database_.doors_.size()));
+      writer_.AddMetadata(partition, std::move(metadata));
+    }
+    writer_.Start();
+    return Status::Ok();
   }
-  for (model::MetricMetadata& metadata : decoded.metadata) {
-    const PartitionId partition(static_cast<uint32_t>(Hash64(metadata.metric) % doors_.size()));
-    writer.AddMetadata(partition, std::move(metadata));
+
+  Result<PushOutcome> Finish() {
+    MS_RETURN_IF_ERROR(writer_.Finish());
+    return std::move(outcome_);
   }
-  MS_RETURN_IF_ERROR(writer.Finish());
-  return outcome;
+
+ private:
+  Impl& database_;
+  const TenantId tenant_;
+  wire::DecodedWrite decoded_;
+  PushOutcome outcome_;
+  DecodedSource source_;
+  RequestWriter writer_;
+};
+
+std::vector<Result<PushOutcome>> Database::Impl::Push(std::vector<Incoming> incoming) {
+  const ReaderLock open(open_mutex_);
+  Status ready = CheckOpen();
+  if (ready.ok()) ready = CheckMemory();
+  std::vector<std::unique_ptr<PendingPush>> pending(incoming.size());
+  std::vector<Status> refused(incoming.size());
+  for (size_t i = 0; i < incoming.size(); ++i) {
+    Incoming& one = incoming[i];
+    refused[i] = ready.ok() ? one.decoded.status() : ready;
+    if (!refused[i].ok()) continue;
+    pending[i] = std::make_unique<PendingPush>(*this, one.tenant, std::move(one.decoded).value());
+    refused[i] = pending[i]->Start();
+  }
+  std::vector<Result<PushOutcome>> outcomes;
+  outcomes.reserve(incoming.size());
+  for (size_t i = 0; i < incoming.size(); ++i) {
+    outcomes.push_back(refused[i].ok() ? pending[i]->Finish() : Result<PushOutcome>(refused[i]));
+  }
+  return outcomes;
 }
 
 Result<PushOutcome> Database::Push(TenantId tenant, const WriteRequest& request) {
-  MS_ASSIGN_OR_RETURN(wire::DecodedWrite decoded, Decode(request));
-  return impl_->Push(tenant, std::move(decoded));
+  const TenantWrite write{tenant, request};
+  return std::move(PushAll(std::span(&write, 1)).front());
+}
+
+std::vector<Result<PushOutcome>> Database::PushAll(std::span<const TenantWrite> writes) {
+  std::vector<Impl::Incoming> incoming;
+  incoming.reserve(writes.size());
+  for (const TenantWrite& write : writes) incoming.push_back({write.tenant, Decode(write.request)});
+  return impl_->Push(std::move(incoming));
 }
 
 Result<PushOutcome> Database::Write(TenantId tenant, std::span<const model::Label> labels,

@@ -48,6 +48,10 @@ RequestWriter::RequestWriter(TenantId tenant, std::span<const PartitionDoor> doo
                              PushOutcome* outcome)
     : tenant_(tenant), doors_(doors), source_(source), outcome_(outcome), lanes_(MakeLanes()), offsets_(doors.size()) {}
 
+RequestWriter::~RequestWriter() {
+  if (flight_ != nullptr) flight_->group.Wait();
+}
+
 std::vector<RequestWriter::Lane> RequestWriter::MakeLanes() const {
   std::vector<Lane> lanes(doors_.size());
   for (Lane& lane : lanes) lane.batch.tenant = tenant_;
@@ -120,33 +124,40 @@ void RequestWriter::AddMetadata(PartitionId partition, model::MetricMetadata met
   ++outcome_->metadata;
 }
 
-Status RequestWriter::Flush() {
-  std::vector<Lane> lanes = std::exchange(lanes_, MakeLanes());
+void RequestWriter::Start() {
+  flight_ = Send(std::exchange(lanes_, MakeLanes()));
   pending_ = 0;
-  MS_RETURN_IF_ERROR(Send(lanes));
-  return Resend(lanes);
 }
 
-Status RequestWriter::Send(std::vector<Lane>& lanes) {
-  TaskGroup group;
-  Status first_error;
-  std::vector<size_t> sent;
-  for (size_t p = 0; p < lanes.size(); ++p) {
-    Lane& lane = lanes[p];
+Status RequestWriter::Flush() {
+  if (flight_ == nullptr) Start();
+  const std::unique_ptr<Flight> flight = std::move(flight_);
+  MS_RETURN_IF_ERROR(Await(*flight));
+  return Resend(flight->lanes);
+}
+
+std::unique_ptr<RequestWriter::Flight> RequestWriter::Send(std::vector<Lane> lanes) {
+  auto flight = std::make_unique<Flight>(std::move(lanes));
+  for (size_t p = 0; p < flight->lanes.size(); ++p) {
+    Lane& lane = flight->lanes[p];
     if (lane.batch.series.empty() && lane.batch.metadata.empty() && lane.batch.exemplars.empty()) continue;
     lane.task.batch = &lane.batch;
-    lane.task.group = &group;
+    lane.task.group = &flight->group;
     if (Status status = doors_[p].worker->Submit(&lane.task); status.ok()) {
-      sent.push_back(p);
-    } else if (first_error.ok()) {
-      first_error = std::move(status);
+      flight->sent.push_back(p);
+    } else if (flight->first_error.ok()) {
+      flight->first_error = std::move(status);
     }
   }
-  group.Wait();
-  for (const size_t p : sent) {
-    Lane& lane = lanes[p];
+  return flight;
+}
+
+Status RequestWriter::Await(Flight& flight) {
+  flight.group.Wait();
+  for (const size_t p : flight.sent) {
+    Lane& lane = flight.lanes[p];
     if (!lane.task.status.ok()) {
-      if (first_error.ok()) first_error = lane.task.status;
+      if (flight.first_error.ok()) flight.first_error = lane.task.status;
       continue;
     }
     Collect(lane.task);
@@ -158,7 +169,7 @@ Status RequestWriter::Send(std::vector<Lane>& lanes) {
     }
     if (lane.task.offset) offsets_[p] = std::max(offsets_[p].value_or(Offset(0)), *lane.task.offset);
   }
-  return first_error;
+  return flight.first_error;
 }
 
 void RequestWriter::Collect(const WriteTask& task) {
@@ -193,8 +204,9 @@ Status RequestWriter::Resend(std::vector<Lane>& lanes) {
     KeepSlots(new_slots, &again[p].batch.histograms, &again[p].batch.histograms.histograms);
   }
   if (!any) return Status::Ok();
-  MS_RETURN_IF_ERROR(Send(again));
-  for (const Lane& lane : again) {
+  const std::unique_ptr<Flight> flight = Send(std::move(again));
+  MS_RETURN_IF_ERROR(Await(*flight));
+  for (const Lane& lane : flight->lanes) {
     if (!lane.task.outcome.unknown_series.empty()) return Internal("a series sent by labels is still unknown");
   }
   return Status::Ok();

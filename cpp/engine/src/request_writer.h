@@ -43,6 +43,10 @@ struct PartitionDoor {
 class RequestWriter {
  public:
   RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source, PushOutcome* outcome);
+  // Waits for what Start sent.
+  ~RequestWriter();
+  RequestWriter(const RequestWriter&) = delete;
+  RequestWriter& operator=(const RequestWriter&) = delete;
 
   // Samples of one series, as parallel columns; `item` of the i-th sample is first_item + i * item_step. `ref` 0 makes
   // the partition look the series up by its labels.
@@ -62,6 +66,9 @@ class RequestWriter {
                       std::span<model::Exemplar> exemplars);
   void AddMetadata(PartitionId partition, model::MetricMetadata metadata);
 
+  // Sends what was added, without waiting, so that several requests can be on their way at once. Nothing may be added
+  // any more.
+  void Start();
   // Sends what is left and waits until all is acknowledged.
   Status Finish();
 
@@ -73,9 +80,19 @@ class RequestWriter {
     WriteTask task;
   };
 
+  // Lanes that were sent and not waited for yet.
+  struct Flight {
+    explicit Flight(std::vector<Lane> taken) : lanes(std::move(taken)) {}
+    std::vector<Lane> lanes;
+    std::vector<size_t> sent;  // indexes of lanes
+    TaskGroup group;
+    Status first_error;
+  };
+
   uint32_t Slot(const Target& target);
   Status Flush();
-  Status Send(std::vector<Lane>& lanes);
+  std::unique_ptr<Flight> Send(std::vector<Lane> lanes);
+  Status Await(Flight& flight);
   void Collect(const WriteTask& task);
   // Sends what partitions no longer knew by ref once more, by labels.
   Status Resend(std::vector<Lane>& lanes);
@@ -86,6 +103,7 @@ class RequestWriter {
   SeriesSource& source_;
   PushOutcome* const outcome_;
   std::vector<Lane> lanes_;
+  std::unique_ptr<Flight> flight_;
   std::vector<std::optional<Offset>> offsets_;
   size_t pending_ = 0;
 };

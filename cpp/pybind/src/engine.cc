@@ -58,6 +58,31 @@ PushOutcome Push(Database& self, const std::string& format, const py::bytes& bod
                                                    .options = std::move(write_options)}));
 }
 
+using PushItem = std::tuple<std::string, py::bytes, std::optional<int64_t>, engine::WriteOptions, uint32_t>;
+
+py::list PushAll(Database& self, const std::vector<PushItem>& items) {
+  const TimestampMs now = self.Now();
+  std::vector<engine::TenantWrite> writes;
+  writes.reserve(items.size());
+  for (const auto& [format, body, default_timestamp, write_options, tenant] : items) {
+    writes.push_back({TenantId(tenant),
+                      {.format = format,
+                       .body = BytesView(body),
+                       .default_timestamp = default_timestamp.value_or(now),
+                       .options = write_options}});
+  }
+  std::vector<Result<PushOutcome>> outcomes;
+  {
+    const py::gil_scoped_release released;
+    outcomes = self.PushAll(writes);
+  }
+  py::list out;
+  for (Result<PushOutcome>& outcome : outcomes) {
+    out.append(outcome.ok() ? py::cast(std::move(outcome).value()) : ExceptionOf(outcome.status()));
+  }
+  return out;
+}
+
 PushOutcome Write(Database& self, std::string_view name, const py::dict& labels, const Column<int64_t>& timestamps,
                   const Column<double>& values) {
   LabelPairs pairs(labels);
@@ -251,6 +276,8 @@ void RegisterEngine(py::module_& module) {
       .def("push", &Push, py::arg("format"), py::arg("body"), py::kw_only(),
            py::arg("default_timestamp_ms") = py::none(), py::arg("options") = engine::WriteOptions(),
            py::arg("tenant") = kDefaultTenant.value())
+      .def("push_all", &PushAll, py::arg("items"),
+           "Bodies of any tenants, as tuples of what push takes. In place of an outcome stands the error, not raised.")
       .def("write", &Write, py::arg("name"), py::arg("labels"), py::arg("timestamps"), py::arg("values"))
       .def("series_refs", &SeriesRefs, py::arg("labels"))
       .def("append", &Append, py::arg("refs"), py::arg("timestamps"), py::arg("values"))

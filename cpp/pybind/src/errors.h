@@ -1,6 +1,8 @@
 // From Status to the classes of millstream.errors.
 #pragma once
 
+#include <pybind11/pybind11.h>
+
 #include <exception>
 #include <utility>
 
@@ -29,6 +31,9 @@ T ValueOrThrow(Result<T> result) {
   if (!result.ok()) throw StatusError(std::move(result).status());
   return std::move(result).value();
 }
+
+// The exception that a StatusError of this status raises, to be raised by others or not at all.
+pybind11::object ExceptionOf(const Status& status);
 
 // Makes a StatusError raise the class of its code.
 void RegisterErrors();

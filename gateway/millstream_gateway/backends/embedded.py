@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from millstream.errors import UnavailableError
+from millstream.errors import MillstreamError, UnavailableError
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
@@ -72,6 +72,17 @@ class EmbeddedBackend:
                 tenant=tenant,
             )
         )
+
+    def push_all(
+        self, writes: Sequence[tuple[TenantId, WriteBody]]
+    ) -> list[PushOutcome | MillstreamError]:
+        results = self._open_engine().push_all(
+            [
+                (write.format, write.body, write.default_timestamp_ms, write.options, tenant)
+                for tenant, write in writes
+            ]
+        )
+        return [one if isinstance(one, MillstreamError) else _outcome(one) for one in results]
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         return _answer(

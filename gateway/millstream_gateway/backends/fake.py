@@ -89,6 +89,11 @@ class FakeBackend:
             case other:
                 raise InvalidArgumentError(f"there is no write format {other!r} here")
 
+    def push_all(
+        self, writes: Sequence[tuple[TenantId, WriteBody]]
+    ) -> list[PushOutcome | MillstreamError]:
+        return [self._outcome_or_error(tenant, write) for tenant, write in writes]
+
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         cancel.raise_if_cancelled()
         number = _number(request.expression)
@@ -173,6 +178,14 @@ class FakeBackend:
             "millstream_samples_appended_total": self._appended,
             "millstream_head_series": sum(map(len, self._series.values())),
         }
+
+    def _outcome_or_error(
+        self, tenant: TenantId, write: WriteBody
+    ) -> PushOutcome | MillstreamError:
+        try:
+            return self.push(tenant, write)
+        except MillstreamError as error:
+            return error
 
     def _push_text(self, tenant: TenantId, body: bytes, now: int) -> PushOutcome:
         # Bytes that are not UTF-8 become surrogates, which the check of a sample refuses.

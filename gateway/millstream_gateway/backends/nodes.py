@@ -17,7 +17,7 @@ from millstream.errors import (
 )
 from millstream.v1 import ingest_pb2, query_pb2
 from millstream_gateway.backends.cancel import CancelSignal
-from millstream_gateway.backends.node_channel import NodeChannel
+from millstream_gateway.backends.node_channel import Link, NodeChannel
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
@@ -70,27 +70,17 @@ class NodesBackend:
             raise UnavailableError(f"the node {self._address} does not answer") from None
 
     def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
-        request = ingest_pb2.PushRequest(
-            format=write.format,
-            body=write.body,
-            options=write.options,
-            default_timestamp_ms=write.default_timestamp_ms,
-            tenant=tenant,
-        )
-        answer = self._call("Push", request)
-        errors = (
-            ItemError(item.item, _CODE_NAMES.get(item.code, "UNKNOWN"), item.reason)
-            for item in answer.refusals
-        )
-        return PushOutcome(
-            samples=answer.samples,
-            histograms=answer.histograms,
-            exemplars=answer.exemplars,
-            metadata=answer.metadata,
-            rejected=answer.rejected,
-            errors=tuple(errors),
-            offset_token=answer.offset_token,
-        )
+        return _outcome(self._call("Push", _push_request(tenant, write)))
+
+    def push_all(
+        self, writes: Sequence[tuple[TenantId, WriteBody]]
+    ) -> list[PushOutcome | MillstreamError]:
+        with self._channel.use() as link:
+            # All are on their way before the first is waited for.
+            calls = [
+                self._begin(link, "Push", _push_request(tenant, write)) for tenant, write in writes
+            ]
+            return [_outcome_or_error(call) for call in calls]
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         message = query_pb2.QueryRequest(
@@ -195,22 +185,70 @@ class NodesBackend:
         timeout_ms: int = 0,
         cancel: CancelSignal | None = None,
     ) -> Any:
+        with self._channel.use() as link:
+            call = self._begin(link, method, request, timeout_ms=timeout_ms)
+            if cancel is not None:
+                cancel.on_cancel(call.cancel)
+            return _finished(call)
+
+    def _begin(self, link: Link, method: str, request: Any, *, timeout_ms: int = 0) -> _Call[Any]:
+        stub = link.ingest if method == "Push" else link.queries
         try:
-            with self._channel.use() as link:
-                stub = link.ingest if method == "Push" else link.queries
-                call: _Call[Any] = getattr(stub, method).future(
-                    request, timeout=(timeout_ms or self._settings.timeout) / 1000
-                )
-                if cancel is not None:
-                    cancel.on_cancel(call.cancel)
-                return call.result()
-        except grpc.FutureCancelledError:
-            raise CancelledError("query was canceled in expression evaluation") from None
-        except grpc.RpcError as error:
-            raise _translated(error) from None
+            call: _Call[Any] = getattr(stub, method).future(
+                request, timeout=(timeout_ms or self._settings.timeout) / 1000
+            )
         except ValueError as error:
-            # What grpc raises for a call on a channel that was closed meanwhile.
-            raise UnavailableError(f"the connection to the node was closed: {error}") from None
+            raise _closed(error) from None
+        return call
+
+
+def _finished(call: _Call[Any]) -> Any:
+    try:
+        return call.result()
+    except grpc.FutureCancelledError:
+        raise CancelledError("query was canceled in expression evaluation") from None
+    except grpc.RpcError as error:
+        raise _translated(error) from None
+    except ValueError as error:
+        raise _closed(error) from None
+
+
+def _closed(error: ValueError) -> UnavailableError:
+    # What grpc raises for a call on a channel that was closed meanwhile.
+    return UnavailableError(f"the connection to the node was closed: {error}")
+
+
+def _outcome_or_error(call: _Call[Any]) -> PushOutcome | MillstreamError:
+    try:
+        return _outcome(_finished(call))
+    except MillstreamError as error:
+        return error
+
+
+def _push_request(tenant: TenantId, write: WriteBody) -> Any:
+    return ingest_pb2.PushRequest(
+        format=write.format,
+        body=write.body,
+        options=write.options,
+        default_timestamp_ms=write.default_timestamp_ms,
+        tenant=tenant,
+    )
+
+
+def _outcome(answer: Any) -> PushOutcome:
+    errors = (
+        ItemError(item.item, _CODE_NAMES.get(item.code, "UNKNOWN"), item.reason)
+        for item in answer.refusals
+    )
+    return PushOutcome(
+        samples=answer.samples,
+        histograms=answer.histograms,
+        exemplars=answer.exemplars,
+        metadata=answer.metadata,
+        rejected=answer.rejected,
+        errors=tuple(errors),
+        offset_token=answer.offset_token,
+    )
 
 
 def _translated(error: Any) -> MillstreamError:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from millstream.errors import MillstreamError
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
@@ -47,6 +48,11 @@ class Backend(Protocol):
 
     def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
         """Store what a body says; positions in the outcome are as its format counts them."""
+
+    def push_all(
+        self, writes: Sequence[tuple[TenantId, WriteBody]]
+    ) -> list[PushOutcome | MillstreamError]:
+        """Store several bodies at once; in place of an outcome stands the error of that body."""
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         """Evaluate PromQL at one time."""

@@ -29,10 +29,12 @@ async def read_body(
     limit_name: str,
     timeout_ms: int,
     take: Callable[[int], None] | None = None,
+    at_hand: bool = False,
 ) -> bytes:
     """The whole body, refused as soon as it is known to be over ``bytes_max``.
 
-    ``take`` is told of each chunk before it is kept and may refuse it.
+    ``take`` is told of each chunk before it is kept and may refuse it. ``at_hand`` says that nothing
+    is waited for, which saves the timer.
     """
     declared = headers.get("content-length")
     if declared is not None and declared.isdecimal() and int(declared) > bytes_max:
@@ -40,7 +42,7 @@ async def read_body(
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(timeout_ms / 1000):
+        async with asyncio.timeout(None if at_hand else timeout_ms / 1000):
             more = True
             while more:
                 message = await receive()

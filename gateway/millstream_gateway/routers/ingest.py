@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from millstream.errors import InvalidArgumentError, OutOfRangeError
 from millstream_gateway.dependencies import WRITES, WRITES_JSON, caller_of, needs, services_of
 from millstream_gateway.errors import envelope_error, problem_response
+from millstream_gateway.http_protocol import BODY_AT_HAND
 from millstream_gateway.routers.body import read_body
 from millstream_gateway.routers.documentation import body_operation
 from millstream_gateway.routers.envelope import success
@@ -64,6 +65,7 @@ class IngestEndpoint:
                 limit_name=f"limits.{self.limit_name}",
                 timeout_ms=services.settings.server.body_timeout,
                 take=take,
+                at_hand=BODY_AT_HAND in scope["state"],
             )
             response = await self.push(services.ingest, tenant, headers, body)
         await response(scope, receive, send)

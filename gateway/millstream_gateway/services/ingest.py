@@ -17,8 +17,11 @@ from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.limits import charge_current
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
+from millstream_gateway.services.shared_push import SharedPush
 from millstream_gateway.settings import LimitsSettings
 
+# Larger ones keep a thread busy for longer than the way to it takes.
+_SHARED_BYTES_MAX: Final = 16 << 10
 _GZIP_STEP_BYTES: Final = 1 << 16
 # Small bodies may exceed the ratio: a few kilobytes of zeros harm nobody.
 _GZIP_RATIO_FREE_BYTES: Final = 1 << 20
@@ -65,6 +68,7 @@ class IngestService:
         self._pool = pool
         self._limits = limits
         self._metrics = metrics
+        self._shared = SharedPush(backend, pool)
         self.budget = BodyBudget(limits.ingest_bytes_in_flight)
 
     async def remote_write(self, tenant: TenantId, form: str, body: bytes) -> PushOutcome:
@@ -90,7 +94,10 @@ class IngestService:
             plain = gunzip(write.body, bytes_max, self._limits.gzip_ratio)
             return self._backend.push(tenant, replace(write, body=plain))
 
-        outcome = await self._pool.run(work)
+        if gzip_limit_name is None and len(write.body) <= _SHARED_BYTES_MAX:
+            outcome = await self._shared.push(tenant, write)
+        else:
+            outcome = await self._pool.run(work)
         self._metrics.count_push(write.format, outcome)
         # What was refused cost the reading of it, too.
         charge_current(Unit.SAMPLES, outcome.stored + outcome.rejected)

@@ -10,7 +10,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -22,9 +21,9 @@ from millstream.errors import MillstreamError
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.push import PushOutcome
 from millstream_gateway.services.pool import BoundedPool
+from millstream_gateway.services.request_counts import RequestCounts
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
 _Family = CounterMetricFamily | GaugeMetricFamily
 
 
@@ -62,24 +61,8 @@ class OwnMetrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self.registry)
-        self._requests = Counter(
-            "millstream_http_requests",
-            "Requests answered, by route and status.",
-            ("route", "method", "status"),
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "millstream_http_request_duration_seconds",
-            "Time from the request's first byte to the answer's last.",
-            ("route",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.in_flight = Gauge(
-            "millstream_http_requests_in_flight",
-            "Requests that are being answered.",
-            registry=self.registry,
-        )
+        self.requests = RequestCounts()
+        self.registry.register(self.requests)
         self._pushed = Counter(
             "millstream_ingest_items",
             "Items written over HTTP, by form of the body and result.",
@@ -99,21 +82,8 @@ class OwnMetrics:
             registry=self.registry,
         )
         build.labels(version).set(1)
-        # The families look their children up under a lock and by strings; these are as many, at hand.
-        self._requests_of: dict[tuple[str, str, int], Counter] = {}
-        self._seconds_of: dict[str, Histogram] = {}
+        # The family looks its children up under a lock and by strings; these are as many, at hand.
         self._pushed_of: dict[str, tuple[Counter, Counter]] = {}
-
-    def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
-        key = (route, method, status)
-        requests = self._requests_of.get(key)
-        if requests is None:
-            requests = self._requests_of[key] = self._requests.labels(route, method, str(status))
-        requests.inc()
-        durations = self._seconds_of.get(route)
-        if durations is None:
-            durations = self._seconds_of[route] = self._seconds.labels(route)
-        durations.observe(seconds)
 
     def count_push(self, form: str, outcome: PushOutcome) -> None:
         children = self._pushed_of.get(form)

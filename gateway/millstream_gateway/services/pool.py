@@ -87,11 +87,7 @@ class BoundedPool:
             if self._closed:
                 raise RuntimeError(f"the {self.name} pool is closed")
             if self._in_use >= self.capacity:
-                self._refused += 1
-                raise OverloadedError(
-                    f"the server is busy: {self.capacity} {self.name} calls are in progress or "
-                    "waiting; try again in a moment"
-                )
+                raise self._refuse()
             # A thread for each of the first calls; the rest share them.
             if len(self._threads) < min(self._in_use + 1, self._threads_max):
                 self._add_thread()
@@ -120,6 +116,18 @@ class BoundedPool:
             self._calls.put(None)
         for thread in threads:
             thread.join()
+
+    def refuse(self) -> OverloadedError:
+        """The error for what does not even come to wait for a call; it is counted."""
+        with self._lock:
+            return self._refuse()
+
+    def _refuse(self) -> OverloadedError:
+        self._refused += 1
+        return OverloadedError(
+            f"the server is busy: {self.capacity} {self.name} calls are in progress or "
+            "waiting; try again in a moment"
+        )
 
     def _add_thread(self) -> None:
         # A daemon, so that a pool which nobody closed does not keep the process alive.
