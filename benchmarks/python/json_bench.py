@@ -198,6 +198,7 @@ def main() -> int:
         root = Path(scratch)
         environment = {
             "MILLSTREAM_AUTH__ADMIN_KEY": KEY,
+            "MILLSTREAM_LIMITS__JSON_REQUESTS_PER_SECOND": "1000000",
         }
         server = servers.enter_context(Millstream(root / "data", root / "log", env=environment))
         targets = [Target("Millstream", server.url, server.pid, json_request)]

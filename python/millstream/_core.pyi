@@ -99,6 +99,7 @@ class Engine:
         retention_ms: typing.SupportsInt | typing.SupportsIndex = 0,
         memory_limit_bytes: typing.SupportsInt | typing.SupportsIndex = 0,
         out_of_order_window_ms: typing.SupportsInt | typing.SupportsIndex = 86400000,
+        exemplar_bytes: typing.SupportsInt | typing.SupportsIndex = 33554432,
         pin_threads: bool = False,
         enabled_features: collections.abc.Sequence[str] = [],
     ) -> Engine: ...
@@ -146,6 +147,21 @@ class Engine:
         options: collections.abc.Mapping[str, str] = {},
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> PushResult: ...
+    def push_all(
+        self,
+        items: collections.abc.Sequence[
+            tuple[
+                str,
+                bytes,
+                typing.SupportsInt | typing.SupportsIndex | None,
+                collections.abc.Mapping[str, str],
+                typing.SupportsInt | typing.SupportsIndex,
+            ]
+        ],
+    ) -> list:
+        """
+        Bodies of any tenants, as tuples of what push takes. In place of an outcome stands the error, not raised.
+        """
     def query(
         self,
         expr: str,
@@ -157,6 +173,14 @@ class Engine:
         cancel: CancelToken = None,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> QueryResult: ...
+    def query_exemplars(
+        self,
+        expr: str,
+        start_ms: typing.SupportsInt | typing.SupportsIndex,
+        end_ms: typing.SupportsInt | typing.SupportsIndex,
+        *,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> bytes: ...
     def query_range(
         self,
         expr: str,
@@ -170,6 +194,15 @@ class Engine:
         cancel: CancelToken = None,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> QueryResult: ...
+    def remote_read(
+        self,
+        request: bytes,
+        *,
+        timeout_ms: typing.SupportsInt | typing.SupportsIndex = 0,
+        max_samples: typing.SupportsInt | typing.SupportsIndex = 0,
+        cancel: CancelToken = None,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> tuple: ...
     def series(
         self,
         matchers: collections.abc.Sequence[str],

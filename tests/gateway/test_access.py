@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def route_table(site: Site) -> list[tuple[str, str, Access]]:
 
 
 def filled(path: str) -> str:
-    return path.replace("{name}", "x").replace("{key_id}", "x")
+    return re.sub(r"\{\w+\}", "x", path)
 
 
 def test_every_route_stands_behind_a_guard_and_only_these_are_public(site: Site) -> None:

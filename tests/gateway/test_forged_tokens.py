@@ -465,7 +465,7 @@ def test_there_are_enough_forged_tokens_and_they_differ(lab: Lab) -> None:
         {"exp": now + 600.5},
         {"jti": "a"},
     ],
-    ids=str,
+    ids=lambda claims: " ".join(claims),
 )
 def test_what_the_forged_tokens_are_made_of_is_good(lab: Lab, claims: Json) -> None:
     assert lab.site.get("/api/v1/labels", bearer(lab.token(**claims))) == 200
