@@ -31,8 +31,8 @@ class PrometheusConfig:
     # Whole remote_write and remote_read sections, beside those of the URLs.
     remote_write: Sequence[Mapping[str, Any]] = ()
     remote_read: Sequence[Mapping[str, Any]] = ()
-    # What every scrape_config says besides.
-    scrape_extra: Mapping[str, Any] = field(default_factory=dict)
+    # What the scrape_config of a job says besides.
+    scrape_extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # Names for --enable-feature.
     features: Sequence[str] = ()
     scrape_itself: bool = True
@@ -55,7 +55,7 @@ class PrometheusConfig:
                     "scrape_native_histograms": True,
                     "always_scrape_classic_histograms": True,
                     "static_configs": [{"targets": list(addresses)}],
-                    **self.scrape_extra,
+                    **self.scrape_extra.get(job, {}),
                 }
                 for job, addresses in jobs.items()
             ],

@@ -70,6 +70,9 @@ Status ReadExemplar(std::string_view message, size_t origin, uint32_t item, Deco
 }
 
 Status ReadMetadata(std::string_view message, size_t origin, DecodedWrite* out) {
+  if (out->metadata.size() == kRemoteWriteMetadataMax) {
+    return OutOfRange("metadata of more than {} metrics in one request", kRemoteWriteMetadataMax);
+  }
   static constexpr std::string_view kTypes[] = {"unknown",        "counter", "gauge", "histogram",
                                                 "gaugehistogram", "summary", "info",  "stateset"};
   model::MetricMetadata metadata;
@@ -199,7 +202,7 @@ class Decoder {
           MS_RETURN_IF_ERROR(ReadExemplar(child, child_origin, series.item, &out_));
           break;
         default:
-          MS_RETURN_IF_ERROR(ReadRemoteWriteHistogram(child, child_origin, series.item, &out_));
+          MS_RETURN_IF_ERROR(histograms_.Read(child, child_origin, series.item, &out_));
       }
     }
     series.floats_end = static_cast<uint32_t>(out_.timestamps.size());
@@ -220,6 +223,7 @@ class Decoder {
 
   std::string message_;
   DecodedWrite out_;
+  HistogramReader histograms_;
   std::string joined_labels_;
   std::vector<size_t> joined_at_;
   std::vector<size_t> joined_length_;

@@ -4,10 +4,17 @@
 #include <utility>
 #include <vector>
 
+#include "millstream/wire/remote_write.h"
 #include "protobuf_fields.h"
 
 namespace millstream::wire {
 namespace {
+
+// One more than a histogram may have is enough for it to be refused.
+template <typename T>
+void Add(T value, std::vector<T>* out) {
+  if (out->size() <= model::kHistogramBucketsMax) out->push_back(value);
+}
 
 Status ReadSpan(ProtobufReader& reader, std::vector<model::Span>* spans) {
   MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
@@ -24,7 +31,7 @@ Status ReadSpan(ProtobufReader& reader, std::vector<model::Span>* spans) {
     }
     return Status::Ok();
   }));
-  spans->push_back(span);
+  Add(span, spans);
   return Status::Ok();
 }
 
@@ -38,7 +45,7 @@ Status ReadCount(ProtobufReader& reader, double* out) {
 Status ReadDoubles(ProtobufReader& reader, std::vector<double>* out) {
   return ReadRepeated(reader, WireType::kFixed64, [&](ProtobufReader& element) -> Status {
     MS_ASSIGN_OR_RETURN(const double value, element.Double());
-    out->push_back(value);
+    Add(value, out);
     return Status::Ok();
   });
 }
@@ -48,9 +55,16 @@ Status ReadDeltas(ProtobufReader& reader, int64_t* previous, std::vector<double>
   return ReadRepeated(reader, WireType::kVarint, [&](ProtobufReader& element) -> Status {
     MS_ASSIGN_OR_RETURN(const uint64_t raw, element.Varint());
     *previous = static_cast<int64_t>(static_cast<uint64_t>(*previous) + static_cast<uint64_t>(ZigZag(raw)));
-    out->push_back(static_cast<double>(*previous));
+    Add(static_cast<double>(*previous), out);
     return Status::Ok();
   });
+}
+
+size_t BytesOf(const model::Histogram& histogram) {
+  const size_t numbers = histogram.negative_spans.size() + histogram.positive_spans.size() +
+                         histogram.negative_buckets.size() + histogram.positive_buckets.size() +
+                         histogram.custom_values.size();
+  return sizeof(histogram) + numbers * sizeof(double);
 }
 
 // Whole counts must add up; a sum that is NaN may come from observations that no bucket takes.
@@ -65,7 +79,7 @@ Status CheckCounts(const model::Histogram& histogram) {
 
 }  // namespace
 
-Status ReadRemoteWriteHistogram(std::string_view message, size_t origin, uint32_t item, DecodedWrite* out) {
+Status HistogramReader::Read(std::string_view message, size_t origin, uint32_t item, DecodedWrite* out) {
   model::Histogram histogram;
   bool has_whole_counts = false;
   uint64_t reset_hint = 0;
@@ -122,6 +136,10 @@ Status ReadRemoteWriteHistogram(std::string_view message, size_t origin, uint32_
         return reader.Skip();
     }
   }));
+  bytes_ += BytesOf(histogram);
+  if (bytes_ > kRemoteWriteHistogramBytesMax) {
+    return OutOfRange("the histograms of one request take more than {} bytes", kRemoteWriteHistogramBytesMax);
+  }
   if (reset_hint > 3) {
     out->Reject(item, InvalidArgument("histogram reset hint {} is not 0 to 3", reset_hint));
     return Status::Ok();

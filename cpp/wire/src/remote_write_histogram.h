@@ -1,4 +1,4 @@
-// A native histogram of remote write: version 1 and 2 have the same message, version 2 with a start timestamp.
+// Native histograms of remote write: versions 1 and 2 have the same message, version 2 with a start timestamp.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,16 @@
 
 namespace millstream::wire {
 
-// Adds the histogram `message`, which stands at byte `origin` of the request, to *out. One with whole counts that do
-// not add up is refused there as part of `item`; other rules are the storage's.
-Status ReadRemoteWriteHistogram(std::string_view message, size_t origin, uint32_t item, DecodedWrite* out);
+// Of one request.
+class HistogramReader {
+ public:
+  // Adds the histogram `message`, which stands at byte `origin` of the request, to *out. One with whole counts that do
+  // not add up is refused there as part of `item`; other rules are the storage's. kOutOfRange when the request's
+  // histograms take more than kRemoteWriteHistogramBytesMax: a bucket of one byte becomes one of eight.
+  Status Read(std::string_view message, size_t origin, uint32_t item, DecodedWrite* out);
+
+ private:
+  size_t bytes_ = 0;
+};
 
 }  // namespace millstream::wire

@@ -139,7 +139,7 @@ class DecoderV2 {
       }
       if (reader.field() == 2) return ReadSample(child, child_origin, &out_);
       is_native = true;
-      return ReadRemoteWriteHistogram(child, child_origin, item, &out_);
+      return histograms_.Read(child, child_origin, item, &out_);
     }));
     series.floats_end = static_cast<uint32_t>(out_.timestamps.size());
     series.histograms_end = static_cast<uint32_t>(out_.histograms.size());
@@ -272,6 +272,7 @@ class DecoderV2 {
   const std::string message_;
   std::vector<std::string_view> symbols_;  // in message_
   DecodedWrite out_;
+  HistogramReader histograms_;
   std::unique_ptr<std::string> labels_ = std::make_unique<std::string>();
   std::vector<Place> places_;  // of the labels of out_.series, in *labels_
   std::vector<uint32_t> refs_;

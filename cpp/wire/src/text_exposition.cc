@@ -10,6 +10,7 @@
 #include "millstream/base/utf8.h"
 #include "millstream/model/labels.h"
 #include "millstream/model/value.h"
+#include "millstream/wire/labels_decoder.h"
 #include "text_labels.h"
 
 namespace millstream::wire {
@@ -175,9 +176,10 @@ class Decoder {
     MS_ASSIGN_OR_RETURN(const size_t series_end, FindSeriesEnd(line));
     const std::string_view raw = line.substr(0, series_end);
     std::string_view rest = line.substr(series_end);
-    if (const size_t exemplar = rest.find('#');
-        format_ == TextFormat::kOpenMetrics && exemplar != std::string_view::npos) {
-      rest = rest.substr(0, exemplar);
+    std::optional<std::string_view> exemplar;
+    if (const size_t mark = rest.find('#'); format_ == TextFormat::kOpenMetrics && mark != std::string_view::npos) {
+      exemplar = rest.substr(mark + 1);
+      rest = rest.substr(0, mark);
     }
     const std::string_view value_text = CutToken(&rest);
     if (value_text.empty()) return InvalidArgument("the value is missing");
@@ -199,7 +201,40 @@ class Decoder {
     series.floats_end = series.floats_begin + 1;
     out_.timestamps.push_back(timestamp);
     out_.values.push_back(*value);
+    series.exemplars_begin = static_cast<uint32_t>(out_.exemplars.size());
+    if (exemplar) {
+      // The sample stays when its exemplar is refused.
+      if (Status status = Exemplar(*exemplar, timestamp); !status.ok()) out_.Reject(line_, std::move(status));
+    }
+    series.exemplars_end = static_cast<uint32_t>(out_.exemplars.size());
     out_.series.push_back(series);
+    return Status::Ok();
+  }
+
+  // {labels} value [timestamp]; without a timestamp it is of its sample's time.
+  Status Exemplar(std::string_view text, TimestampMs sample_timestamp) {
+    SkipBlanks(&text);
+    if (!text.starts_with('{')) return InvalidArgument("an exemplar does not begin with its labels");
+    MS_ASSIGN_OR_RETURN(const size_t labels_end, FindSeriesEnd(text));
+    MS_ASSIGN_OR_RETURN(const auto strings, ParseTextLabels(text.substr(0, labels_end)));
+    text.remove_prefix(labels_end);
+    std::vector<model::Label> pairs;
+    for (const auto& [name, value] : strings) pairs.push_back({name, value});
+    model::Exemplar exemplar;
+    MS_ASSIGN_OR_RETURN(exemplar.labels, DecodeExemplarLabels(pairs));
+    const std::string_view value_text = CutToken(&text);
+    const std::optional<double> value = ParseFloat(value_text);
+    if (!value) return InvalidArgument("the value {} of an exemplar is no number", model::Quote(value_text));
+    exemplar.value = *value;
+    exemplar.timestamp = sample_timestamp;
+    if (const std::string_view timestamp_text = CutToken(&text); !timestamp_text.empty()) {
+      const std::optional<TimestampMs> parsed = ParseTimestamp(timestamp_text, format_);
+      if (!parsed) return InvalidArgument("{} is no timestamp of an exemplar", model::Quote(timestamp_text));
+      exemplar.timestamp = *parsed;
+    }
+    SkipBlanks(&text);
+    if (!text.empty()) return InvalidArgument("unexpected {} after an exemplar", model::Quote(text));
+    out_.exemplars.push_back(std::move(exemplar));
     return Status::Ok();
   }
 

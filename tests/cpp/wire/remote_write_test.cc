@@ -138,6 +138,12 @@ TEST(RemoteWrite, DeclaredLengthIsCheckedBeforeAnythingIsAllocated) {
   EXPECT_NE(decoded.status().message().find("more than"), std::string_view::npos);
 }
 
+TEST(RemoteWrite, MetadataWithoutEndIsRefused) {
+  std::string message;
+  for (size_t i = 0; i <= kRemoteWriteMetadataMax; ++i) message += BytesField(3, "");
+  EXPECT_EQ(DecodeRemoteWriteMessage(message).status().code(), StatusCode::kOutOfRange);
+}
+
 TEST(RemoteWrite, BrokenProtobufNamesTheByte) {
   const Result<DecodedWrite> decoded = DecodeRemoteWriteMessage(std::string("\x0a\x7f\x01", 3));
   EXPECT_EQ(decoded.status().code(), StatusCode::kInvalidArgument);

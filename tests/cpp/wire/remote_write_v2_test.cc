@@ -184,6 +184,29 @@ TEST(RemoteWriteV2, WhatReferencesExpandToIsBounded) {
   EXPECT_EQ(DecodeRemoteWriteV2Message(message).status().code(), StatusCode::kOutOfRange);
 }
 
+TEST(RemoteWriteV2, SmallMessagesThatWouldFillTheMemoryAreRefused) {
+  const auto repeated = [](std::string_view field, size_t times) {
+    std::string out;
+    for (size_t i = 0; i < times; ++i) out += field;
+    return out;
+  };
+  const std::string histograms = repeated(BytesField(3, ""), 1'000'000);
+  const std::string samples = repeated(BytesField(2, ""), kRemoteWriteSamplesMax + 1);
+  const std::string exemplars = repeated(BytesField(4, ""), kRemoteWriteExemplarsMax + 1);
+  const std::string buckets = repeated(BytesField(3, BytesField(12, std::string(60'000, '\0'))), 300);
+  for (const std::string* fields : {&histograms, &samples, &exemplars, &buckets}) {
+    const Result<DecodedWrite> decoded =
+        DecodeRemoteWriteV2Message(Symbols(kSymbols) + SeriesV2(Refs({1, 2}) + *fields));
+    EXPECT_EQ(decoded.status().code(), StatusCode::kOutOfRange) << fields->size();
+  }
+  // A histogram with more buckets than one may have is refused by itself, and never held as a whole.
+  const Result<DecodedWrite> one = DecodeRemoteWriteV2Message(
+      Symbols(kSymbols) + SeriesV2(Refs({1, 2}) + BytesField(3, BytesField(12, std::string(10'000'000, '\0')))));
+  ASSERT_TRUE(one.ok());
+  EXPECT_LE(one->histograms[0].positive_buckets.size(), model::kHistogramBucketsMax + 1);
+  EXPECT_FALSE(one->histograms[0].Validate().ok());
+}
+
 TEST(RemoteWriteV2, EveryTruncationOfTheMessageIsRefusedOrShorter) {
   const std::string message = Symbols(kSymbols) + SeriesV2(Refs({1, 2, 3, 4}) + Sample(1000, 1.5, 400) +
                                                            Exemplar({7, 8}, 0.25, 1500) + Metadata(1, 5, 6));

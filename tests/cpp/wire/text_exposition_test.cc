@@ -71,6 +71,26 @@ TEST(TextExposition, OpenMetricsHasSecondsExemplarsAndAnEnd) {
   ASSERT_EQ(decoded.timestamps.size(), 1u);
   EXPECT_EQ(decoded.timestamps[0], 1395066363250);
   EXPECT_EQ(decoded.metadata[0].unit, "seconds");
+  ASSERT_EQ(decoded.exemplars.size(), 1u);
+  EXPECT_EQ(decoded.series[0].exemplars_end, 1u);
+  EXPECT_EQ(decoded.exemplars[0].labels, model::Labels::Of({{"trace", "x"}}));
+  EXPECT_EQ(decoded.exemplars[0].value, 0.5);
+  EXPECT_EQ(decoded.exemplars[0].timestamp, 1395066363250) << "without a time of its own it is the sample's";
+}
+
+TEST(TextExposition, BadExemplarIsRefusedByItsLineAndItsSampleStays) {
+  const std::string long_label(130, 'x');
+  const DecodedWrite decoded =
+      DecodeTextExposition("a 1 # {t=\"#1\"} 2 1.5\nb 2 # t 1\nc 3 # {t=\"x\"} one\nd 4 # {t=\"" + long_label +
+                               "\"} 1\ne 5 # {t=\"x\"} 1 2 3\nf 6 # {t=\"x\nf 7 # {} 8\n# EOF\n",
+                           TextFormat::kOpenMetrics, 0);
+  EXPECT_EQ(decoded.values, (std::vector<double>{1, 2, 3, 4, 5, 6, 7}));
+  ASSERT_EQ(decoded.exemplars.size(), 2u);
+  EXPECT_EQ(decoded.exemplars[0].labels, model::Labels::Of({{"t", "#1"}}));
+  EXPECT_EQ(decoded.exemplars[0].timestamp, 1500);
+  EXPECT_TRUE(decoded.exemplars[1].labels.empty());
+  ASSERT_EQ(decoded.errors.size(), 5u);
+  for (uint32_t i = 0; i < 5; ++i) EXPECT_EQ(decoded.errors[i].item, i + 2);
 }
 
 TEST(TextExposition, OpenMetricsWithoutEndIsToldButKept) {

@@ -21,8 +21,10 @@ namespace millstream::wire {
 
 inline constexpr size_t kRemoteWriteBytesMax = 32 << 20;
 inline constexpr size_t kRemoteWriteSeriesMax = 1'000'000;
-inline constexpr size_t kRemoteWriteSamplesMax = 10'000'000;
+inline constexpr size_t kRemoteWriteSamplesMax = 4'000'000;
 inline constexpr size_t kRemoteWriteExemplarsMax = 100'000;
+inline constexpr size_t kRemoteWriteMetadataMax = 100'000;
+inline constexpr size_t kRemoteWriteHistogramBytesMax = 128 << 20;  // in memory
 inline constexpr size_t kRemoteWriteSymbolsMax = 1'000'000;
 // Of labels and metadata, once each symbol stands where it is referred to.
 inline constexpr size_t kRemoteWriteExpandedBytesMax = 64 << 20;

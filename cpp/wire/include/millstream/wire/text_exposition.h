@@ -15,7 +15,7 @@ namespace millstream::wire {
 
 enum class TextFormat : uint8_t {
   kPrometheus,   // timestamps are ms
-  kOpenMetrics,  // timestamps are seconds; `# EOF` ends the text; exemplars may follow a sample and are left out
+  kOpenMetrics,  // timestamps are seconds; `# EOF` ends the text; an exemplar may follow a sample
 };
 
 // Samples without a timestamp get `default_timestamp`.
