@@ -64,23 +64,25 @@ class Guard:
         if self.access.action in _UNLIMITED:
             await self._app(scope, receive, send)
             return
-        receive = self._charge(scope, caller, length, receive)
+        receive = await self._charge(scope, caller, length, receive)
         if self.access.action is Action.READ:
             with self._control.limits.query(caller):
                 await self._app(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _charge(
+    async def _charge(
         self, scope: Scope, caller: Caller, length: int | None, receive: Receive
     ) -> Receive:
         """Ask the limits; returns how to receive so that what comes without a length is paid."""
-        admission = self._control.limits.admit(
-            caller,
-            by_tenant=self.access.reach is Reach.TENANT,
-            is_json=self.access.is_json,
-            size=length or 0,
-        )
+        limits, by_tenant = self._control.limits, self.access.reach is Reach.TENANT
+        is_json, size = self.access.is_json, length or 0
+        if limits.shared is None:
+            admission = limits.admit(caller, by_tenant=by_tenant, is_json=is_json, size=size)
+        else:
+            admission = await limits.admit_shared(
+                caller, by_tenant=by_tenant, is_json=is_json, size=size
+            )
         if admission is None:
             return receive
         scope["state"]["admission"] = admission

@@ -128,6 +128,7 @@ class ServerSettings(_Section):
 
 # 0 is no limit.
 _PerSecond = Annotated[int, Field(ge=0, le=10**9)]
+_PerPeriod = Annotated[int, Field(ge=0, le=10**15)]
 _AtATime = Annotated[int, Field(ge=0, le=100_000)]
 
 
@@ -148,6 +149,10 @@ class TenantLimits(_Section):
     client_samples_per_second: _PerSecond | None = None
     client_bytes_per_second: _PerSecond | None = None
     json_requests_per_second: _PerSecond | None = None
+    requests_per_day: _PerPeriod | None = None
+    samples_per_day: _PerPeriod | None = None
+    requests_per_month: _PerPeriod | None = None
+    samples_per_month: _PerPeriod | None = None
     concurrent_queries: _AtATime | None = None
     caller_concurrent_queries: _AtATime | None = None
     client_concurrent_queries: _AtATime | None = None
@@ -174,6 +179,12 @@ class LimitsSettings(_Section):
     client_bytes_per_second: _PerSecond = 0
     json_requests_per_second: _PerSecond = 100
     burst: DurationMs = Field(default=_SECOND_MS, ge=1, le=3_600_000)
+    # Quotas of a tenant, in days and months of UTC.
+    requests_per_day: _PerPeriod = 0
+    samples_per_day: _PerPeriod = 0
+    requests_per_month: _PerPeriod = 0
+    samples_per_month: _PerPeriod = 0
+    quota_interval: DurationMs = Field(default=10 * _SECOND_MS, ge=100, le=3_600_000)
     tenant_concurrent_queries: _AtATime = 0
     caller_concurrent_queries: _AtATime = 0
     client_concurrent_queries: _AtATime = 0
@@ -348,6 +359,19 @@ def check_url(name: str, url: str, loopback_http: bool) -> None:
     )
 
 
+def _redis_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("needs redis://, rediss:// or unix:// in front")
+    return url
+
+
+class RedisSettings(_Section):
+    """A Redis in which several gateways count limits together. None: each counts by itself."""
+
+    url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
+    timeout: DurationMs = Field(default=100, ge=1, le=60_000)
+
+
 class MetaSettings(_Section):
     """Where keys, tenants and the audit log live. Empty: in the folder of the engine."""
 
@@ -432,6 +456,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     auth: AuthSettings = AuthSettings()
     meta: MetaSettings = MetaSettings()
+    redis: RedisSettings = RedisSettings()
     tls: TlsSettings = TlsSettings()
     nodes: NodesSettings = NodesSettings()
     log: LogSettings = LogSettings()

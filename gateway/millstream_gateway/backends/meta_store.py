@@ -39,6 +39,10 @@ class Kind(enum.StrEnum):
     SESSION = "session"
     # Tokens and owners of tokens that are refused although nothing is wrong with them.
     REVOCATION = "revocation"
+    # What a tenant has of its own in place of everybody's limits, by the tenant's name.
+    LIMITS = "limits"
+    # How much of its quotas a tenant has used, by the tenant's number.
+    QUOTA = "quota"
     # Numbers that only grow.
     COUNTER = "counter"
 

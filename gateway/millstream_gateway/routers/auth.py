@@ -88,6 +88,7 @@ async def token(request: Request, services: ServicesDep) -> Response:
         return _refused(400, "invalid_scope", "scope is of read, write, monitor and admin")
     access = services.access
     try:
+        await access.authenticator.check_elsewhere(client)
         principal = access.authenticator.check_key(_key_of(request, fields), client)
     except UnauthenticatedError as error:
         access.note_refused(client, "session.begin", error.message)
@@ -136,6 +137,7 @@ async def logout(request: Request, services: ServicesDep) -> Response:
         base = base_for_cookie(request, services)
         text = request.cookies[SESSION_COOKIE]
     response = Response(status_code=204, headers=_NO_STORE)
+    await access.authenticator.check_elsewhere(client)
     access.authenticator.check_wait(client)
     if text:
         try:
@@ -168,6 +170,7 @@ async def _renewed(
     services: Services, text: str, client: str, *, cookie_base: str = ""
 ) -> Response:
     access = services.access
+    await access.authenticator.check_elsewhere(client)
     access.authenticator.check_wait(client)
     if not text:
         return _refused(400, "invalid_request", "refresh_token is missing")

@@ -58,6 +58,7 @@ async def login(
 ) -> Response:
     """Send the browser to a provider. `return_to` is a place on the page, such as `/?q=up`."""
     access = services.access
+    await access.authenticator.check_elsewhere(client_of(request))
     access.authenticator.check_wait(client_of(request))
     if provider not in access.sign_in.names:
         raise NotFoundError("there is no such way to sign in")
@@ -87,6 +88,7 @@ async def callback(provider: str, request: Request, services: ServicesDep) -> Re
     client = client_of(request)
     base = _base_of(request, services)
     try:
+        await access.authenticator.check_elsewhere(client)
         access.authenticator.check_wait(client)
         query = dict(request.query_params)
         if len(request.url.query) > _QUERY_MAX or len(query) != len(
@@ -119,8 +121,10 @@ async def callback(provider: str, request: Request, services: ServicesDep) -> Re
 
 
 def client_of(request: Request) -> str:
-    """The address that calls."""
-    return request.client.host if request.client else ""
+    """The address that calls, behind proxies that are listed the one that they name."""
+    peer = request.client.host if request.client else ""
+    services: Services = request.app.state.services
+    return services.access.addresses.of(peer, request.scope["headers"])
 
 
 def base_for_cookie(request: Request, services: Services) -> str:

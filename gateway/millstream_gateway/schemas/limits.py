@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 
@@ -63,11 +63,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """So many units for a tenant in a day or a month of UTC; ``field`` is its place in `Usage`."""
+    """So many units for a tenant in a day or a month of UTC."""
 
     name: str
     unit: Unit
-    field: str
     value: int
 
 
@@ -97,12 +96,13 @@ class Verdict:
     """Let in or not. ``rule`` is the one that refused, or the one that is nearest to it.
 
     ``room`` is what its bucket holds after this request, in seconds; when it refused, ``wait`` is
-    how long until it would not.
+    how long until it would not. A quota that refused stands in place of a rule.
     """
 
     rule: Rule | None
     room: float = 0.0
     wait: float = 0.0
+    quota: Quota | None = None
 
     @property
     def refused(self) -> bool:
@@ -112,16 +112,7 @@ class Verdict:
 LET_IN: Final = Verdict(None)
 
 
-@dataclass(slots=True)
-class Usage:
-    """What a tenant used in the day and the month of these names."""
-
-    day: str = ""
-    month: str = ""
-    counts: dict[str, int] = field(default_factory=dict)
-
-
-def policy_header(rules: tuple[Rule, ...]) -> bytes:
+def policy_header(rules: tuple[Rule, ...], quotas: tuple[Quota, ...] = ()) -> bytes:
     """``RateLimit-Policy``: a list of strings with parameters (RFC 9651).
 
     Source  draft-ietf-httpapi-ratelimit-headers, section 3
@@ -130,8 +121,12 @@ def policy_header(rules: tuple[Rule, ...]) -> bytes:
     for rule in rules:
         window = max(1, round(rule.burst))
         unit = "" if rule.unit is Unit.REQUESTS else f';qu="{rule.unit.value}"'
-        quota = max(1, round(rule.per_second * window))
-        items.append(f'"{rule.name}";q={quota};w={window}{unit}')
+        most = max(1, round(rule.per_second * window))
+        items.append(f'"{rule.name}";q={most};w={window}{unit}')
+    for quota in quotas:
+        window = 86_400 if quota.name.endswith("_day") else 30 * 86_400
+        unit = "" if quota.unit is Unit.REQUESTS else f';qu="{quota.unit.value}"'
+        items.append(f'"{quota.name}";q={quota.value};w={window}{unit}')
     return ", ".join(items).encode()
 
 
@@ -140,6 +135,8 @@ def limit_header(verdict: Verdict) -> bytes:
 
     Source  draft-ietf-httpapi-ratelimit-headers, section 4
     """
+    if verdict.quota is not None:
+        return b'"%s";r=0;t=%d' % (verdict.quota.name.encode(), math.ceil(verdict.wait))
     rule = verdict.rule
     if rule is None:
         return b""

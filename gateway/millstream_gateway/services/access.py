@@ -47,14 +47,17 @@ class AccessControl:
         self.sign_in = SignInService(auth, self.outbound, self.box)
         self.sessions.issuers = self.sign_in.issuers
         self.tokens = TokenService(auth, self.signing, self.sessions, self.outbound)
-        self.authenticator = Authenticator(auth, self.store, self.keys, self.tokens)
-        self.limits = Limiter(settings)
+        self.limits = Limiter(settings, self.store)
+        self.authenticator = Authenticator(
+            auth, self.store, self.keys, self.tokens, shared=self.limits.shared
+        )
         self.addresses = ClientAddress(settings.server)
 
     def open(self) -> None:
         self.store.open()
 
     def close(self) -> None:
+        self._flush_quotas()
         self._flush()
         self.audit.close()
         self.store.close()
@@ -94,6 +97,18 @@ class AccessControl:
         while True:
             await asyncio.sleep(self._settings.auth.last_used_interval / 1000)
             await asyncio.to_thread(self._flush)
+
+    async def keep_quotas(self) -> None:
+        """Write down now and then what quotas were used; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.limits.quota_interval / 1000)
+            await asyncio.to_thread(self._flush_quotas)
+
+    def _flush_quotas(self) -> None:
+        try:
+            self.limits.quotas.flush()
+        except MillstreamError as error:
+            log.warning("what was used of quotas was not written", error=error.message)
 
     def _flush(self) -> None:
         try:

@@ -18,8 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from millstream.errors import UnauthenticatedError
+from millstream.errors import UnauthenticatedError, UnavailableError
 from millstream_gateway.backends.meta_store import Kind, MetaStore
+from millstream_gateway.backends.redis_buckets import (
+    ASK_AND_PAY,
+    PAY,
+    RedisBuckets,
+    SharedGoneError,
+    Step,
+)
 from millstream_gateway.errors import TooManyAttemptsError
 from millstream_gateway.schemas.access import ADMIN_KEY, ANONYMOUS, Principal
 from millstream_gateway.services.client_address import network_of_client
@@ -42,6 +49,7 @@ _REMEMBERED_MAX: Final = 10_000
 _CLIENTS_MAX: Final = 10_000
 _MINUTE_MS: Final = 60_000
 _FOREVER_MS: Final = 1 << 62
+_SIGN_IN_TAG: Final = "sign-in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,44 @@ class FailedAttempts:
             self._debts.popitem(last=False)
 
 
+class SharedAttempts:
+    """`FailedAttempts` of all gateways together, in Redis.
+
+    Fails closed: who cannot be counted is not let to try. Callers who were good before are not
+    asked; see `Authenticator.identify`.
+    """
+
+    def __init__(self, per_minute: int, shared: RedisBuckets) -> None:
+        self._step = 60.0 / per_minute
+        self._shared = shared
+
+    async def check(self, client: str) -> None:
+        """`TooManyAttemptsError` while this address must wait, wherever it failed."""
+        step = Step(f"failed:{network_of_client(client)}", 0.0, self._step, 60.0, ASK_AND_PAY)
+        try:
+            answer = await self._shared.ask(_SIGN_IN_TAG, (step,))
+        except SharedGoneError:
+            raise UnavailableError(
+                "nobody can sign in while the gateways cannot count failed attempts together "
+                "(redis.url); callers who were signed in before go on"
+            ) from None
+        if answer.wait > 0:
+            raise too_many_attempts(int(answer.wait * 1000) + 1)
+
+    def count(self, client: str) -> None:
+        step = Step(f"failed:{network_of_client(client)}", self._step, 0.0, 60.0, PAY)
+        self._shared.pay(_SIGN_IN_TAG, (step,))
+
+
+def too_many_attempts(wait_ms: int) -> TooManyAttemptsError:
+    """The refusal of one more try."""
+    return TooManyAttemptsError(
+        "too many failed sign-ins from this address, more than "
+        "auth.failed_attempts_per_minute; wait or ask for it to be raised",
+        retry_after_ms=wait_ms,
+    )
+
+
 class Authenticator:
     """Threads  `authenticate` from the event loop only; nothing in it blocks."""
 
@@ -94,6 +140,7 @@ class Authenticator:
         keys: KeyService,
         tokens: TokenService,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        shared: RedisBuckets | None = None,
     ) -> None:
         secret = settings.admin_key
         self._admin = None if secret is None else _sha256(secret.get_secret_value().encode())
@@ -104,6 +151,9 @@ class Authenticator:
         self._clock = clock
         self._remembered: dict[bytes, _Remembered] = {}
         self._failed = FailedAttempts(settings.failed_attempts_per_minute)
+        self._shared = (
+            None if shared is None else SharedAttempts(settings.failed_attempts_per_minute, shared)
+        )
         self._required = (-1, False)
 
     @property
@@ -120,7 +170,18 @@ class Authenticator:
         return self._required[1]
 
     async def identify(self, credentials: Credentials, client: str) -> Principal:
-        """As `authenticate`; asks a foreign issuer for its keys when that is worth while."""
+        """As `authenticate`; asks a foreign issuer for its keys when that is worth while.
+
+        And asks the other gateways how often this address has failed, unless the credentials were
+        good before, at whatever revision: they are no guess, and are looked at again anyway.
+        """
+        if (
+            self._shared is not None
+            and self.required
+            and credentials != Credentials()
+            and _digest_of(credentials) not in self._remembered
+        ):
+            await self._shared.check(client)
         try:
             return self.authenticate(credentials, client)
         except KeysNeededError as needed:
@@ -154,15 +215,18 @@ class Authenticator:
         """`TooManyAttemptsError` while this address must wait."""
         wait_ms = self._failed.wait_ms(client, self._clock() if now_ms is None else now_ms)
         if wait_ms:
-            raise TooManyAttemptsError(
-                "too many failed sign-ins from this address, more than "
-                "auth.failed_attempts_per_minute; wait or ask for it to be raised",
-                retry_after_ms=wait_ms,
-            )
+            raise too_many_attempts(wait_ms)
+
+    async def check_elsewhere(self, client: str) -> None:
+        """For routes where people sign in: what `check_wait` says, of all gateways together."""
+        if self._shared is not None:
+            await self._shared.check(client)
 
     def count_failure(self, client: str) -> None:
         """Somebody at this address brought what nobody gave them."""
         self._failed.count(client, self._clock())
+        if self._shared is not None:
+            self._shared.count(client)
 
     def check_key(self, text: str, client: str) -> Principal:
         """Whose key this is; refuses and counts as `authenticate` does."""
@@ -204,11 +268,11 @@ class Authenticator:
                 token = self._tokens.verify(text)
             except TokenRefusedError as error:
                 if not error.was_good:
-                    self._failed.count(client, now_ms)
+                    self.count_failure(client)
                 raise
             found = token.principal, token.until_ms
         if found is None:
-            self._failed.count(client, now_ms)
+            self.count_failure(client)
             raise UnauthenticatedError(f"these credentials are not good (any more): {_HOW}")
         principal, until = found
         if len(self._remembered) >= _REMEMBERED_MAX:

@@ -53,6 +53,7 @@ class Services:
         self.control = BoundedPool("control", threads=_CONTROL_THREADS, queue_max=_CONTROL_QUEUE)
         self.metrics.watch_pools((self._ingest_pool, self._query_pool, self.control))
         self.metrics.watch_engine(backend.stats)
+        self.metrics.watch_limits(self.access.limits.shared)
         #: Every listener asks it for `server_tls_context()`.
         self.tls = ServerTls(settings.tls)
         self.metrics.watch_certificates(lambda: (*self.tls.states, *backend.certificates()))
@@ -67,9 +68,11 @@ class Services:
         await asyncio.to_thread(self.tls.open)
         await asyncio.to_thread(self.access.open)
         await asyncio.to_thread(self.backend.open)
+        await self.access.limits.start()
         self._sampler.start()
         self._keeping = [
             asyncio.create_task(self.access.keep_usage()),
+            asyncio.create_task(self.access.keep_quotas()),
             asyncio.create_task(self.access.keep_issuers_fresh()),
             asyncio.create_task(self.tls.keep_fresh()),
         ]
@@ -85,6 +88,7 @@ class Services:
         for task in self._keeping:
             task.cancel()
         await self.access.outbound.close()
+        await self.access.limits.stop()
         try:
             await asyncio.to_thread(self._close)
         except MillstreamError as error:

@@ -9,17 +9,30 @@ changes, so that the usual request costs one look-up for the plan and one for ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Final
 
 from millstream_gateway.backends.buckets import LocalBuckets
+from millstream_gateway.backends.meta_store import Change, Kind, MetaStore, Snapshot
+from millstream_gateway.backends.redis_buckets import (
+    ASK_AND_PAY,
+    COUNTER,
+    COUNTER_PAY,
+    PAY,
+    Answer,
+    RedisBuckets,
+    SharedGoneError,
+    Step,
+)
 from millstream_gateway.errors import LimitExceededError
 from millstream_gateway.schemas.access import Caller
 from millstream_gateway.schemas.limits import (
+    LET_IN,
     SCOPE_WORDS,
     Plan,
+    Quota,
     Rule,
     Scope,
     Unit,
@@ -28,6 +41,7 @@ from millstream_gateway.schemas.limits import (
     policy_header,
 )
 from millstream_gateway.services.client_address import network_of_client
+from millstream_gateway.services.quotas import QUOTA_UNITS, Calendar, QuotaBook
 from millstream_gateway.settings import Settings
 
 _PLANS_MAX: Final = 20_000
@@ -64,7 +78,7 @@ class Admission:
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """For the answer, whatever it is."""
         if self.verdict.rule is None:
-            return ()
+            return ((b"ratelimit-policy", self.plan.policy),)
         return (
             (b"ratelimit-policy", self.plan.policy),
             (b"ratelimit", limit_header(self.verdict)),
@@ -90,7 +104,14 @@ def charge_current(unit: Unit, count: int) -> None:
 class Limiter:
     """Threads  Event loop only; nothing in it blocks."""
 
-    def __init__(self, settings: Settings, buckets: LocalBuckets | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: MetaStore,
+        *,
+        buckets: LocalBuckets | None = None,
+        calendar: Calendar | None = None,
+    ) -> None:
         self._limits = settings.limits
         self._configured = {name: one.limits for name, one in settings.tenants.items()}
         # What a body declares beyond this is answered 413, and must not be owed for ever.
@@ -98,6 +119,12 @@ class Limiter:
             self._limits.json_bytes, self._limits.import_bytes, self._limits.remote_write_bytes
         )
         self._buckets = buckets or LocalBuckets()
+        self._calendar = calendar or Calendar()
+        self.quotas = QuotaBook(store, self._calendar)
+        # None: this gateway counts by itself.
+        self.shared = RedisBuckets(settings.redis) if settings.redis.url else None
+        self._store = store
+        store.watch(self._forget_plans)
         self._plans: dict[_PlanKey, Plan] = {}
         self._running: dict[str, int] = {}
 
@@ -108,13 +135,94 @@ class Limiter:
         plan = self.plan_for(caller, by_tenant=by_tenant, is_json=is_json)
         if plan.is_empty:
             return None
-        verdict = self._buckets.admit(plan, min(size, self._body_max))
+        verdict = self._ask_here(plan, min(size, self._body_max))
+        if verdict.wait > 0:
+            raise refusal(plan, verdict, caller)
+        return Admission(self, plan, verdict)
+
+    async def admit_shared(
+        self, caller: Caller, *, by_tenant: bool, is_json: bool, size: int
+    ) -> Admission | None:
+        """As `admit`, in Redis; here when that is gone."""
+        plan = self.plan_for(caller, by_tenant=by_tenant, is_json=is_json)
+        if plan.is_empty:
+            return None
+        size = min(size, self._body_max)
+        assert self.shared is not None  # noqa: S101
+        try:
+            answer = await self.shared.ask(plan.tag, self._steps(plan, size))
+        except SharedGoneError:
+            verdict = self._ask_here(plan, size)
+        else:
+            verdict = _verdict_of(plan, answer)
         if verdict.wait > 0:
             raise refusal(plan, verdict, caller)
         return Admission(self, plan, verdict)
 
     def charge(self, plan: Plan, unit: Unit, count: int) -> None:
+        """Pay afterwards."""
+        if self.shared is not None and self.shared.up:
+            self.shared.pay(plan.tag, self._payments(plan, unit, count))
+            return
         self._buckets.charge(plan, unit, count)
+        if plan.quotas:
+            self.quotas.count(plan, unit, count)
+
+    async def used(self, tenant: int) -> dict[str, int]:
+        """What a tenant has used of each quota in this period."""
+        if self.shared is not None and self.shared.up:
+            periods = {name: self._calendar.period(name)[0] for name in QUOTA_UNITS}
+            keys = [f"{name}:{period}" for name, period in periods.items()]
+            with suppress(SharedGoneError):
+                counts = await self.shared.counts(str(tenant), keys)
+                return dict(zip(periods, counts, strict=True))
+        return {name: self.quotas.used(tenant, name) for name in QUOTA_UNITS}
+
+    async def start(self) -> None:
+        if self.shared is not None:
+            await self.shared.start()
+
+    async def stop(self) -> None:
+        if self.shared is not None:
+            await self.shared.stop()
+
+    def _ask_here(self, plan: Plan, size: int) -> Verdict:
+        if plan.quotas:
+            quota = self.quotas.refused(plan)
+            if quota is not None:
+                ends = self._calendar.period(quota.name)[1]
+                return Verdict(None, wait=max(1.0, ends - self._calendar.now()), quota=quota)
+        verdict = self._buckets.admit(plan, size)
+        if plan.quotas and not verdict.refused:
+            self.quotas.count(plan, Unit.REQUESTS, 1)
+        return verdict
+
+    def _steps(self, plan: Plan, size: int) -> list[Step]:
+        steps = []
+        for rule in plan.rules:
+            if rule.unit is Unit.REQUESTS:
+                steps.append(Step(rule.key, rule.step, rule.step, rule.burst, ASK_AND_PAY))
+            else:
+                pay = rule.step * size if rule.unit is Unit.BYTES else 0.0
+                steps.append(Step(rule.key, pay, 0.0, rule.burst, ASK_AND_PAY))
+        for quota in plan.quotas:
+            period, ends = self._calendar.period(quota.name)
+            pay = 1.0 if quota.unit is Unit.REQUESTS else 0.0
+            steps.append(Step(f"{quota.name}:{period}", pay, ends, quota.value, COUNTER))
+        return steps
+
+    def _payments(self, plan: Plan, unit: Unit, count: int) -> list[Step]:
+        steps = [
+            Step(rule.key, rule.step * count, 0.0, rule.burst, PAY)
+            for rule in plan.rules
+            if rule.unit is unit
+        ]
+        for quota in plan.quotas:
+            if quota.unit is unit:
+                period, ends = self._calendar.period(quota.name)
+                key = f"{quota.name}:{period}"
+                steps.append(Step(key, count, ends, quota.value, COUNTER_PAY))
+        return steps
 
     @contextmanager
     def query(self, caller: Caller) -> Iterator[None]:
@@ -144,17 +252,20 @@ class Limiter:
     def plan_for(self, caller: Caller, *, by_tenant: bool, is_json: bool) -> Plan:
         principal = caller.principal
         at = (caller.tenant, principal.kind, principal.id, caller.client, by_tenant, is_json)
-        plan = self._plans.get(at)
+        plans = self._plans
+        plan = plans.get(at)
         if plan is None:
             plan = self._make_plan(caller, by_tenant, is_json)
-            if len(self._plans) >= _PLANS_MAX:
-                self._plans.clear()
-            self._plans[at] = plan
+            if len(plans) >= _PLANS_MAX:
+                plans.clear()
+            plans[at] = plan
         return plan
 
-    def forget_plans(self) -> None:
-        """Some tenant's limits are others now."""
-        self._plans.clear()
+    def _forget_plans(self, _snapshot: Snapshot, changes: Sequence[Change]) -> None:
+        """Some tenant's limits are others now. Called by the store, on a thread of its own."""
+        if any(change.key[0] is Kind.LIMITS for change in changes):
+            # A new dictionary: a plan that is being made from what was before goes into the old.
+            self._plans = {}
 
     def value_of(self, tenant: str, name: str) -> int:
         """A limit as it holds for a tenant: its own, or everybody's."""
@@ -186,13 +297,19 @@ class Limiter:
             if most := value(name):
                 name = everybodys(name)
                 concurrency.append((name, scope, f"{name}:{subject}", most))
+        quotas = tuple(
+            Quota(name, unit, most)
+            for name, unit in QUOTA_UNITS.items()
+            if by_tenant and (most := value(name))
+        )
         units = {rule.unit for rule in rules}
         return Plan(
             tenant=caller.tenant,
             tag=str(caller.tenant) if by_tenant else "server",
             rules=tuple(rules),
             concurrency=tuple(concurrency),
-            policy=policy_header(tuple(rules)),
+            quotas=quotas,
+            policy=policy_header(tuple(rules), quotas),
             counts_samples=Unit.SAMPLES in units,
             counts_bytes=Unit.BYTES in units,
         )
@@ -204,6 +321,9 @@ class Limiter:
         return f"{name}:{subject}"
 
     def _own(self, tenant: str, name: str) -> int | None:
+        record = self._store.snapshot().get(Kind.LIMITS, tenant)
+        if record is not None and name in record.value:
+            return int(record.value[name])
         own = self._configured.get(tenant)
         return None if own is None else getattr(own, name, None)
 
@@ -220,6 +340,24 @@ def everybodys(name: str) -> str:
 
 def refusal(plan: Plan, verdict: Verdict, caller: Caller) -> LimitExceededError:
     """The error for a verdict that refused."""
+    headers = {
+        "RateLimit-Policy": plan.policy.decode(),
+        "RateLimit": limit_header(verdict).decode(),
+    }
+    retry_after_ms = max(1, int(verdict.wait * 1000))
+    if verdict.quota is not None:
+        quota = verdict.quota
+        period = "day" if quota.name.endswith("_day") else "month"
+        return LimitExceededError(
+            f"limits.{quota.name} allows one tenant {quota.value} {_UNIT_WORDS[quota.unit]} in a "
+            f"{period} of UTC, and they are used up; wait for the next, or "
+            f"{_how(quota.name, caller)}",
+            limit=f"limits.{quota.name}",
+            scope=Scope.TENANT.value,
+            value=quota.value,
+            retry_after_ms=retry_after_ms,
+            headers=headers,
+        )
     rule = verdict.rule
     assert rule is not None  # noqa: S101
     return LimitExceededError(
@@ -228,16 +366,23 @@ def refusal(plan: Plan, verdict: Verdict, caller: Caller) -> LimitExceededError:
         limit=f"limits.{rule.name}",
         scope=rule.scope.value,
         value=rule.per_second,
-        retry_after_ms=max(1, int(verdict.wait * 1000)),
-        headers={
-            "RateLimit-Policy": plan.policy.decode(),
-            "RateLimit": limit_header(verdict).decode(),
-        },
+        retry_after_ms=retry_after_ms,
+        headers=headers,
     )
+
+
+def _verdict_of(plan: Plan, answer: Answer) -> Verdict:
+    index = answer.index
+    if index < 0:
+        return LET_IN
+    if index >= len(plan.rules):
+        return Verdict(None, 0.0, answer.wait, plan.quotas[index - len(plan.rules)])
+    return Verdict(plan.rules[index], answer.room, answer.wait)
 
 
 def _how(name: str, caller: Caller) -> str:
     return (
         f"ask an administrator to raise it: limits.{name} for everybody, "
-        f"tenants.{caller.tenant_name}.limits for this tenant"
+        f"tenants.{caller.tenant_name}.limits or PUT /v1/admin/limits/{caller.tenant_name} for this "
+        "tenant"
     )

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from millstream.errors import MillstreamError
+from millstream_gateway.backends.redis_buckets import RedisBuckets
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.push import PushOutcome
 from millstream_gateway.services.pool import BoundedPool
@@ -109,6 +110,10 @@ class OwnMetrics:
     def watch_certificates(self, states: Callable[[], Iterable[CertificateState]]) -> None:
         self.registry.register(_CertificateCollector(states))
 
+    def watch_limits(self, shared: RedisBuckets | None) -> None:
+        if shared is not None:
+            self.registry.register(_SharedLimitsCollector(shared))
+
     def exposition(self) -> bytes:
         """Everything as text. Blocks while the engine counts."""
         return generate_latest(self.registry)
@@ -158,6 +163,23 @@ class _CertificateCollector(Collector):
             reloads.add_metric((state.use,), state.reloads)
             failing.add_metric((state.use,), float(state.failing))
         return expires, reloads, failing
+
+
+class _SharedLimitsCollector(Collector):
+    def __init__(self, shared: RedisBuckets) -> None:
+        self._shared = shared
+
+    def collect(self) -> Iterable[_Family]:
+        yield GaugeMetricFamily(
+            "millstream_limits_redis_up",
+            "1 while Redis counts limits; at 0 each gateway counts by itself. Worth an alert.",
+            value=float(self._shared.up),
+        )
+        yield CounterMetricFamily(
+            "millstream_limits_fallbacks",
+            "Requests whose limits were counted in this process because Redis was gone.",
+            value=self._shared.fallbacks,
+        )
 
 
 class _EngineCollector(Collector):

@@ -193,7 +193,7 @@ TEST(NodeCalls, BadPushesStoreNothingAndTheNodeGoesOn) {
   EXPECT_EQ(node.Push(request, &response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   request.set_format("remote_write");
   request.set_body("\xff\xff\xff\xff\x0f declares 4 GiB");
-  EXPECT_EQ(node.Push(request, &response).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(node.Push(request, &response).error_code(), grpc::StatusCode::OUT_OF_RANGE);
   request.set_format("json");
   request.set_body("{");
   EXPECT_EQ(node.Push(request, &response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);

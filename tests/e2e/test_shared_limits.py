@@ -1,0 +1,267 @@
+"""Limits that several gateways count together in a real Redis, and what happens when it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from fastapi.testclient import TestClient
+
+from millstream_gateway.app import create_app
+from millstream_gateway.backends.fake import FakeBackend
+from millstream_gateway.backends.redis_buckets import ASK_AND_PAY, RedisBuckets, Step
+from millstream_gateway.settings import (
+    AuthSettings,
+    LimitsSettings,
+    RedisSettings,
+    Settings,
+    StorageSettings,
+    dump_settings,
+)
+from tests.services.process import wait_until
+from tests.services.redis import Certificates, Redis
+
+pytestmark = pytest.mark.e2e
+ROOT_KEY = "ms_root_Zt5fY0b3QdW8pLr2"
+ROOT = {"Authorization": f"Bearer {ROOT_KEY}"}
+# Patient, for a loaded machine; what the setting is for has a test of its own.
+TIMEOUT = "20s"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path / "redis") as service:
+        yield service
+
+
+@contextmanager
+def gateways(url: str, count: int, *, timeout: str = TIMEOUT, **limits: Any) -> Iterator[Any]:
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                TestClient(
+                    create_app(
+                        Settings(
+                            storage=StorageSettings(path=":memory:"),
+                            auth=AuthSettings(admin_key=ROOT_KEY, failed_attempts_per_minute=4),
+                            redis=RedisSettings(url=url, timeout=timeout),
+                            limits=LimitsSettings(**limits),
+                        ),
+                        FakeBackend(),
+                    ),
+                    client=("192.0.2.7", 1234),
+                )
+            )
+            for _ in range(count)
+        ]
+
+
+def write(gateway: TestClient, items: int = 1) -> Any:
+    metrics = [{"name": f"m{number}", "value": 1} for number in range(items)]
+    return gateway.post("/metrics", json={"metrics": metrics}, headers=ROOT)
+
+
+def own_metric(gateway: TestClient, name: str) -> float:
+    text = gateway.get("/metrics", headers=ROOT).text
+    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+    assert found, text
+    return float(found[1])
+
+
+async def flood(url: str, seconds: float, per_second: int) -> tuple[int, float]:
+    """How many of too many requests three gateways let in, and for how long they came."""
+    buckets = [RedisBuckets(RedisSettings(url=url, timeout=TIMEOUT)) for _ in range(3)]
+    for one in buckets:
+        await one.start()
+    step = Step("r:192.0.2.7", 1 / per_second, 1 / per_second, 0.5, ASK_AND_PAY)
+    admitted = 0
+    began = time.monotonic()
+
+    async def caller(one: RedisBuckets) -> None:
+        nonlocal admitted
+        while time.monotonic() - began < seconds:
+            answer = await one.ask("7", (step,))
+            admitted += answer.wait == 0
+
+    await asyncio.gather(*(caller(one) for one in buckets for _ in range(20)))
+    took = time.monotonic() - began
+    for one in buckets:
+        await one.stop()
+    return admitted, took
+
+
+def test_three_gateways_together_are_exact_to_one_percent(redis: Redis) -> None:
+    per_second = 500
+    admitted, took = asyncio.run(flood(redis.url, 4.0, per_second))
+    assert admitted == pytest.approx(per_second * (took + 0.5), rel=0.01)
+
+
+def test_one_request_is_one_round_trip_under_every_limit(redis: Redis) -> None:
+    everything = {
+        name: 10**6 for name in LimitsSettings.model_fields if name.endswith("_per_second")
+    }
+    quotas = {"requests_per_day": 10**6, "samples_per_month": 10**6}
+    with gateways(redis.url, 1, **everything, **quotas) as (gateway,):
+        assert gateway.get("/api/v1/labels", headers=ROOT).status_code == 200
+        redis.send("CONFIG", "RESETSTAT")
+        for _ in range(20):
+            assert gateway.get("/api/v1/labels", headers=ROOT).status_code == 200
+        calls = re.search(rb"cmdstat_evalsha:calls=(\d+)", redis.send("INFO", "commandstats"))
+    assert calls is not None
+    assert int(calls[1]) == 20
+
+
+def test_gateways_share_buckets_debts_and_quotas(redis: Redis) -> None:
+    with gateways(redis.url, 2, json_requests_per_second=1, burst="60s") as (one, two):
+        codes = [write(gateway).status_code for _ in range(50) for gateway in (one, two)]
+        # A token comes back each second meanwhile.
+        assert 60 <= codes.count(200) <= 90
+        assert codes[:60] == [200] * 60
+        refused = write(two)
+        assert refused.status_code == 429
+        assert refused.json()["limit"] == "limits.json_requests_per_second"
+        assert int(refused.headers["retry-after"]) >= 1
+    redis.send("FLUSHALL")
+    with gateways(redis.url, 2, samples_per_second=1) as (one, two):
+        assert write(one, items=1000).status_code == 200
+        wait_until("the samples are owed", 20, lambda: write(two).status_code == 429)
+        assert int(write(two).headers["retry-after"]) > 500
+    redis.send("FLUSHALL")
+    with gateways(redis.url, 2, requests_per_day=5) as (one, two):
+        codes = [write(gateway).status_code for _ in range(4) for gateway in (one, two)]
+        assert codes == [200] * 5 + [429] * 3
+        refused = write(one)
+        assert refused.json()["limit"] == "limits.requests_per_day"
+        assert 1 <= int(refused.headers["retry-after"]) <= 86_400
+
+
+def test_failed_sign_ins_count_together(redis: Redis) -> None:
+    bad = {"Authorization": "Bearer ms_nobody_wrong"}
+    with gateways(redis.url, 2) as (one, two):
+        for gateway in (one, two, one, two):
+            assert gateway.get("/api/v1/labels", headers=bad).status_code == 401
+
+        def refused_everywhere() -> bool:
+            answers = [gateway.get("/api/v1/labels", headers=bad) for gateway in (one, two)]
+            return [answer.status_code for answer in answers] == [429, 429]
+
+        wait_until("both refuse", 20, refused_everywhere)
+
+
+def test_without_redis_data_goes_on_and_nobody_new_signs_in_until_it_is_back(
+    redis: Redis, tmp_path: Path
+) -> None:
+    with gateways(redis.url, 1, timeout="1s", json_requests_per_second=1, burst="60s") as (one,):
+        assert write(one).status_code == 200
+        assert own_metric(one, "millstream_limits_redis_up") == 1
+        redis.kill()
+        # Counted here now, and not without end.
+        codes = [write(one).status_code for _ in range(70)]
+        assert codes[:55] == [200] * 55
+        assert 429 in codes
+        assert own_metric(one, "millstream_limits_redis_up") == 0
+        assert own_metric(one, "millstream_limits_fallbacks_total") >= 70
+        for _ in range(10):
+            refused = one.get("/api/v1/labels", headers={"X-API-Key": "ms_nobody_wrong"})
+            assert refused.status_code == 503
+            assert "nobody can sign in" in refused.json()["error"]
+        token = one.post("/v1/auth/token", data={"client_secret": ROOT_KEY})
+        assert token.status_code == 503
+        with Redis(tmp_path / "again", port=redis.port):
+            wait_until(
+                "Redis is used again",
+                30,
+                lambda: own_metric(one, "millstream_limits_redis_up") == 1,
+            )
+            assert write(one).status_code == 200
+            assert one.post("/v1/auth/token", data={"client_secret": ROOT_KEY}).status_code == 200
+            bad = one.get("/api/v1/labels", headers={"X-API-Key": "ms_nobody_wrong"})
+            assert bad.status_code == 401
+
+
+def test_a_gateway_starts_without_redis_and_finds_it_later(tmp_path: Path, redis: Redis) -> None:
+    redis.kill()
+    with gateways(redis.url, 1, timeout="1s") as (one,):
+        # Nobody was signed in before.
+        assert write(one).status_code == 503
+        assert one.get("/health").status_code == 200
+        with Redis(tmp_path / "late", port=redis.port):
+            wait_until("the key is let in", 30, lambda: write(one).status_code == 200)
+
+
+def certificates(folder: Path) -> Certificates:
+    """An authority of its own, and what it signed for 127.0.0.1."""
+    now = datetime.now(UTC)
+    signer, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test's authority")])
+
+    def builder(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> Any:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(root)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+        )
+
+    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+    authority = (
+        builder(root, signer.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(signer.public_key()), critical=False
+        )
+        .sign(signer, hashes.SHA256())
+    )
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    own = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    server = (
+        builder(name, key.public_key())
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(own, critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    folder.mkdir()
+    made = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
+    made.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    made.certificate.write_bytes(server.public_bytes(serialization.Encoding.PEM))
+    made.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return made
+
+
+def test_redis_with_tls_and_a_password(tmp_path: Path) -> None:
+    secret = "only-the-gateways-know"
+    files = certificates(tmp_path / "certificates")
+    with Redis(tmp_path / "redis", password=secret, tls=files) as redis:
+        with gateways(redis.url, 2, json_requests_per_second=1, burst="2s") as (one, two):
+            codes = [write(gateway).status_code for _ in range(10) for gateway in (one, two)]
+            assert own_metric(one, "millstream_limits_redis_up") == 1
+            assert codes[:2] == [200, 200]
+            assert 429 in codes
+        wrong = redis.url.replace(secret, "guessed")
+        with gateways(wrong, 1) as (one,):
+            assert write(one).status_code == 503
+    shown = dump_settings(Settings(redis=RedisSettings(url=redis.url)))
+    assert secret not in shown
