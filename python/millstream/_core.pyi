@@ -19,6 +19,7 @@ __all__: list[str] = [
     "PromqlTestResult",
     "PushResult",
     "QueryResult",
+    "encode_remote_write",
     "run_promql_test",
     "version",
 ]
@@ -259,6 +260,17 @@ class PromqlTestResult:
     def failures(self) -> list[PromqlTestFailure]: ...
     @property
     def passed(self) -> int: ...
+
+def encode_remote_write(
+    series: collections.abc.Sequence,
+    which: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64],
+    timestamps: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    values: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    message_bytes_max: typing.SupportsInt | typing.SupportsIndex,
+) -> list:
+    """
+    Columns as remote write 1.0: (body, samples, which series are in it) of each request.
+    """
 
 def run_promql_test(
     path: str, text: str, features: collections.abc.Sequence[str] = []

@@ -53,6 +53,15 @@ class WriteResult:
     offset_token: str
 
 
+@dataclass(frozen=True)
+class MetricMetadata:
+    """What a metric says of itself: its type (``counter``, ``gauge``, …), help text and unit."""
+
+    type: str
+    help: str
+    unit: str
+
+
 class Database:
     """An open database. Made by `millstream.open`; closed by `close` or by leaving ``with``.
 
@@ -240,6 +249,19 @@ class Database:
             text_of(name, "name"), *_selection(matchers, start, end, limit)
         )
 
+    def metadata(self, metric: str = "", *, limit: int = 0) -> dict[str, list[MetricMetadata]]:
+        """Type, help and unit of metrics; of all that have any, or of one.
+
+        >>> import millstream
+        >>> with millstream.open(":memory:") as db:
+        ...     db.metadata("up")
+        {}
+        """
+        found = self._engine.metadata(text_of(metric, "metric"), count_of(limit, "limit"))
+        return {
+            name: [MetricMetadata(*entry) for entry in entries] for name, entries in found.items()
+        }
+
     def close(self) -> None:
         """Flush and let go of the folder. Closing again changes nothing."""
         self._engine.close()
@@ -316,13 +338,23 @@ def _selection(
 
 
 def _result(pushed: _core.PushResult, strict: bool) -> WriteResult:
-    if pushed.rejected and strict:
-        index, code, reason = pushed.errors[0]
+    result = WriteResult(pushed.samples, pushed.rejected, tuple(pushed.errors), pushed.offset_token)
+    return checked(result, strict)
+
+
+def checked(result: WriteResult, strict: bool) -> WriteResult:
+    """The result; when ``strict``, the error of the first item that was refused."""
+    if result.rejected and strict:
+        if not result.errors:
+            raise InvalidArgumentError(
+                f"{result.samples} samples were stored and {result.rejected} refused"
+            )
+        index, code, reason = result.errors[0]
         raise error_class(Code[code])(
-            f"{pushed.samples} samples were stored and {pushed.rejected} refused; "
+            f"{result.samples} samples were stored and {result.rejected} refused; "
             f"the first of these, item {index}: {reason}"
         )
-    return WriteResult(pushed.samples, pushed.rejected, tuple(pushed.errors), pushed.offset_token)
+    return result
 
 
 def _interruptible(evaluate: Callable[..., _core.QueryResult]) -> _core.QueryResult:

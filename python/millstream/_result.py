@@ -71,7 +71,7 @@ class QueryResult:
         warnings: Sequence[str] = (),
         infos: Sequence[str] = (),
         text: str = "",
-        origin: _core.QueryResult | bytes = b"",
+        origin: _core.QueryResult | bytes | Mapping[str, Any] = b"",
     ) -> None:
         self.type = kind
         self.series = tuple(series)
@@ -109,7 +109,15 @@ class QueryResult:
         cls, data: bytes, warnings: Sequence[str] = (), infos: Sequence[str] = ()
     ) -> QueryResult:
         """Read the ``data`` member of Prometheus's envelope."""
-        document = json.loads(data)
+        read = cls.from_document(json.loads(data), warnings, infos)
+        read._origin = data
+        return read
+
+    @classmethod
+    def from_document(
+        cls, document: Mapping[str, Any], warnings: Sequence[str] = (), infos: Sequence[str] = ()
+    ) -> QueryResult:
+        """As `from_json`, of what JSON was read into."""
         kind, result = document["resultType"], document["result"]
         series: list[Series] = []
         text = ""
@@ -131,11 +139,15 @@ class QueryResult:
                 _series(item["metric"], item.get("values", ()), item.get("histograms", ()))
                 for item in result
             ]
-        return cls(kind, series, warnings=warnings, infos=infos, text=text, origin=data)
+        return cls(kind, series, warnings=warnings, infos=infos, text=text, origin=document)
 
     def to_json(self) -> bytes:
         """The ``data`` member of Prometheus's envelope, as it came."""
-        return self._origin if isinstance(self._origin, bytes) else self._origin.data_json()
+        if isinstance(self._origin, bytes):
+            return self._origin
+        if isinstance(self._origin, Mapping):
+            return json.dumps(self._origin, ensure_ascii=False, separators=(",", ":")).encode()
+        return self._origin.data_json()
 
     def to_numpy(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """All series on one time axis: times of shape (T,), values of shape (series, T).
@@ -182,7 +194,7 @@ class QueryResult:
         """A pyarrow ``Table``: a row a sample, dictionary columns for labels, time, value."""
         import pyarrow as pa
 
-        if not isinstance(self._origin, bytes):
+        if not isinstance(self._origin, (bytes, Mapping)):
             return pa.table(self._origin)
         columns: dict[str, Any] = {
             name: pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(texts))

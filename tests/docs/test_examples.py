@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# Where the examples look for a server; the tests give them one of their own.
+LOCAL_SERVER = "http://127.0.0.1:8080"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -24,9 +28,39 @@ def blocks(language: str) -> list[tuple[str, str]]:
     return found
 
 
+@contextmanager
+def serving(data: Path) -> Iterator[str]:
+    """A server as the examples expect one; yields its URL."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "millstream", "serve", "--port", "0", "--data", str(data)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        for line in server.stdout:
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                yield found.group()
+                break
+        else:
+            raise AssertionError("the server ended before it was ready")
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("data")) as url:
+        yield url
+
+
 @pytest.mark.needs_engine
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in blocks("python")])
-def test_python_example_runs(text: str, tmp_path: Path) -> None:
+def test_python_example_runs(text: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if LOCAL_SERVER in text:
+        text = text.replace(LOCAL_SERVER, request.getfixturevalue("server"))
     done = subprocess.run(
         [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -42,24 +76,9 @@ def test_readme_has_a_python_and_a_shell_example() -> None:
 def test_curl_example_of_the_readme_gives_its_sample_back(tmp_path: Path) -> None:
     shells = blocks("sh")
     (example,) = [text for name, text in shells if name.startswith("README") and "curl" in text]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "millstream", "serve", "--port", "0", "--data", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        url = ""
-        for line in server.stdout:
-            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-                url = found.group()
-                break
-        script = example.replace("http://127.0.0.1:8080", url)
+    with serving(tmp_path) as url:
+        script = example.replace(LOCAL_SERVER, url)
         done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False)
-    finally:
-        server.terminate()
-        server.communicate(timeout=60)
     assert done.returncode == 0, done.stderr
     assert '"21.5"' in done.stdout
     assert '"room":"kitchen"' in done.stdout

@@ -38,6 +38,19 @@ LabelPairs::LabelPairs(const py::dict& labels) {
   for (const auto& [name, value] : labels) pairs_.push_back({StringView(name, "name"), StringView(value, "value")});
 }
 
+std::vector<std::vector<model::Label>> LabelSets(const py::sequence& labels) {
+  std::vector<std::vector<model::Label>> sets;
+  sets.reserve(py::len(labels));
+  for (const py::handle item : labels) {
+    if (!py::isinstance<py::dict>(item)) {
+      throw StatusError(
+          InvalidArgument("label set {} must be a dict, not {}", sets.size(), Py_TYPE(item.ptr())->tp_name));
+    }
+    sets.push_back(LabelPairs(py::reinterpret_borrow<py::dict>(item)).pairs());
+  }
+  return sets;
+}
+
 py::dict LabelsDict(const model::Labels& labels) {
   py::dict out;
   for (const model::Label label : labels) out[Text(label.name)] = Text(label.value);

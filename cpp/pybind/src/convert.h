@@ -34,6 +34,9 @@ class LabelPairs {
   std::vector<model::Label> pairs_;
 };
 
+// The pairs of each mapping; Python owns the strings.
+std::vector<std::vector<model::Label>> LabelSets(const pybind11::sequence& labels);
+
 pybind11::dict LabelsDict(const model::Labels& labels);
 pybind11::str Text(std::string_view text);
 std::string_view BytesView(const pybind11::bytes& bytes);

@@ -94,15 +94,7 @@ PushOutcome Write(Database& self, std::string_view name, const py::dict& labels,
 }
 
 py::array_t<uint64_t> SeriesRefs(Database& self, const py::sequence& labels) {
-  std::vector<std::vector<model::Label>> sets;
-  sets.reserve(py::len(labels));
-  for (const py::handle item : labels) {
-    if (!py::isinstance<py::dict>(item)) {
-      throw StatusError(
-          InvalidArgument("label set {} must be a dict, not {}", sets.size(), Py_TYPE(item.ptr())->tp_name));
-    }
-    sets.push_back(LabelPairs(py::reinterpret_borrow<py::dict>(item)).pairs());
-  }
+  const std::vector<std::vector<model::Label>> sets = LabelSets(labels);
   std::vector<uint64_t> handles;
   {
     const py::gil_scoped_release released;

@@ -9,4 +9,5 @@ PYBIND11_MODULE(_core, module) {
   millstream::pybind::RegisterQueryResult(module);
   millstream::pybind::RegisterEngine(module);
   millstream::pybind::RegisterPromqlTest(module);
+  millstream::pybind::RegisterRemoteWrite(module);
 }

@@ -8,5 +8,6 @@ namespace millstream::pybind {
 void RegisterQueryResult(pybind11::module_& module);
 void RegisterEngine(pybind11::module_& module);
 void RegisterPromqlTest(pybind11::module_& module);
+void RegisterRemoteWrite(pybind11::module_& module);
 
 }  // namespace millstream::pybind

@@ -66,23 +66,23 @@ class ServerDirectory:
         self._remote = remote
 
     def create_key(self, wanted: Described) -> Described:
-        return self._remote.json("POST", "/v1/admin/keys", wanted).raise_if_error()
+        return self._remote.json("POST", "/v1/admin/keys", wanted)
 
     def keys(self) -> list[Described]:
-        return _list(self._remote.json("GET", "/v1/admin/keys").raise_if_error()["keys"])
+        return _list(self._remote.json("GET", "/v1/admin/keys")["keys"])
 
     def revoke_key(self, key_id: str) -> Described:
-        return self._remote.json("DELETE", _key_path(key_id)).raise_if_error()
+        return self._remote.json("DELETE", _key_path(key_id))
 
     def rotate_key(self, key_id: str, overlap: str) -> Described:
         path = f"{_key_path(key_id)}/rotate"
-        return self._remote.json("POST", path, {"overlap": overlap}).raise_if_error()
+        return self._remote.json("POST", path, {"overlap": overlap})
 
     def create_tenant(self, name: str) -> Described:
-        return self._remote.json("POST", "/v1/admin/tenants", {"name": name}).raise_if_error()
+        return self._remote.json("POST", "/v1/admin/tenants", {"name": name})
 
     def tenants(self) -> list[Described]:
-        return _list(self._remote.json("GET", "/v1/admin/tenants").raise_if_error()["tenants"])
+        return _list(self._remote.json("GET", "/v1/admin/tenants")["tenants"])
 
 
 class FolderDirectory:

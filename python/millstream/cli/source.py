@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.parse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import typer
 
 from millstream._database import Database
 from millstream._database import open as open_database
+from millstream._remote.calls import import_text
 from millstream._result import QueryResult
-from millstream.cli.remote import Remote
+from millstream.cli.remote import connected
+
+if TYPE_CHECKING:
+    from millstream._remote.client import Client
+
+#: An import may be one of hours; it does not end at the first hiccup.
+_TRIES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ def source_of(
     if (server is None) == (data is None):
         raise typer.BadParameter("give either --server URL or --data DIR")
     if server is not None:
-        yield ServerSource(Remote(server, token, tenant))
+        with connected(server, token, tenant, tries=_TRIES if create else 1) as client:
+            yield ServerSource(client)
         return
     if data is not None:
         with open_database(data, create=create) as database:
@@ -85,50 +91,22 @@ class FolderSource:
 class ServerSource:
     """A Millstream server, or for queries any server that speaks Prometheus's API."""
 
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
+    def __init__(self, client: Client) -> None:
+        self._client = client
 
     def query(self, expression: str, time_ms: int) -> QueryResult:
-        return self._ask("query", {"query": expression, "time": _seconds(time_ms)})
+        return self._client.query(expression, time_ms)
 
     def query_range(self, expression: str, start_ms: int, end_ms: int, step_ms: int) -> QueryResult:
-        return self._ask(
-            "query_range",
-            {
-                "query": expression,
-                "start": _seconds(start_ms),
-                "end": _seconds(end_ms),
-                "step": _seconds(step_ms),
-            },
-        )
+        return self._client.query_range(expression, start_ms, end_ms, step_ms)
 
     def push_text(self, text: bytes, *, open_metrics: bool) -> Pushed:
-        kind = "application/openmetrics-text; version=1.0.0" if open_metrics else "text/plain"
-        answer = self._remote.send("POST", "/api/v1/import/prometheus", text, kind)
-        data = answer.document.get("data")
-        if not isinstance(data, dict):
-            raise answer.error()
-        errors = [(item["line"], item["message"]) for item in data.get("errors", ())]
-        return Pushed(data["samples"], data.get("rejected", 0), errors)
-
-    def _ask(self, route: str, form: dict[str, str]) -> QueryResult:
-        kind = "application/x-www-form-urlencoded"
-        body = urllib.parse.urlencode(form).encode()
-        answer = self._remote.send("POST", f"/api/v1/{route}", body, kind)
-        if answer.document.get("status") != "success":
-            raise answer.error()
-        return QueryResult.from_json(
-            json.dumps(answer.document["data"], ensure_ascii=False).encode(),
-            answer.document.get("warnings", ()),
-            answer.document.get("infos", ()),
+        result = self._client._run(import_text(text, open_metrics=open_metrics))
+        return Pushed(
+            result.samples, result.rejected, [(line, why) for line, _, why in result.errors]
         )
 
 
 def now_ms() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-def _seconds(milliseconds: int) -> str:
-    sign, rest = ("-" if milliseconds < 0 else ""), abs(milliseconds)
-    return f"{sign}{rest // 1000}.{rest % 1000:03d}"
