@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ from millstream_gateway.routers import (
     sign_in,
     status,
 )
+from millstream_gateway.routers.openapi import completed
 from millstream_gateway.services.container import Services
 from millstream_gateway.settings import Settings
 
@@ -111,10 +113,12 @@ class _Application(FastAPI):
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
+        # The framework keeps its own; what is added depends on whether there are keys by now.
+        document = deepcopy(super().openapi())
         for endpoint in ingest.ENDPOINTS:
-            document["paths"].setdefault(endpoint.path, {})["post"] = endpoint.operation
-        return document
+            document["paths"].setdefault(endpoint.path, {})["post"] = deepcopy(endpoint.operation)
+        is_closed = self.state.services.access.authenticator.required
+        return completed(document, self.router.routes, is_open=not is_closed)
 
 
 async def _call_endpoint(scope: Scope, receive: Receive, send: Send) -> None:

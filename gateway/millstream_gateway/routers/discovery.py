@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from millstream.errors import InvalidArgumentError
 from millstream_gateway.dependencies import READS, CallerDep, ServicesDep, needs
-from millstream_gateway.routers.documentation import parameters
+from millstream_gateway.routers.documentation import form, parameters
 from millstream_gateway.routers.envelope import success
 from millstream_gateway.routers.params import read_params
 
@@ -19,8 +19,8 @@ _SELECTION = ("match[]", "start", "end", "limit")
 _ESCAPED: Final = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
 
 
-@router.get("/series", openapi_extra=parameters(*_SELECTION))
-@router.post("/series", openapi_extra=parameters(*_SELECTION))
+@router.get("/series", openapi_extra=parameters(*_SELECTION, required=("match[]",)))
+@router.post("/series", openapi_extra=form(*_SELECTION, required=("match[]",)))
 @needs(READS)
 async def series(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The label sets of all series that match any selector."""
@@ -32,7 +32,7 @@ async def series(request: Request, services: ServicesDep, caller: CallerDep) -> 
 
 
 @router.get("/labels", openapi_extra=parameters(*_SELECTION))
-@router.post("/labels", openapi_extra=parameters(*_SELECTION))
+@router.post("/labels", openapi_extra=form(*_SELECTION))
 @needs(READS)
 async def labels(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Label names."""

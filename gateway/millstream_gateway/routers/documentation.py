@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 _DESCRIPTIONS: Final[dict[str, str]] = {
@@ -19,6 +20,22 @@ _DESCRIPTIONS: Final[dict[str, str]] = {
     "limit_per_metric": "Most entries for one metric; 0 is no limit.",
 }
 
+# What a user can paste and get an answer.
+_EXAMPLES: Final[dict[str, Any]] = {
+    "query": "sum by (job) (rate(http_requests_total[5m]))",
+    "time": "2026-01-01T00:00:00Z",
+    "start": "2026-01-01T00:00:00Z",
+    "end": "2026-01-01T01:00:00Z",
+    "step": "15s",
+    "timeout": "30s",
+    "limit": 100,
+    "lookback_delta": "5m",
+    "stats": "all",
+    "match[]": ['up{job="node"}'],
+    "metric": "http_requests_total",
+    "limit_per_metric": 1,
+}
+
 _PROBLEMS: Final = {
     400: "The request is not understood, or asks for what cannot be.",
     401: "No credentials, or none that are good.",
@@ -29,7 +46,7 @@ _PROBLEMS: Final = {
 }
 
 
-def parameters(*names: str) -> dict[str, Any]:
+def parameters(*names: str, required: tuple[str, ...] = ()) -> dict[str, Any]:
     """``openapi_extra`` of a route that reads these parameters."""
     return {
         "parameters": [
@@ -37,8 +54,9 @@ def parameters(*names: str) -> dict[str, Any]:
                 "name": name,
                 "in": "query",
                 "description": _DESCRIPTIONS[name],
-                "required": False,
+                "required": name in required,
                 "schema": _schema(name),
+                "example": _EXAMPLES[name],
             }
             for name in names
         ]
@@ -51,15 +69,42 @@ def binary_body(content_type: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {content_type: {"schema": schema}}}}
 
 
-def body_operation(summary: str, content_type: str, answers: dict[str, str]) -> dict[str, Any]:
+def form(*names: str, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """``openapi_extra`` of the POST form of such a route: long queries do not fit into a URL."""
+    schema = {
+        "type": "object",
+        "required": list(required),
+        "properties": {
+            name: {**_schema(name), "description": _DESCRIPTIONS[name]} for name in names
+        },
+    }
+    example = {name: _EXAMPLES[name] for name in required or names[:1]}
+    content = {"schema": schema, "example": example}
+    return {
+        "requestBody": {
+            "required": bool(required),
+            "content": {"application/x-www-form-urlencoded": content},
+        }
+    }
+
+
+def body_operation(
+    summary: str,
+    content_type: str,
+    answers: dict[str, str],
+    *,
+    schema: Mapping[str, Any] | None = None,
+    example: object = None,
+    may_be_empty: bool = False,
+) -> dict[str, Any]:
     """An OpenAPI operation with a body that is not parsed by the framework."""
+    content: dict[str, Any] = {"schema": schema or {"type": "string", "format": "binary"}}
+    if example is not None:
+        content["example"] = example
     return {
         "tags": ["ingest"],
         "summary": summary,
-        "requestBody": {
-            "required": True,
-            "content": {content_type: {"schema": {"type": "string", "format": "binary"}}},
-        },
+        "requestBody": {"required": not may_be_empty, "content": {content_type: content}},
         "responses": {status: {"description": text} for status, text in answers.items()},
     }
 

@@ -19,7 +19,7 @@ async def health(services: ServicesDep) -> Response:
     return JSONResponse({"status": "ok", "version": services.version})
 
 
-@router.get("/-/healthy")
+@router.get("/-/healthy", response_class=PlainTextResponse)
 @router.head("/-/healthy", include_in_schema=False)
 @needs(PUBLIC)
 async def healthy() -> Response:
@@ -27,7 +27,7 @@ async def healthy() -> Response:
     return PlainTextResponse("Millstream is Healthy.\n")
 
 
-@router.get("/-/ready")
+@router.get("/-/ready", response_class=PlainTextResponse)
 @router.head("/-/ready", include_in_schema=False)
 @needs(PUBLIC)
 async def ready(services: ServicesDep) -> Response:
@@ -36,8 +36,8 @@ async def ready(services: ServicesDep) -> Response:
     return PlainTextResponse("Millstream is Ready.\n")
 
 
-@router.get("/metrics")
-@router.get("/v1/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/v1/metrics", response_class=PlainTextResponse)
 @needs(MONITORS)
 async def own_metrics(services: ServicesDep) -> Response:
     """The server's and the engine's own metrics as text exposition."""

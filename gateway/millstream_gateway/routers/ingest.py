@@ -31,6 +31,47 @@ from millstream_gateway.services.ingest import IngestService
 _REASONS_IN_MESSAGE: Final = 3
 
 
+_TEXT_EXAMPLE: Final = """\
+# TYPE room_celsius gauge
+room_celsius{room="kitchen"} 21.5 1767225600000
+"""
+_JSON_EXAMPLE: Final = {
+    "metrics": [
+        {
+            "name": "room_celsius",
+            "value": 21.5,
+            "timestamp": 1767225600000,
+            "labels": {"room": "kitchen"},
+        }
+    ]
+}
+_JSON_SCHEMA: Final = {
+    "type": "object",
+    "required": ["metrics"],
+    "properties": {
+        "metrics": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "value"],
+                "properties": {
+                    "name": {"type": "string", "description": "Of the metric."},
+                    "value": {
+                        "type": ["number", "string"],
+                        "description": 'A number, or "NaN", "+Inf", "-Inf".',
+                    },
+                    "timestamp": {
+                        "type": "integer",
+                        "description": "Milliseconds since the epoch; now, when absent.",
+                    },
+                    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                },
+            },
+        }
+    },
+}
+
+
 class IngestEndpoint:
     """An ASGI endpoint that reads a capped body and pushes it."""
 
@@ -134,7 +175,11 @@ class RemoteWrite(IngestEndpoint):
             return envelope_error(400, "bad_data", error.message, headers=counts(PushOutcome()))
         if outcome.rejected:
             return envelope_error(
-                400, "bad_data", _reasons(outcome, "item"), headers=counts(outcome)
+                400,
+                "bad_data",
+                _reasons(outcome, "item"),
+                headers=counts(outcome),
+                data=_refusals(outcome, "index"),
             )
         return Response(status_code=204, headers=counts(outcome))
 
@@ -166,6 +211,8 @@ class TextImport(IngestEndpoint):
             "413": "The body is too large.",
             "415": "An encoding other than gzip.",
         },
+        example=_TEXT_EXAMPLE,
+        may_be_empty=True,
     )
 
     def check(self, headers: Headers) -> None:
@@ -180,11 +227,7 @@ class TextImport(IngestEndpoint):
             tenant, WriteBody(form, body), gzip_limit_name=self.gzip_limit_name(headers)
         )
         if outcome.rejected:
-            data = {
-                "samples": outcome.samples,
-                "rejected": outcome.rejected,
-                "errors": list(_item_errors(outcome, "line")),
-            }
+            data = _refusals(outcome, "line")
             return envelope_error(400, "bad_data", _reasons(outcome, "line"), data=data)
         return success({"samples": outcome.samples})
 
@@ -203,6 +246,8 @@ class JsonMetrics(IngestEndpoint):
             "413": "The body is too large.",
             "415": "Not JSON.",
         },
+        schema=_JSON_SCHEMA,
+        example=_JSON_EXAMPLE,
     )
 
     def check(self, headers: Headers) -> None:
@@ -239,6 +284,14 @@ ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (
 def routes() -> list[Route]:
     """One route for each endpoint."""
     return [Route(endpoint.path, endpoint, methods=["POST"]) for endpoint in ENDPOINTS]
+
+
+def _refusals(outcome: PushOutcome, unit: str) -> dict[str, object]:
+    return {
+        "samples": outcome.samples,
+        "rejected": outcome.rejected,
+        "errors": list(_item_errors(outcome, unit)),
+    }
 
 
 def _item_errors(outcome: PushOutcome, unit: str) -> Iterable[dict[str, object]]:

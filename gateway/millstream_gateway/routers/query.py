@@ -7,17 +7,19 @@ from fastapi import APIRouter, Request, Response
 from millstream.errors import InvalidArgumentError
 from millstream_gateway.dependencies import READS, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.connection import while_connected
-from millstream_gateway.routers.documentation import parameters
+from millstream_gateway.routers.documentation import form, parameters
 from millstream_gateway.routers.envelope import answer, success
 from millstream_gateway.routers.params import read_params
 
 router = APIRouter(prefix="/api/v1", tags=["query"])
 
+_SPAN = ("query", "start", "end")
+_RANGE = ("query", "start", "end", "step")
 _OPTIONS = ("timeout", "limit", "lookback_delta", "stats")
 
 
-@router.get("/query", openapi_extra=parameters("query", "time", *_OPTIONS))
-@router.post("/query", openapi_extra=parameters("query", "time", *_OPTIONS))
+@router.get("/query", openapi_extra=parameters("query", "time", *_OPTIONS, required=("query",)))
+@router.post("/query", openapi_extra=form("query", "time", *_OPTIONS, required=("query",)))
 @needs(READS)
 async def query(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Evaluate PromQL at one time."""
@@ -33,11 +35,11 @@ async def query(request: Request, services: ServicesDep, caller: CallerDep) -> R
 
 @router.get(
     "/query_range",
-    openapi_extra=parameters("query", "start", "end", "step", *_OPTIONS),
+    openapi_extra=parameters(*_RANGE, *_OPTIONS, required=_RANGE),
 )
 @router.post(
     "/query_range",
-    openapi_extra=parameters("query", "start", "end", "step", *_OPTIONS),
+    openapi_extra=form(*_RANGE, *_OPTIONS, required=_RANGE),
 )
 @needs(READS)
 async def query_range(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
@@ -53,8 +55,8 @@ async def query_range(request: Request, services: ServicesDep, caller: CallerDep
     return answer(result)
 
 
-@router.get("/query_exemplars", openapi_extra=parameters("query", "start", "end"))
-@router.post("/query_exemplars", openapi_extra=parameters("query", "start", "end"))
+@router.get("/query_exemplars", openapi_extra=parameters(*_SPAN, required=_SPAN))
+@router.post("/query_exemplars", openapi_extra=form(*_SPAN, required=_SPAN))
 @needs(READS)
 async def query_exemplars(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The exemplars of the series that the selectors of a PromQL expression select."""
@@ -65,8 +67,8 @@ async def query_exemplars(request: Request, services: ServicesDep, caller: Calle
         raise _bad_query(error) from None
 
 
-@router.get("/format_query", openapi_extra=parameters("query"))
-@router.post("/format_query", openapi_extra=parameters("query"))
+@router.get("/format_query", openapi_extra=parameters("query", required=("query",)))
+@router.post("/format_query", openapi_extra=form("query", required=("query",)))
 @needs(READS)
 async def format_query(request: Request, services: ServicesDep) -> Response:
     """The query, pretty-printed."""
