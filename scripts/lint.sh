@@ -24,5 +24,6 @@ check "ruff format" "$venv/bin/ruff" format --quiet --check .
 check mypy "$venv/bin/mypy"
 check "_core.pyi" "$venv/bin/python" scripts/stubs.py
 check tidy "$venv/bin/pytest" --quiet tests/tidy
+check audit "$venv/bin/python" scripts/audit.py
 check clang-tidy "$venv/bin/python" scripts/clang_tidy.py --jobs "$jobs"
 [ "${#failed[@]}" -eq 0 ] || die "lint failed: ${failed[*]}"

@@ -15,7 +15,7 @@ stage_lint() { scripts/lint.sh; }
 
 # the Python packages, the gateway's routes, and the examples of the documents
 stage_python() {
-  "$venv/bin/pytest" -p tests.no_skips --quiet --durations=5 -n "$jobs" tests/python tests/gateway tests/docs
+  "$venv/bin/pytest" -p tests.no_skips -p tests.no_secrets --quiet --durations=5 -n "$jobs" tests/python tests/gateway tests/docs
 }
 
 stage_page() {
@@ -40,7 +40,7 @@ stage_wheel() { scripts/wheel.sh; }
 # real services: Prometheus, node_exporter, Chromium, kill -9
 stage_e2e() {
   "$venv/bin/python" -m tests.services.artifacts
-  "$venv/bin/pytest" -p tests.no_skips --quiet --durations=10 tests/e2e
+  "$venv/bin/pytest" -p tests.no_skips -p tests.no_secrets --quiet --durations=10 tests/e2e
 }
 
 stages=(setup build unit lint python page asan tsan wheel e2e)

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from tests import no_secrets
+
 POLL_SECONDS = 0.02
 STOP_DEADLINE_SECONDS = 20.0
 LOG_TAIL_BYTES = 4000
@@ -66,6 +68,8 @@ class Process:
         run = len(list(log_dir.glob(f"{name}.*.out")))
         self.stdout_path = log_dir / f"{name}.{run}.out"
         self.stderr_path = log_dir / f"{name}.{run}.err"
+        no_secrets.watch(self.stdout_path)
+        no_secrets.watch(self.stderr_path)
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             raise ServiceError("setpriv (util-linux) is missing")
