@@ -53,7 +53,7 @@ def test_schemathesis_finds_nothing_on_any_route(server: Millstream, tmp_path: P
             *("--config-file", str(HERE / "openapi" / "schemathesis.toml")),
             *("run", f"{server.url}/openapi.json", "--header", f"Authorization: Bearer {ROOT_KEY}"),
             *("--max-examples", str(EXAMPLES), "--generation-deterministic", "--no-color"),
-            *("--phases", "examples,coverage,fuzzing", "--workers", "2"),
+            *("--phases", "examples,coverage,fuzzing", "--workers", "1"),
         ],
         env={
             **os.environ,

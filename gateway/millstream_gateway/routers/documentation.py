@@ -120,6 +120,17 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def pages(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route that answers people, with pages."""
+    return {
+        status: {
+            "description": _PROBLEMS[status],
+            "content": {"text/html": {"schema": {"type": "string"}}},
+        }
+        for status in statuses
+    }
+
+
 def _schema(name: str) -> dict[str, Any]:
     if name == "match[]":
         return {"type": "array", "items": {"type": "string"}}

@@ -60,6 +60,8 @@ _SCHEMES: Final = {
 
 _PROMETHEUS: Final = (Dialect.PROMETHEUS_QUERY, Dialect.PROMETHEUS_WRITE)
 
+# What the framework says of a route that makes its answer itself.
+_ANYTHING: Final = {"application/json": {"schema": {}}}
 _STRINGS: Final = {"type": "array", "items": {"type": "string"}}
 _SCHEMAS: Final[Mapping[str, Any]] = {
     "Problem": {
@@ -157,7 +159,8 @@ def _complete(path: str, operation: dict[str, Any], access: Access, *, is_open: 
     dialect = dialect_of(path)
     answers = operation.setdefault("responses", {})
     answers.pop("422", None)
-    if dialect in _PROMETHEUS and (good := answers.get("200")) is not None:
+    good = answers.get("200", {})
+    if dialect in _PROMETHEUS and good.get("content", _ANYTHING) == _ANYTHING and good:
         good["content"] = _content("application/json", "PrometheusSuccess")
     known = dict(_ERRORS) if not is_public else {429: _ERRORS[429], 503: _ERRORS[503]}
     for status, text in known.items():

@@ -23,7 +23,7 @@ from millstream.errors import (
 )
 from millstream_gateway.dependencies import PUBLIC, ServicesDep, needs
 from millstream_gateway.errors import HTTP_STATUS
-from millstream_gateway.routers.documentation import problems
+from millstream_gateway.routers.documentation import pages, problems
 from millstream_gateway.schemas.sign_in import Provider, ProviderList
 from millstream_gateway.services.container import Services
 from millstream_gateway.services.sessions import Issued
@@ -80,7 +80,7 @@ async def login(
     return response
 
 
-@router.get("/{provider}/callback", status_code=303, responses=problems(400, 401, 403, 404, 429))
+@router.get("/{provider}/callback", status_code=303, responses=pages(400, 401, 403, 404, 429))
 @needs(PUBLIC)
 async def callback(provider: str, request: Request, services: ServicesDep) -> Response:
     """Where a provider sends the browser back to."""
