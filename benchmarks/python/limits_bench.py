@@ -1,20 +1,29 @@
 """What it costs to ask the limits before a request is let in, with the default and with all of them.
 
-python -m benchmarks.python.limits_bench
+In memory as processor time; with `--redis` in a real redis-server as the time that a request waits,
+one request at a time and sixteen at a time.
+
+python -m benchmarks.python.limits_bench [--redis]
 """
 
 from __future__ import annotations
 
+import asyncio
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from benchmarks.python.machine import machine
+from millstream_gateway.backends.local_meta_store import MemoryMetaStore
 from millstream_gateway.schemas.access import Caller, Role
 from millstream_gateway.schemas.access import Principal as Someone
 from millstream_gateway.services.limits import Limiter
-from millstream_gateway.settings import LimitsSettings, Settings
+from millstream_gateway.settings import LimitsSettings, RedisSettings, Settings
+from tests.services.redis import Redis
 
 ROUNDS: Final = 9
 CHECKS: Final = 5_000
@@ -37,6 +46,35 @@ def every_limit() -> LimitsSettings:
     return LimitsSettings(**dict.fromkeys(names, MANY))
 
 
+async def shared_milliseconds(caller: Caller, url: str, at_a_time: int) -> tuple[float, float]:
+    """How long a request waits for the limits in Redis: the median, and the 99th percentile."""
+    settings = Settings(
+        limits=every_limit(), redis=RedisSettings.model_validate({"url": url, "timeout": "10s"})
+    )
+    limiter = Limiter(settings, MemoryMetaStore())
+    await limiter.start()
+    waits: list[float] = []
+
+    async def ask() -> None:
+        for _ in range(CHECKS // at_a_time):
+            began = time.perf_counter()
+            await limiter.admit_shared(caller, by_tenant=True, is_json=True, size=600)
+            waits.append((time.perf_counter() - began) * 1e3)
+
+    await asyncio.gather(*(ask() for _ in range(at_a_time)))
+    await limiter.stop()
+    waits.sort()
+    return statistics.median(waits), waits[int(len(waits) * 0.99)]
+
+
+def with_redis(caller: Caller) -> None:
+    with TemporaryDirectory() as folder, Redis(Path(folder)) as redis:
+        for at_a_time in (1, 16):
+            median, slow = asyncio.run(shared_milliseconds(caller, redis.url, at_a_time))
+            name = f"all ten rates in Redis, {at_a_time} at a time"
+            print(f"{name:<40} {median:8.3f} ms, p99 {slow:.3f} ms")
+
+
 def main() -> None:
     someone = Someone("key", "k", "k", Role.USER, frozenset(), frozenset({"default"}))
     caller = Caller(someone, client="192.0.2.1")
@@ -46,13 +84,15 @@ def main() -> None:
         ("the default (JSON requests)", LimitsSettings(json_requests_per_second=MANY)),
         ("all ten rates", every_limit()),
     ):
-        limiter = Limiter(Settings(limits=limits))
+        limiter = Limiter(Settings(limits=limits), MemoryMetaStore())
 
         def ask(limiter: Limiter = limiter) -> object:
             admission = limiter.admit(caller, by_tenant=True, is_json=True, size=600)
             return admission and admission.headers()
 
-        print(f"{name:<30} {microseconds(ask):8.2f} us")
+        print(f"{name:<40} {microseconds(ask):8.2f} us")
+    if "--redis" in sys.argv[1:]:
+        with_redis(caller)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from millstream_gateway.routers import (
     discovery,
     health,
     ingest,
+    limits,
     page,
     query,
     remote_read,
@@ -75,7 +76,7 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
     # The routes themselves and not routers of routes: 405 looks through the list, and no route can
     # come into it but through the guard.
     routes: list[BaseRoute] = list(ingest.routes())
-    for module in (query, remote_read, discovery, status, health, auth, admin, page):
+    for module in (query, remote_read, discovery, status, health, auth, admin, limits, page):
         routes += module.router.routes
     routes += [*auth.keys_router.routes, *sign_in.router.routes]
     routes.append(Mount("/assets", page.assets()))

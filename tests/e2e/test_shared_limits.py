@@ -109,10 +109,10 @@ def test_three_gateways_together_are_exact_to_one_percent(redis: Redis) -> None:
 
 
 def test_one_request_is_one_round_trip_under_every_limit(redis: Redis) -> None:
-    everything = {
+    everything: dict[str, Any] = {
         name: 10**6 for name in LimitsSettings.model_fields if name.endswith("_per_second")
     }
-    quotas = {"requests_per_day": 10**6, "samples_per_month": 10**6}
+    quotas: dict[str, Any] = {"requests_per_day": 10**6, "samples_per_month": 10**6}
     with gateways(redis.url, 1, **everything, **quotas) as (gateway,):
         assert gateway.get("/api/v1/labels", headers=ROOT).status_code == 200
         redis.send("CONFIG", "RESETSTAT")

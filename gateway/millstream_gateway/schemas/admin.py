@@ -108,6 +108,22 @@ class TenantList(_Body):
     tenants: list[TenantDescription]
 
 
+class LimitsDescription(_Body):
+    """The limits of a tenant; 0 is no limit."""
+
+    tenant: str
+    stored: dict[str, int] = Field(description="Set by this route; comes first.")
+    configured: dict[str, int] = Field(description="Set by tenants.NAME.limits; comes next.")
+    effective: dict[str, int] = Field(description="What holds.")
+    used: dict[str, int] = Field(description="Of each quota, in this day or month of UTC.")
+
+
+class AllLimits(_Body):
+    """The limits of the caller's tenants."""
+
+    tenants: list[LimitsDescription]
+
+
 class Me(_Body):
     """The caller, as the server sees it."""
 

@@ -19,6 +19,7 @@ from millstream_gateway.services.secret_box import SecretBox
 from millstream_gateway.services.sessions import SessionService
 from millstream_gateway.services.sign_in import SignInService
 from millstream_gateway.services.signing import SigningKeys
+from millstream_gateway.services.tenant_limits import TenantLimitsService
 from millstream_gateway.services.tenants import TenantService
 from millstream_gateway.services.tokens import TokenService
 from millstream_gateway.settings import Settings, is_loopback
@@ -48,6 +49,9 @@ class AccessControl:
         self.sessions.issuers = self.sign_in.issuers
         self.tokens = TokenService(auth, self.signing, self.sessions, self.outbound)
         self.limits = Limiter(settings, self.store)
+        self.tenant_limits = TenantLimitsService(
+            settings, self.store, self.tenants, self.limits, self.audit
+        )
         self.authenticator = Authenticator(
             auth, self.store, self.keys, self.tokens, shared=self.limits.shared
         )
