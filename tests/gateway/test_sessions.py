@@ -88,7 +88,7 @@ def test_a_key_is_taken_in_every_way_that_clients_send_it(site: Site, how: str) 
     ("fields", "status", "error"),
     [
         ({"client_secret": "ms_nobody_x"}, 401, "invalid_client"),
-        ({"client_secret": ROOT_KEY, "grant_type": "password"}, 400, "unsupported_grant_type"),
+        ({"client_secret": ROOT_KEY, "grant_type": "implicit"}, 400, "unsupported_grant_type"),
         ({"client_secret": ROOT_KEY, "scope": "everything"}, 400, "invalid_scope"),
         ({"client_secret": ROOT_KEY, "grant_type": "refresh_token"}, 400, "invalid_request"),
         ({"grant_type": "refresh_token", "refresh_token": "x"}, 401, "invalid_grant"),

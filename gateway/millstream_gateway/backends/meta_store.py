@@ -33,6 +33,8 @@ class Kind(enum.StrEnum):
     TENANT = "tenant"
     # When keys were used last, apart from the keys: that changes often and matters little.
     USAGE = "usage"
+    # People with a password.
+    USER = "user"
     # Keys that this server signs tokens with; their private halves are locked.
     SIGNING_KEY = "signing_key"
     # Who is signed in by a token that can be renewed.

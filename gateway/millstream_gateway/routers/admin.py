@@ -15,9 +15,13 @@ from millstream_gateway.schemas.admin import (
     KeyList,
     NewKey,
     NewTenant,
+    NewUser,
     Rotation,
     TenantDescription,
     TenantList,
+    UserChange,
+    UserDescription,
+    UserList,
 )
 from millstream_gateway.schemas.keys import KeyRecord, KeyRequest
 from millstream_gateway.schemas.sessions import SessionRecord
@@ -29,6 +33,7 @@ from millstream_gateway.schemas.sign_in import (
     SigningKeyAnswer,
     SigningTurn,
 )
+from millstream_gateway.schemas.users import UserRecord, UserRequest
 from millstream_gateway.services.container import Services
 from millstream_gateway.services.tenants import Tenant
 
@@ -92,6 +97,57 @@ async def rotate_key(
     keys = services.access.keys
     record, key = await services.control.run(lambda: keys.rotate(caller, key_id, overlap_ms))
     return _issued(services, record, key, response)
+
+
+@router.post("/users", status_code=201, responses=problems(400, 409))
+@needs(ADMINISTERS)
+async def create_user(new: NewUser, services: ServicesDep, caller: CallerDep) -> UserDescription:
+    """Make a user, who signs in at `POST /v1/auth/token` with `grant_type=password`."""
+    request = UserRequest(
+        name=new.name,
+        password=new.password,
+        role=new.role,
+        tenants=frozenset(new.tenants),
+        verbs=frozenset(new.verbs),
+    )
+    users = services.access.users
+    return _user(await services.passwords.run(lambda: users.create(caller, request)))
+
+
+@router.get("/users")
+@needs(ADMINISTERS)
+async def list_users(services: ServicesDep, caller: CallerDep) -> UserList:
+    """The users of your tenants."""
+    found = await services.control.run(lambda: services.access.users.visible_to(caller))
+    return UserList(users=[_user(one) for one in found])
+
+
+@router.get("/users/{name}", responses=problems(404))
+@needs(ADMINISTERS)
+async def get_user(name: str, services: ServicesDep, caller: CallerDep) -> UserDescription:
+    """One user."""
+    return _user(await services.control.run(lambda: services.access.users.get(caller, name)))
+
+
+@router.patch("/users/{name}", responses=problems(400, 404))
+@needs(ADMINISTERS)
+async def change_user(
+    name: str, change: UserChange, services: ServicesDep, caller: CallerDep
+) -> UserDescription:
+    """Set a password, shut a user out, or let them in again."""
+    users = services.access.users
+    return _user(
+        await services.passwords.run(
+            lambda: users.change(caller, name, password=change.password, disabled=change.disabled)
+        )
+    )
+
+
+@router.delete("/users/{name}", responses=problems(404))
+@needs(ADMINISTERS)
+async def delete_user(name: str, services: ServicesDep, caller: CallerDep) -> UserDescription:
+    """Remove a user and end their sessions."""
+    return _user(await services.control.run(lambda: services.access.users.delete(caller, name)))
 
 
 @router.post("/tenants", status_code=201, responses=problems(400, 409))
@@ -160,6 +216,19 @@ async def rotate_signing_key(
     forget = (turn or SigningTurn()).forget
     return SigningKeyAnswer(
         kid=await services.control.run(lambda: signing.turn(caller, forget=forget))
+    )
+
+
+def _user(user: UserRecord) -> UserDescription:
+    return UserDescription(
+        name=user.name,
+        role=user.role,
+        verbs=sorted(user.verbs),
+        tenants=sorted(user.tenants),
+        created_ms=user.created_ms,
+        created_by=user.created_by,
+        changed_ms=user.changed_ms,
+        disabled=user.disabled,
     )
 
 

@@ -22,9 +22,10 @@ from millstream_gateway.routers.sign_in import (
     delete_session_cookie,
     set_session_cookie,
 )
-from millstream_gateway.schemas.access import Action
+from millstream_gateway.schemas.access import Action, Caller, Principal
 from millstream_gateway.schemas.admin import Me
 from millstream_gateway.schemas.sign_in import TokenAnswer
+from millstream_gateway.schemas.users import LOCAL
 from millstream_gateway.services.container import Services
 from millstream_gateway.services.sessions import Issued
 
@@ -65,36 +66,52 @@ async def me(caller: CallerDep) -> Me:
     "/token",
     response_model=TokenAnswer,
     responses=problems(400, 401, 403, 429),
-    openapi_extra=_form("grant_type", "client_secret", "client_id", "scope", "refresh_token"),
+    openapi_extra=_form(
+        "grant_type",
+        "client_secret",
+        "client_id",
+        "username",
+        "password",
+        "scope",
+        "refresh_token",
+    ),
 )
 @needs(PUBLIC)
 async def token(request: Request, services: ServicesDep) -> Response:
-    """Exchange an API key for a short access token and a refresh token (OAuth 2.0).
+    """Exchange an API key, or a name and a password, for an access and a refresh token (OAuth 2.0).
 
     `grant_type=client_credentials` with the key as `client_secret`, as the password of Basic, as
-    `Authorization: Bearer` or as `X-API-Key`; or `grant_type=refresh_token`. `scope` may ask for
-    less than the key has.
+    `Authorization: Bearer` or as `X-API-Key`; `grant_type=password` with `username` and `password`;
+    or `grant_type=refresh_token`. `scope` may ask for less than the caller has.
     """
     fields = await _fields_of(request)
     grant = fields.get("grant_type", "client_credentials")
-    client = client_of(request)
+    client = client_of(request, services)
     if grant == "refresh_token":
         return await _renewed(services, fields.get("refresh_token", ""), client)
-    if grant != "client_credentials":
-        return _refused(400, "unsupported_grant_type", "use client_credentials or refresh_token")
+    if grant not in ("client_credentials", "password"):
+        known = "client_credentials, password or refresh_token"
+        return _refused(400, "unsupported_grant_type", f"use {known}")
     try:
         verbs = frozenset(map(Action, fields.get("scope", "").split()))
     except ValueError:
         return _refused(400, "invalid_scope", "scope is of read, write, monitor and admin")
     access = services.access
+    issuer = ""
     try:
         await access.authenticator.check_elsewhere(client)
-        principal = access.authenticator.check_key(_key_of(request, fields), client)
+        if grant == "password":
+            principal, issuer = await _by_password(services, fields, client), LOCAL
+        else:
+            principal = access.authenticator.check_key(_key_of(request, fields), client)
     except UnauthenticatedError as error:
         access.note_refused(client, "session.begin", error.message)
-        return _refused(401, "invalid_client", error.message)
+        wrong = "invalid_grant" if grant == "password" else "invalid_client"
+        return _refused(401, wrong, error.message)
+    # Signing in writes to the disk: who does it all the time is held to the same rates as ever.
+    access.limits.admit(Caller(principal, client=client), by_tenant=False, is_json=False, size=0)
     issued = await services.control.run(
-        lambda: access.sessions.begin(principal, client, verbs=verbs)
+        lambda: access.sessions.begin(principal, client, issuer=issuer, verbs=verbs)
     )
     return _answer(issued)
 
@@ -112,7 +129,7 @@ async def refresh(request: Request, services: ServicesDep) -> Response:
     Without one in the body that of the browser's cookie is used, and goes back into it.
     """
     fields = await _fields_of(request)
-    client = client_of(request)
+    client = client_of(request, services)
     text = fields.get("refresh_token", "")
     if text or SESSION_COOKIE not in request.cookies:
         return await _renewed(services, text, client)
@@ -130,7 +147,7 @@ async def refresh(request: Request, services: ServicesDep) -> Response:
 async def logout(request: Request, services: ServicesDep) -> Response:
     """End the session of a refresh token, of the browser's cookie, or of the access token."""
     fields = await _fields_of(request)
-    client = client_of(request)
+    client = client_of(request, services)
     access = services.access
     text, base = fields.get("refresh_token", ""), ""
     if not text and SESSION_COOKIE in request.cookies:
@@ -238,6 +255,23 @@ async def _fields_of(request: Request) -> dict[str, str]:
     if len(fields) != len(pairs):
         raise InvalidArgumentError("every field of the body must be a text and come once")
     return fields
+
+
+async def _by_password(services: Services, fields: dict[str, str], client: str) -> Principal:
+    """Whose name and password these are; both the address and the name may fail so often only."""
+    name, password = fields.get("username", ""), fields.get("password", "")
+    if not name or not password:
+        raise InvalidArgumentError("username and password are needed")
+    authenticator = services.access.authenticator
+    suspects = (client, f"user {name[:200]}")
+    for suspect in suspects:
+        authenticator.check_wait(suspect)
+    principal = await services.passwords.run(lambda: services.access.users.check(name, password))
+    if principal is None:
+        for suspect in suspects:
+            authenticator.count_failure(suspect)
+        raise UnauthenticatedError("no user has this name and this password")
+    return principal
 
 
 def _key_of(request: Request, fields: dict[str, str]) -> str:

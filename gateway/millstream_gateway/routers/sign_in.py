@@ -58,8 +58,9 @@ async def login(
 ) -> Response:
     """Send the browser to a provider. `return_to` is a place on the page, such as `/?q=up`."""
     access = services.access
-    await access.authenticator.check_elsewhere(client_of(request))
-    access.authenticator.check_wait(client_of(request))
+    client = client_of(request, services)
+    await access.authenticator.check_elsewhere(client)
+    access.authenticator.check_wait(client)
     if provider not in access.sign_in.names:
         raise NotFoundError("there is no such way to sign in")
     base = _base_of(request, services)
@@ -85,7 +86,7 @@ async def login(
 async def callback(provider: str, request: Request, services: ServicesDep) -> Response:
     """Where a provider sends the browser back to."""
     access = services.access
-    client = client_of(request)
+    client = client_of(request, services)
     base = _base_of(request, services)
     try:
         await access.authenticator.check_elsewhere(client)
@@ -120,10 +121,9 @@ async def callback(provider: str, request: Request, services: ServicesDep) -> Re
     return response
 
 
-def client_of(request: Request) -> str:
+def client_of(request: Request, services: Services) -> str:
     """The address that calls, behind proxies that are listed the one that they name."""
     peer = request.client.host if request.client else ""
-    services: Services = request.app.state.services
     return services.access.addresses.of(peer, request.scope["headers"])
 
 
@@ -188,7 +188,7 @@ def _base_of(request: Request, services: Services) -> str:
     if is_loopback(settings.server.host):
         host = check_host(request.headers.get("host", ""))
         if is_loopback(urlsplit(f"//{host}").hostname or ""):
-            return f"http://{host}"
+            return f"{request.scope['scheme']}://{host}"
     raise FailedPreconditionError("auth.public_url must be set to the URL of this server")
 
 

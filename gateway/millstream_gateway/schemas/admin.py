@@ -88,6 +88,42 @@ class KeyList(_Body):
     keys: list[KeyDescription]
 
 
+class NewUser(_Body):
+    """Somebody who signs in by a password."""
+
+    name: _Text = Field(description="What they sign in as; unique.", examples=["ann"])
+    password: _Text = Field(description="At least 10 characters; stored as Argon2id.")
+    role: Role = Field(description="What the user may do at most.")
+    tenants: list[_Text] = Field(default=["default"], min_length=1, max_length=64)
+    verbs: list[Action] = Field(default=[], max_length=4)
+
+
+class UserChange(_Body):
+    """What is to be different about a user."""
+
+    password: _Text | None = Field(default=None, description="Ends the user's sessions.")
+    disabled: bool | None = Field(default=None, description="Shut out, without forgetting.")
+
+
+class UserDescription(_Body):
+    """A user. Times are Unix milliseconds."""
+
+    name: str
+    role: Role
+    verbs: list[Action]
+    tenants: list[str]
+    created_ms: int
+    created_by: str
+    changed_ms: int = Field(description="When the password was set.")
+    disabled: bool
+
+
+class UserList(_Body):
+    """Users of the caller's tenants."""
+
+    users: list[UserDescription]
+
+
 class NewTenant(_Body):
     """A tenant to be made."""
 

@@ -22,6 +22,7 @@ from millstream_gateway.services.signing import SigningKeys
 from millstream_gateway.services.tenant_limits import TenantLimitsService
 from millstream_gateway.services.tenants import TenantService
 from millstream_gateway.services.tokens import TokenService
+from millstream_gateway.services.users import UserService
 from millstream_gateway.settings import Settings, is_loopback
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,7 @@ class AccessControl:
         self.audit = AuditLog(AuditMemory() if folder is None else AuditFile(folder / FILE_NAME))
         self.tenants = TenantService(self.store, self.audit, settings.limits.tenants)
         self.keys = KeyService(self.store, self.tenants, self.audit)
+        self.users = UserService(self.store, self.tenants, self.audit)
         auth = settings.auth
         self.outbound = Outbound(loopback_http=auth.insecure_loopback)
         self.box = SecretBox(auth.wrapping_key, folder)

@@ -166,7 +166,8 @@ class Authenticator:
             return True
         snapshot = self._store.snapshot()
         if self._required[0] != snapshot.revision:
-            self._required = (snapshot.revision, bool(snapshot.of_kind(Kind.KEY)))
+            some = bool(snapshot.of_kind(Kind.KEY) or snapshot.of_kind(Kind.USER))
+            self._required = (snapshot.revision, some)
         return self._required[1]
 
     async def identify(self, credentials: Credentials, client: str) -> Principal:

@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 _CONTROL_THREADS: Final = 2
 _CONTROL_QUEUE: Final = 32
+# Each takes 64 MiB and most of a processor while it hashes.
+_PASSWORD_THREADS: Final = 2
+_PASSWORD_QUEUE: Final = 16
 
 
 def product_version() -> str:
@@ -51,7 +54,12 @@ class Services:
         )
         # Health and metrics must answer while queries fill their own pool.
         self.control = BoundedPool("control", threads=_CONTROL_THREADS, queue_max=_CONTROL_QUEUE)
-        self.metrics.watch_pools((self._ingest_pool, self._query_pool, self.control))
+        self.passwords = BoundedPool(
+            "password", threads=_PASSWORD_THREADS, queue_max=_PASSWORD_QUEUE
+        )
+        self.metrics.watch_pools(
+            (self._ingest_pool, self._query_pool, self.control, self.passwords)
+        )
         self.metrics.watch_engine(backend.stats)
         self.metrics.watch_limits(self.access.limits.shared)
         #: Every listener asks it for `server_tls_context()`.
@@ -101,7 +109,7 @@ class Services:
 
     def _close(self) -> None:
         self._sampler.stop()
-        for pool in (self._ingest_pool, self._query_pool, self.control):
+        for pool in (self._ingest_pool, self._query_pool, self.control, self.passwords):
             pool.close()
         try:
             self.backend.close()

@@ -21,22 +21,19 @@ from millstream.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
-    PermissionDeniedError,
     ResourceExhaustedError,
 )
 from millstream_gateway.backends.meta_store import ABSENT, Kind, MetaStore, Snapshot
 from millstream_gateway.schemas.access import (
     EVERY_TENANT,
-    ROLE_DEFAULT_VERBS,
-    ROLE_VERBS,
     Action,
     Caller,
     Resource,
-    check_tenant_name,
 )
 from millstream_gateway.schemas.keys import KeyRecord, KeyRequest
 from millstream_gateway.services.audit import AuditLog
 from millstream_gateway.services.authorization import covers, require
+from millstream_gateway.services.grants import LISTED_MAX, granted_verbs, may_give
 from millstream_gateway.services.tenants import TenantService
 
 PREFIX: Final = "ms_"
@@ -47,7 +44,6 @@ _SECRET_BITS: Final = 256
 _SECRET_LENGTH: Final = 43  # 62^43 > 2^256
 _KEYS_MAX: Final = 10_000
 _NAME_MAX: Final = 200
-_LISTED_MAX: Final = 64
 _TRIES: Final = 16
 # How far a last use may lie behind before it is worth writing down again.
 _USAGE_STEP_MS: Final = 1000
@@ -217,27 +213,14 @@ class KeyService:
         name = request.name.strip()
         if not name or len(name) > _NAME_MAX or not name.isprintable():
             raise InvalidArgumentError(f"a key needs a name of 1 to {_NAME_MAX} printable letters")
-        if not request.tenants:
-            raise InvalidArgumentError("a key needs at least one tenant")
-        if len(request.tenants) > _LISTED_MAX or len(request.topics) > _LISTED_MAX:
-            raise InvalidArgumentError(f"more than {_LISTED_MAX} tenants or topic patterns")
-        if EVERY_TENANT in request.tenants and len(request.tenants) > 1:
-            raise InvalidArgumentError("every tenant (*) leaves none to name beside it")
-        for tenant in request.tenants - {EVERY_TENANT}:
-            check_tenant_name(tenant)
+        verbs = granted_verbs(request.role, request.tenants, request.verbs)
+        if len(request.topics) > LISTED_MAX:
+            raise InvalidArgumentError(f"more than {LISTED_MAX} topic patterns")
         if any(not topic or len(topic) > _NAME_MAX for topic in request.topics):
             raise InvalidArgumentError(f"a topic pattern has 1 to {_NAME_MAX} letters")
         if request.expires_in_ms is not None and request.expires_in_ms <= 0:
             raise InvalidArgumentError("a key must be good for some time")
-        verbs = request.verbs or ROLE_DEFAULT_VERBS[request.role]
-        if not request.verbs and request.role.value == "admin" and EVERY_TENANT in request.tenants:
-            verbs = ROLE_VERBS[request.role]
-        beyond = verbs - ROLE_VERBS[request.role]
-        if beyond:
-            raise InvalidArgumentError(
-                f"the role {request.role.value} cannot be given: {', '.join(sorted(beyond))}"
-            )
-        self._may_give(caller, request.tenants, verbs)
+        may_give(caller.principal, request.tenants, verbs)
         key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         secret, now_ms = _new_secret(), self._clock()
         expires = None if request.expires_in_ms is None else now_ms + request.expires_in_ms
@@ -254,17 +237,6 @@ class KeyService:
             expires_ms=expires,
         )
         return record, f"{PREFIX}{key_id}_{secret}"
-
-    def _may_give(self, caller: Caller, tenants: frozenset[str], verbs: frozenset[Action]) -> None:
-        """Nobody gives what they have not."""
-        require(caller.principal, Action.ADMIN, Resource())
-        if not covers(caller.principal, tenants):
-            raise PermissionDeniedError(
-                f"{caller.principal.name} does not belong to all of these tenants"
-            )
-        if not verbs <= caller.principal.verbs:
-            missing = ", ".join(sorted(verbs - caller.principal.verbs))
-            raise PermissionDeniedError(f"{caller.principal.name} cannot give: {missing}")
 
     def _mine(self, caller: Caller, snapshot: Snapshot, key_id: str) -> KeyRecord:
         """`NotFoundError` also for a key of somebody else's tenant: nobody can probe for ids."""
@@ -287,7 +259,7 @@ class KeyService:
                 return before
             # Whoever may not give a key may not have one renewed either.
             if action == "key.rotate":
-                self._may_give(caller, before.tenants, before.verbs)
+                may_give(caller.principal, before.tenants, before.verbs)
             try:
                 self._store.commit({at: after.to_value()}, expect={at: snapshot.version(*at)})
             except AbortedError:

@@ -36,6 +36,7 @@ from millstream_gateway.schemas.access import (
 )
 from millstream_gateway.schemas.keys import KeyRecord
 from millstream_gateway.schemas.sessions import SessionRecord
+from millstream_gateway.schemas.users import LOCAL, UserRecord
 from millstream_gateway.services.audit import AuditLog
 from millstream_gateway.services.authorization import covers, require
 from millstream_gateway.services.claims import USER
@@ -264,6 +265,14 @@ class SessionService:
             return key.principal if key is not None and active else None
         if session.kind == "admin_key":
             return ADMIN_KEY if hmac.compare_digest(session.subject, self._mark()) else None
+        if session.issuer == LOCAL:
+            name = session.subject.removeprefix(f"{LOCAL}#")
+            found = self._store.snapshot().get(Kind.USER, name)
+            user = None if found is None else UserRecord.from_value(name, found.value)
+            # Gone, shut out, or signed in by a password that is not theirs any more.
+            if user is None or user.disabled or session.created_ms < user.changed_ms:
+                return None
+            return user.principal
         if session.issuer not in self.issuers:
             return None
         return Principal(
