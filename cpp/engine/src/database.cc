@@ -274,6 +274,7 @@ std::map<std::string, double> Database::Stats() const {
   }
   add("millstream_partitions", impl_->partitions_.size());
   add("millstream_series_cache_entries", impl_->cache_.size());
+  add("millstream_delta_series", impl_->deltas_.series());
   return out;
 }
 

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "delta_accumulator.h"
 #include "maintenance_timer.h"
 #include "millstream/base/mutex.h"
 #include "millstream/engine/database.h"
@@ -88,6 +89,7 @@ class Database::Impl {
   std::unique_ptr<MaintenanceTimer> timer_;
 
   SeriesCache cache_;
+  DeltaAccumulator deltas_;
 
   mutable SharedMutex handles_mutex_;
   std::vector<HandleEntry> handles_ GUARDED_BY(handles_mutex_);

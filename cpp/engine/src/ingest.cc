@@ -23,6 +23,15 @@ std::span<const TimestampMs> From(const std::vector<TimestampMs>& column, size_t
   return std::span(column).subspan(std::min(begin, column.size()));
 }
 
+// From refused samples to refused items, each with its first reason: exact while all reasons are there.
+void CountByItem(uint32_t items, PushOutcome* outcome) {
+  const bool complete = outcome->rejected == outcome->refusals.size();
+  std::vector<ItemRefusal>& refusals = outcome->refusals;
+  const auto [begin, end] = std::ranges::unique(refusals, {}, &ItemRefusal::item);
+  refusals.erase(begin, end);
+  outcome->rejected = complete ? refusals.size() : std::min<uint64_t>(outcome->rejected, items);
+}
+
 // The series of a decoded request: the cache is told where they were found.
 class DecodedSource final : public SeriesSource {
  public:
@@ -113,6 +122,7 @@ class Database::Impl::PendingPush {
 
   // Finds the series' places and sends their samples, without waiting.
   Status Start() {
+    database_.deltas_.Apply(tenant_, database_.env_.clock->WallNow(), &decoded_);
     outcome_.rejected = decoded_.rejected;
     for (wire::ItemError& error : decoded_.errors) {
       outcome_.refusals.push_back({error.item, std::move(error.reason)});
@@ -130,6 +140,7 @@ class Database::Impl::PendingPush {
 
   Result<PushOutcome> Finish() {
     MS_RETURN_IF_ERROR(writer_.Finish());
+    if (decoded_.items > 0) CountByItem(decoded_.items, &outcome_);
     return std::move(outcome_);
   }
 

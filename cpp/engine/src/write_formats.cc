@@ -5,6 +5,7 @@
 #include <string>
 
 #include "millstream/wire/json_metrics.h"
+#include "millstream/wire/otlp.h"
 #include "millstream/wire/remote_write.h"
 #include "millstream/wire/text_exposition.h"
 
@@ -17,6 +18,7 @@ struct Format {
   std::string_view name;
   Decoder decode;
   std::span<const std::string_view> options = {};
+  Status (*check)(const WriteOptions& options) = nullptr;  // of their values
 };
 
 Result<wire::DecodedWrite> RemoteWrite(const WriteRequest& request) {
@@ -36,25 +38,62 @@ Result<wire::DecodedWrite> Json(const WriteRequest& request) {
   return wire::DecodeJsonMetrics(request.body, request.default_timestamp);
 }
 
+constexpr std::string_view kOtlpOptions[] = {
+    "convert_histograms_to_nhcb",
+    "delta",
+    "delta_series",
+    "delta_stale_ms",
+    "ignore_resource_attributes",
+    "keep_identifying_resource_attributes",
+    "label_name_preserve_multiple_underscores",
+    "label_name_underscore_sanitization",
+    "promote_all_resource_attributes",
+    "promote_resource_attributes",
+    "promote_scope_metadata",
+    "translation_strategy",
+};
+
+template <wire::OtlpEncoding kEncoding>
+Result<wire::DecodedWrite> Otlp(const WriteRequest& request) {
+  MS_ASSIGN_OR_RETURN(const wire::OtlpOptions options, wire::OtlpOptions::Parse(request.options));
+  return wire::DecodeOtlp(request.body, kEncoding, options);
+}
+
+Status CheckOtlp(const WriteOptions& options) {
+  return wire::OtlpOptions::Parse(options).status();
+}
+
 constexpr Format kFormats[] = {
     {"remote_write", RemoteWrite},
     {"remote_write_2", RemoteWrite2},
     {"text", Text<wire::TextFormat::kPrometheus>},
     {"open_metrics", Text<wire::TextFormat::kOpenMetrics>},
     {"json", Json},
+    {"otlp", Otlp<wire::OtlpEncoding::kProtobuf>, kOtlpOptions, CheckOtlp},
+    {"otlp_json", Otlp<wire::OtlpEncoding::kJson>, kOtlpOptions, CheckOtlp},
 };
 
-}  // namespace
-
-Result<wire::DecodedWrite> Decode(const WriteRequest& request) {
-  const auto* const format = std::ranges::find(kFormats, request.format, &Format::name);
-  if (format == std::end(kFormats)) return InvalidArgument("there is no write format \"{}\"", request.format);
-  for (const auto& [option, value] : request.options) {
+Result<const Format*> Find(std::string_view name, const WriteOptions& options) {
+  const auto* const format = std::ranges::find(kFormats, name, &Format::name);
+  if (format == std::end(kFormats)) return InvalidArgument("there is no write format \"{}\"", name);
+  for (const auto& [option, value] : options) {
     if (std::ranges::find(format->options, option) == format->options.end()) {
       return InvalidArgument("the write format {} has no option \"{}\"", format->name, option);
     }
   }
+  return format;
+}
+
+}  // namespace
+
+Result<wire::DecodedWrite> Decode(const WriteRequest& request) {
+  MS_ASSIGN_OR_RETURN(const Format* const format, Find(request.format, request.options));
   return format->decode(request);
+}
+
+Status CheckWriteOptions(std::string_view format, const WriteOptions& options) {
+  MS_ASSIGN_OR_RETURN(const Format* const found, Find(format, options));
+  return found->check == nullptr ? Status::Ok() : found->check(options);
 }
 
 }  // namespace millstream::engine

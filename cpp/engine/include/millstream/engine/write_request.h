@@ -5,12 +5,16 @@
 //             text           text exposition of Prometheus; items are lines, from 1
 //             open_metrics   text exposition of OpenMetrics 1.0; items are lines, from 1
 //             json           {"metrics":[…]}; items are its elements, from 0
+//             otlp           an ExportMetricsServiceRequest; items are data points, from 0. Options: as `otlp.*` of the
+//                            gateway's settings; a switch is true or false, a list is separated by commas
+//             otlp_json      the same in JSON
 #pragma once
 
 #include <map>
 #include <string>
 #include <string_view>
 
+#include "millstream/base/status.h"
 #include "millstream/base/strong_int.h"
 
 namespace millstream::engine {
@@ -24,5 +28,8 @@ struct WriteRequest {
   TimestampMs default_timestamp = 0;  // of samples that have none
   WriteOptions options = {};
 };
+
+// kInvalidArgument unless the format is known and takes these options.
+Status CheckWriteOptions(std::string_view format, const WriteOptions& options);
 
 }  // namespace millstream::engine

@@ -44,6 +44,15 @@ struct DecodedSeries {
   uint32_t histograms_end = 0;
   uint32_t exemplars_begin = 0;
   uint32_t exemplars_end = 0;
+  // Its one sample says what was counted from its start to its timestamp, not since the beginning: to be added up
+  // before it is stored.
+  bool delta = false;
+};
+
+// What adding up may keep.
+struct DeltaLimits {
+  int64_t stale_ms = 300'000;     // a series that paused longer begins anew
+  uint64_t series_max = 100'000;  // of one tenant
 };
 
 struct DecodedWrite {
@@ -63,6 +72,11 @@ struct DecodedWrite {
   std::vector<model::Exemplar> exemplars;  // their labels made by DecodeExemplarLabels
   std::vector<model::MetricMetadata> metadata;
 
+  DeltaLimits delta_limits;
+
+  // How many items the request has, where one of them can make several samples: refusals are counted by item then. 0:
+  // by sample.
+  uint32_t items = 0;
   uint64_t rejected = 0;
   std::vector<ItemError> errors;  // the first kItemErrorsMax of `rejected`
 

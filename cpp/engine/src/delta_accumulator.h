@@ -1,0 +1,67 @@
+// DeltaAccumulator: adds up samples of delta temporality, so that what is stored is cumulative.
+//
+// Of each series it keeps the running total and the interval that was added last. A series begins, or begins anew with
+// the sample's own value and start, when it is not known here or paused longer than its limits allow: a reader sees a
+// counter reset. A gap or an overlap that is shorter is added like what joins without one. A sample that ends no later
+// than the last one is refused, but for the last one itself, sent again: that gives the same total again.
+//
+// Nothing of this is stored: after a restart every series begins anew.
+//
+// Threads     Any; one tenant's requests one at a time.
+// Limits      DeltaLimits::series_max for each tenant, kDeltaSeriesMax for all; a series past either is refused. Series
+//             that paused too long are dropped.
+// Source      OpenTelemetry metrics data model, "Sums: Delta-to-Cumulative".
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "millstream/base/mutex.h"
+#include "millstream/base/status.h"
+#include "millstream/base/strong_int.h"
+#include "millstream/model/histogram.h"
+#include "millstream/wire/decoded_write.h"
+
+namespace millstream::engine {
+
+inline constexpr uint64_t kDeltaSeriesMax = 2'000'000;
+
+class DeltaAccumulator {
+ public:
+  // Replaces the samples of delta series by totals with the total's start. A refused one is taken out and in the
+  // request's errors.
+  void Apply(TenantId tenant, TimestampMs now, wire::DecodedWrite* decoded) EXCLUDES(mutex_);
+
+  // Of all tenants.
+  uint64_t series() const { return series_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Total {
+    TimestampMs start = 0;  // of the total; 0 is unknown, as below
+    TimestampMs last_start = 0;
+    TimestampMs last_end = 0;
+    TimestampMs touched = 0;  // on the clock of this machine
+    double value = 0;
+    std::unique_ptr<model::Histogram> histogram;
+  };
+  struct TextHash : std::hash<std::string_view> {
+    using is_transparent = void;
+  };
+  struct Tenant {
+    Mutex mutex;
+    std::unordered_map<std::string, Total, TextHash, std::equal_to<>> totals GUARDED_BY(mutex);
+    TimestampMs swept GUARDED_BY(mutex) = 0;
+  };
+
+  Status Add(Tenant& tenant, TimestampMs now, uint32_t index, wire::DecodedWrite* decoded) REQUIRES(tenant.mutex);
+  void Sweep(Tenant& tenant, TimestampMs now, int64_t stale_ms) REQUIRES(tenant.mutex);
+
+  Mutex mutex_;
+  std::unordered_map<TenantId, std::unique_ptr<Tenant>> tenants_ GUARDED_BY(mutex_);
+  std::atomic<uint64_t> series_{0};  // written under the tenants' mutexes
+};
+
+}  // namespace millstream::engine
