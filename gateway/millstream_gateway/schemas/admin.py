@@ -163,7 +163,7 @@ class AllLimits(_Body):
 class Me(_Body):
     """The caller, as the server sees it."""
 
-    kind: str = Field(description="anonymous, key or admin_key")
+    kind: str = Field(description="anonymous, key, admin_key or user")
     id: str
     name: str
     role: Role

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import jwt
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from millstream.errors import MillstreamError, UnavailableError
@@ -43,6 +44,8 @@ _BY_CURVE: Final = {
     ("EC", "P-521"): "ES512",
     ("OKP", "Ed25519"): "EdDSA",
 }
+# What the libraries raise for a member of the wrong type or size.
+_MADE_OF_NONSENSE: Final = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 _RSA: Final = ("RS256", "RS384", "RS512")
 
 
@@ -185,7 +188,7 @@ def usable_key(jwk: Any) -> VerificationKey | None:
             return None
     try:
         key = jwt.PyJWK({**jwk, "alg": algorithm}, algorithm)
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+    except (jwt.PyJWTError, UnsupportedAlgorithm, *_MADE_OF_NONSENSE):
         return None
     if isinstance(key.key, rsa.RSAPublicKey) and key.key.key_size not in _RSA_BITS:
         return None
