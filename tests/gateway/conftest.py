@@ -68,12 +68,12 @@ def backend(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Back
 
 
 @contextmanager
-def node(storage: StorageSettings) -> Iterator[str]:
+def node(storage: StorageSettings, *arguments: str) -> Iterator[str]:
     """A real `millstreamd` on free ports; yields the address of its gRPC."""
     command = [
         str(NODE_BINARY),
         *("--data", storage.path, "--grpc", "127.0.0.1:0", "--health", ""),
-        *("--retention", "100y"),
+        *("--retention", "100y", *arguments),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -48,6 +48,14 @@ int main(int argc, char** argv) {
   app.add_option("--data", config.data, "folder of the data; made when absent")->capture_default_str();
   app.add_option("--grpc", config.grpc, "HOST:PORT of gRPC; port 0 picks a free one")->capture_default_str();
   app.add_option("--health", config.health, "HOST:PORT of /health and /metrics; empty is off")->capture_default_str();
+  app.add_option("--tls-cert", config.tls.cert_file,
+                 "PEM file of this node's certificate; with it, and only then, gRPC "
+                 "may listen beyond loopback");
+  app.add_option("--tls-key", config.tls.key_file, "PEM file of its key");
+  app.add_option("--tls-client-ca", config.tls.client_ca_file, "PEM file of the CA that signs callers' certificates");
+  app.add_option("--tls-allowed-names", config.tls.allowed_names,
+                 "names, addresses or URIs (such as SPIFFE's) for one of which a caller's certificate must be, as A,B")
+      ->delimiter(',');
   app.add_option("--partitions", config.database.partitions, "partitions of a new folder; 0 is one per CPU")
       ->check(CLI::Range(0, millstream::engine::kPartitionsMax));
   app.add_option("--durability", durability,
@@ -78,7 +86,8 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "millstreamd: {}\n", server.status().ToString());
     return kWorkFailed;
   }
-  fmt::print("millstreamd ready: grpc 127.0.0.1:{}", (*server)->grpc_port());
+  const std::string_view host = std::string_view(config.grpc).substr(0, config.grpc.rfind(':'));
+  fmt::print("millstreamd ready: grpc {}:{}", host == "localhost" ? "127.0.0.1" : host, (*server)->grpc_port());
   if ((*server)->health_port() != 0) fmt::print(", health http://127.0.0.1:{}", (*server)->health_port());
   fmt::print("\n");
   std::fflush(stdout);

@@ -12,6 +12,7 @@
 #include "health_http.h"
 #include "ingest_service.h"
 #include "query_service.h"
+#include "tls.h"
 #include "work_pool.h"
 
 namespace millstream::node {
@@ -29,6 +30,16 @@ std::string MetricsText(const engine::Database& database) {
   return out;
 }
 
+std::string TlsMetricsText(TlsIdentity& tls) {
+  (void)tls.Reload();  // so that a certificate is known to be bad before the first caller finds out
+  return fmt::format(
+      "# TYPE millstream_tls_certificate_expires_timestamp_seconds gauge\n"
+      "millstream_tls_certificate_expires_timestamp_seconds{{use=\"node\"}} {}\n"
+      "# TYPE millstream_tls_reloads_total counter\nmillstream_tls_reloads_total{{use=\"node\"}} {}\n"
+      "# TYPE millstream_tls_reload_failing gauge\nmillstream_tls_reload_failing{{use=\"node\"}} {}\n",
+      tls.expires_at_seconds(), tls.reloads(), tls.failing() ? 1 : 0);
+}
+
 }  // namespace
 
 // Members are destroyed in reverse: listeners first, the database last.
@@ -42,6 +53,7 @@ class NodeServer::Impl {
   std::unique_ptr<WorkPool> query_pool;
   std::unique_ptr<IngestService> ingest;
   std::unique_ptr<QueryService> query;
+  std::unique_ptr<TlsIdentity> tls;  // none without TLS
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<HealthHttp> health;
   int grpc_port = 0;
@@ -54,8 +66,12 @@ NodeServer::~NodeServer() {
 }
 
 Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, const env::Env& env) {
-  MS_ASSIGN_OR_RETURN(const HostPort address, ParseLoopback(config.grpc));
+  const bool secure = config.tls.enabled();
+  MS_ASSIGN_OR_RETURN(const HostPort address, secure ? ParseHostPort(config.grpc) : ParseLoopback(config.grpc));
   auto impl = std::make_unique<Impl>(*env.clock);
+  if (secure) {
+    MS_ASSIGN_OR_RETURN(impl->tls, TlsIdentity::Open(config.tls, env));
+  }
   MS_ASSIGN_OR_RETURN(impl->database, engine::Database::Open(config.data, config.database, env));
   const int query_threads = config.query_threads > 0 ? config.query_threads : std::max(4, env.executor->cpu_count());
   MS_ASSIGN_OR_RETURN(impl->push_pool,
@@ -67,9 +83,9 @@ Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  const std::string host = address.host == "::1" ? "[::1]" : address.host;
-  builder.AddListeningPort(fmt::format("{}:{}", host, address.port), grpc::InsecureServerCredentials(),
-                           &impl->grpc_port);
+  const std::string host = address.host.find(':') == std::string::npos ? address.host : "[" + address.host + "]";
+  builder.AddListeningPort(fmt::format("{}:{}", host, address.port),
+                           secure ? impl->tls->credentials() : grpc::InsecureServerCredentials(), &impl->grpc_port);
   builder.SetMaxReceiveMessageSize(kMessageBytesMax);
   builder.SetMaxSendMessageSize(-1);
   // A port that another process listens on is an error, not something to share.
@@ -81,9 +97,13 @@ Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, 
 
   if (!config.health.empty()) {
     MS_ASSIGN_OR_RETURN(const HostPort health, ParseLoopback(config.health));
-    MS_ASSIGN_OR_RETURN(
-        impl->health,
-        HealthHttp::Start(health, [raw = impl->database.get()] { return MetricsText(*raw); }, *env.executor));
+    MS_ASSIGN_OR_RETURN(impl->health, HealthHttp::Start(
+                                          health,
+                                          [raw = impl.get()] {
+                                            return MetricsText(*raw->database) +
+                                                   (raw->tls != nullptr ? TlsMetricsText(*raw->tls) : "");
+                                          },
+                                          *env.executor));
   }
   return std::unique_ptr<NodeServer>(new NodeServer(std::move(impl)));
 }

@@ -35,6 +35,17 @@ TEST(ParseLoopback, RefusesEveryOtherAddressBecauseNobodyIsAuthenticated) {
   }
 }
 
+TEST(ParseHostPort, TakesEveryAddress) {
+  for (const char* text : {"0.0.0.0:80", "[::]:80", "192.168.1.1:80", "[fe80::1]:80", "localhost:80"}) {
+    const auto parsed = ParseHostPort(text);
+    ASSERT_TRUE(parsed.ok()) << text << ": " << parsed.status().ToString();
+    EXPECT_EQ(parsed->port, 80);
+  }
+  for (const char* text : {":80", "example.org:80", "unix:/tmp/x:80", "[]:80", "1.2.3.4", "1.2.3.4:x"}) {
+    EXPECT_EQ(ParseHostPort(text).status().code(), StatusCode::kInvalidArgument) << text;
+  }
+}
+
 TEST(ParseLoopback, RefusesWhatIsNoPort) {
   for (const char* text : {"127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:8o", "127.0.0.1: 8",
                            "127.0.0.1:99999999999999999999", ""}) {

@@ -182,6 +182,25 @@ TEST(NodeStart, RefusesAnAddressThatOthersCanReach) {
   EXPECT_EQ(NodeServer::Start(config).status().code(), StatusCode::kInvalidArgument);
 }
 
+TEST(NodeStart, RefusesTlsThatLacksAPartAndFilesThatAreNoCertificates) {
+  const TlsOptions whole{
+      .cert_file = "/dev/null", .key_file = "/dev/null", .client_ca_file = "/dev/null", .allowed_names = {"gateway"}};
+  NodeConfig config = InMemory();
+  config.grpc = "0.0.0.0:0";
+  for (auto spoil :
+       {+[](TlsOptions* tls) { tls->cert_file.clear(); }, +[](TlsOptions* tls) { tls->key_file.clear(); },
+        +[](TlsOptions* tls) { tls->client_ca_file.clear(); }, +[](TlsOptions* tls) { tls->allowed_names.clear(); }}) {
+    config.tls = whole;
+    spoil(&config.tls);
+    EXPECT_EQ(NodeServer::Start(config).status().code(), StatusCode::kInvalidArgument);
+  }
+  config.tls = whole;
+  EXPECT_EQ(NodeServer::Start(config).status().code(), StatusCode::kFailedPrecondition);
+  config.tls.key_file = "/nonexistent/key.pem";
+  const Status status = NodeServer::Start(config).status();
+  EXPECT_NE(status.message().find(config.tls.key_file), std::string::npos) << status.ToString();
+}
+
 TEST(NodeStart, RefusesAPortThatIsTaken) {
   RunningNode node;
   NodeConfig config = InMemory();

@@ -3,11 +3,22 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "millstream/base/result.h"
 #include "millstream/engine/database.h"
 
 namespace millstream::node {
+
+// Certificates of both sides. Without a certificate there is no TLS; with one, everything here is needed.
+struct TlsOptions {
+  std::string cert_file;                   // PEM: this node's certificate, and those between it and its CA
+  std::string key_file;                    // PEM without a password
+  std::string client_ca_file;              // PEM: who signs the certificates of callers
+  std::vector<std::string> allowed_names;  // a caller's certificate must be for one of these
+
+  bool enabled() const { return !cert_file.empty() || !key_file.empty() || !client_ca_file.empty(); }
+};
 
 struct NodeConfig {
   std::string data = "data";
@@ -15,6 +26,7 @@ struct NodeConfig {
   std::string health = "127.0.0.1:8083";  // HTTP /health, /-/ready and /metrics; empty is off
   int push_threads = 16;
   int query_threads = 0;  // 0: one per CPU, at least 4
+  TlsOptions tls;
   engine::DatabaseOptions database;
 };
 
@@ -23,8 +35,11 @@ struct HostPort {
   uint16_t port = 0;
 };
 
-// kInvalidArgument unless `text` is HOST:PORT with a loopback host: a node speaks to whoever connects, so until it can
-// tell who that is, it listens on this machine only.
+// kInvalidArgument unless `text` is HOST:PORT with an IP address or localhost as its host.
+Result<HostPort> ParseHostPort(std::string_view text);
+
+// The same, and the host must be a loopback address: without TLS a node speaks to whoever connects, so it listens on
+// this machine only.
 Result<HostPort> ParseLoopback(std::string_view text);
 
 }  // namespace millstream::node

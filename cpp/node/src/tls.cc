@@ -1,0 +1,263 @@
+#include "tls.h"
+
+#include <fmt/format.h>
+#include <grpc/grpc_security.h>
+#include <grpcpp/impl/grpc_library.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "millstream/base/mutex.h"
+#include "millstream/env/file_util.h"
+
+namespace millstream::node {
+namespace {
+
+constexpr uint64_t kFileBytesMax = 1 << 20;
+
+struct Free {
+  void operator()(BIO* bio) const { BIO_free(bio); }
+  void operator()(X509* certificate) const { X509_free(certificate); }
+  void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+};
+using Bio = std::unique_ptr<BIO, Free>;
+using Certificate = std::unique_ptr<X509, Free>;
+using Key = std::unique_ptr<EVP_PKEY, Free>;
+
+struct Files {
+  std::string certificate;
+  std::string key;
+  std::string client_ca;
+  friend bool operator==(const Files&, const Files&) = default;
+};
+
+// In place of asking on a terminal.
+int NoPassword(char* /*buffer*/, int /*size*/, int /*writing*/, void* /*data*/) {
+  return -1;
+}
+
+Certificate FirstCertificate(const std::string& pem) {
+  const Bio bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  return Certificate(PEM_read_bio_X509(bio.get(), nullptr, &NoPassword, nullptr));
+}
+
+Result<int64_t> ExpirySeconds(const X509* certificate) {
+  std::tm time{};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &time) != 1) {
+    return FailedPrecondition("the certificate does not say when it expires");
+  }
+  return static_cast<int64_t>(timegm(&time));
+}
+
+// When the certificate expires; an error when gRPC could do nothing with the files.
+Result<int64_t> Judge(const Files& files, const TlsOptions& options) {
+  const Certificate certificate = FirstCertificate(files.certificate);
+  if (certificate == nullptr) return FailedPrecondition("{} holds no certificate", options.cert_file);
+  const Bio bio(BIO_new_mem_buf(files.key.data(), static_cast<int>(files.key.size())));
+  const Key key(PEM_read_bio_PrivateKey(bio.get(), nullptr, &NoPassword, nullptr));
+  if (key == nullptr) return FailedPrecondition("{} holds no key without a password", options.key_file);
+  if (X509_check_private_key(certificate.get(), key.get()) != 1) {
+    return FailedPrecondition("{} is not the key of {}", options.key_file, options.cert_file);
+  }
+  if (FirstCertificate(files.client_ca) == nullptr) {
+    return FailedPrecondition("{} holds no certificate", options.client_ca_file);
+  }
+  return ExpirySeconds(certificate.get());
+}
+
+Result<Files> ReadAll(env::FileSystem& files, const TlsOptions& options) {
+  Files out;
+  MS_ASSIGN_OR_RETURN(out.certificate, env::ReadFile(files, options.cert_file, kFileBytesMax));
+  MS_ASSIGN_OR_RETURN(out.key, env::ReadFile(files, options.key_file, kFileBytesMax));
+  MS_ASSIGN_OR_RETURN(out.client_ca, env::ReadFile(files, options.client_ca_file, kFileBytesMax));
+  return out;
+}
+
+// gRPC's C++ interface has no way to say "ask me for the certificates", its C interface has.
+class Credentials final : public grpc::ServerCredentials {
+ public:
+  explicit Credentials(grpc_server_credentials* credentials) : credentials_(credentials) {}
+  ~Credentials() override { grpc_server_credentials_release(credentials_); }
+
+  void SetAuthMetadataProcessor(const std::shared_ptr<grpc::AuthMetadataProcessor>& /*processor*/) override {}
+
+ private:
+  int AddPortToServer(const std::string& address, grpc_server* server) override {
+    return grpc_server_add_http2_port(server, address.c_str(), credentials_);
+  }
+
+  grpc_server_credentials* const credentials_;
+};
+
+}  // namespace
+
+bool IsAllowed(const std::vector<std::string>& allowed, std::string_view name) {
+  return std::find(allowed.begin(), allowed.end(), name) != allowed.end();
+}
+
+class TlsIdentity::Impl {
+ public:
+  Impl(TlsOptions options, const env::Env& env) : options_(std::move(options)), env_(env) {}
+
+  Status Open() EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    MS_ASSIGN_OR_RETURN(Files files, ReadAll(*env_.files, options_));
+    MS_ASSIGN_OR_RETURN(expires_at_, Judge(files, options_));
+    if (expires_at_ <= NowSeconds()) {
+      fmt::print(stderr, "millstreamd: {} has expired; callers will refuse it\n", options_.cert_file);
+    }
+    files_ = std::move(files);
+    checked_at_ = env_.clock->MonotonicNow();
+    return Status::Ok();
+  }
+
+  // `at_most_once_in_an_interval`: files that were looked at a moment ago are not looked at again.
+  bool Reload(bool at_most_once_in_an_interval) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return ReloadLocked(at_most_once_in_an_interval);
+  }
+
+  std::shared_ptr<grpc::ServerCredentials> MakeCredentials() {
+    grpc::internal::GrpcLibraryInitializer library;
+    library.summon();
+    auto* made =
+        grpc_ssl_server_credentials_create_with_options(grpc_ssl_server_credentials_create_options_using_config_fetcher(
+            GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY, &Impl::Fetch, this));
+    grpc_server_credentials_set_auth_metadata_processor(
+        made, {.process = &Impl::CheckCaller, .destroy = nullptr, .state = this});
+    return std::make_shared<Credentials>(made);
+  }
+
+  int64_t expires_at() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return expires_at_;
+  }
+  bool failing() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return !refused_.empty();
+  }
+  uint64_t reloads() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return reloads_;
+  }
+
+ private:
+  int64_t NowSeconds() const { return env_.clock->WallNow() / 1000; }
+
+  bool ReloadLocked(bool at_most_once_in_an_interval) REQUIRES(mutex_) {
+    const std::chrono::nanoseconds now = env_.clock->MonotonicNow();
+    if (at_most_once_in_an_interval && now - checked_at_ < std::chrono::milliseconds(kReloadIntervalMs)) return false;
+    checked_at_ = now;
+    Result<Files> files = ReadAll(*env_.files, options_);
+    if (files.ok() && *files == files_) {
+      refused_.clear();
+      return false;
+    }
+    const Result<int64_t> expires_at = files.ok() ? Judge(*files, options_) : Result<int64_t>(Status(files.status()));
+    if (!expires_at.ok()) return Refuse(std::string(expires_at.status().message()));
+    if (*expires_at <= NowSeconds()) return Refuse(fmt::format("{} has expired", options_.cert_file));
+    files_ = *std::move(files);
+    expires_at_ = *expires_at;
+    refused_.clear();
+    ++version_;
+    ++reloads_;
+    return true;
+  }
+
+  bool Refuse(std::string reason) REQUIRES(mutex_) {
+    if (reason != refused_) {
+      fmt::print(stderr, "millstreamd: the new certificate cannot be used, the one before stays: {}\n", reason);
+      refused_ = std::move(reason);
+    }
+    return false;
+  }
+
+  // gRPC asks before every handshake.
+  static grpc_ssl_certificate_config_reload_status Fetch(void* self, grpc_ssl_server_certificate_config** config) {
+    return static_cast<Impl*>(self)->FetchConfig(config);
+  }
+
+  grpc_ssl_certificate_config_reload_status FetchConfig(grpc_ssl_server_certificate_config** config) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    ReloadLocked(true);
+    if (version_ == fetched_version_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
+    const grpc_ssl_pem_key_cert_pair pair{.private_key = files_.key.c_str(), .cert_chain = files_.certificate.c_str()};
+    *config = grpc_ssl_server_certificate_config_create(files_.client_ca.c_str(), &pair, 1);
+    fetched_version_ = version_;
+    return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
+  }
+
+  // gRPC asks at every call. The certificate was verified in the handshake.
+  static void CheckCaller(void* self, grpc_auth_context* context, const grpc_metadata* /*metadata*/, size_t /*count*/,
+                          grpc_process_auth_metadata_done_cb done, void* user_data) {
+    const auto& allowed = static_cast<Impl*>(self)->options_.allowed_names;
+    grpc_auth_property_iterator names = grpc_auth_context_find_properties_by_name(context, GRPC_X509_SAN_PROPERTY_NAME);
+    bool found = false;
+    while (const grpc_auth_property* name = grpc_auth_property_iterator_next(&names)) {
+      found = found || IsAllowed(allowed, {name->value, name->value_length});
+    }
+    if (found) {
+      done(user_data, nullptr, 0, nullptr, 0, GRPC_STATUS_OK, nullptr);
+    } else {
+      done(user_data, nullptr, 0, nullptr, 0, GRPC_STATUS_PERMISSION_DENIED,
+           "the caller's certificate has none of the names in --tls-allowed-names");
+    }
+  }
+
+  const TlsOptions options_;
+  const env::Env env_;
+  mutable Mutex mutex_;
+  Files files_ GUARDED_BY(mutex_);
+  uint64_t version_ GUARDED_BY(mutex_) = 1;
+  uint64_t fetched_version_ GUARDED_BY(mutex_) = 0;
+  uint64_t reloads_ GUARDED_BY(mutex_) = 0;
+  int64_t expires_at_ GUARDED_BY(mutex_) = 0;
+  std::string refused_ GUARDED_BY(mutex_);  // why the files as they are now cannot be used; empty when they can
+  std::chrono::nanoseconds checked_at_ GUARDED_BY(mutex_){0};
+};
+
+TlsIdentity::TlsIdentity(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+TlsIdentity::~TlsIdentity() = default;
+
+Result<std::unique_ptr<TlsIdentity>> TlsIdentity::Open(const TlsOptions& options, const env::Env& env) {
+  if (options.cert_file.empty() || options.key_file.empty() || options.client_ca_file.empty()) {
+    return InvalidArgument("--tls-cert, --tls-key and --tls-client-ca go together: callers always show a certificate");
+  }
+  if (options.allowed_names.empty()) {
+    return InvalidArgument(
+        "--tls-allowed-names is empty, so no caller could be answered; give the name of the gateway");
+  }
+  auto impl = std::make_unique<Impl>(options, env);
+  if (Status status = impl->Open(); !status.ok()) {
+    return FailedPrecondition("TLS: {}", status.message());
+  }
+  return std::unique_ptr<TlsIdentity>(new TlsIdentity(std::move(impl)));
+}
+
+std::shared_ptr<grpc::ServerCredentials> TlsIdentity::credentials() const {
+  return impl_->MakeCredentials();
+}
+
+bool TlsIdentity::Reload() {
+  return impl_->Reload(false);
+}
+
+int64_t TlsIdentity::expires_at_seconds() const {
+  return impl_->expires_at();
+}
+
+bool TlsIdentity::failing() const {
+  return impl_->failing();
+}
+
+uint64_t TlsIdentity::reloads() const {
+  return impl_->reloads();
+}
+
+}  // namespace millstream::node
