@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -25,17 +25,27 @@ from millstream_gateway.routers import (
     auth,
     discovery,
     health,
+    influx,
     ingest,
     limits,
+    opentsdb,
     page,
+    pushgateway,
     query,
     remote_read,
     sign_in,
     status,
 )
+from millstream_gateway.routers.ingest import IngestEndpoint
 from millstream_gateway.routers.openapi import completed
 from millstream_gateway.services.container import Services
 from millstream_gateway.settings import Settings
+
+_ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (
+    *ingest.ENDPOINTS,
+    *influx.ENDPOINTS,
+    *opentsdb.ENDPOINTS,
+)
 
 
 def create_app(settings: Settings | None = None, backend: Backend | None = None) -> FastAPI:
@@ -75,8 +85,22 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
         app.add_exception_handler(kind, _answer_error)
     # The routes themselves and not routers of routes: 405 looks through the list, and no route can
     # come into it but through the guard.
-    routes: list[BaseRoute] = list(ingest.routes())
-    for module in (query, remote_read, discovery, status, health, auth, admin, limits, page):
+    routes: list[BaseRoute] = [
+        Route(endpoint.path, endpoint, methods=["POST"]) for endpoint in _ENDPOINTS
+    ]
+    for module in (
+        query,
+        remote_read,
+        discovery,
+        status,
+        health,
+        influx,
+        pushgateway,
+        auth,
+        admin,
+        limits,
+        page,
+    ):
         routes += module.router.routes
     routes += [*auth.keys_router.routes, *sign_in.router.routes]
     routes.append(Mount("/assets", page.assets()))
@@ -86,7 +110,7 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
         for route in app.router.routes
         if isinstance(route, Route)
         and isinstance(route.app, Guard)
-        and isinstance(route.endpoint, ingest.IngestEndpoint)
+        and isinstance(route.endpoint, IngestEndpoint)
     }
     return app
 
@@ -116,7 +140,7 @@ class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         # The framework keeps its own; what is added depends on whether there are keys by now.
         document = deepcopy(super().openapi())
-        for endpoint in ingest.ENDPOINTS:
+        for endpoint in _ENDPOINTS:
             document["paths"].setdefault(endpoint.path, {})["post"] = deepcopy(endpoint.operation)
         is_closed = self.state.services.access.authenticator.required
         return completed(document, self.router.routes, is_open=not is_closed)

@@ -55,6 +55,7 @@ _PROMETHEUS_WRITE: Final[dict[Code, tuple[str, int]]] = {
 }
 
 _RETRY_AFTER_SECONDS: Final = "1"
+_HEADER_TEXT_MAX: Final = 1024
 
 # Basic works, too, but is not offered: a browser would ask for a password in a window of its own
 # before the page could say anything.
@@ -105,17 +106,43 @@ class LimitExceededError(TooManyRequestsError):
 
 
 class Dialect(enum.Enum):
-    """The three ways in which a route speaks of errors."""
+    """The ways in which a route speaks of errors."""
 
     PROBLEM = "problem"
     PROMETHEUS_QUERY = "prometheus_query"
     PROMETHEUS_WRITE = "prometheus_write"
+    INFLUX_1 = "influx_1"
+    INFLUX_2 = "influx_2"
+    OPENTSDB = "opentsdb"
 
 
 _SPECIAL: Final[dict[Dialect, dict[Code, tuple[str, int]]]] = {
     Dialect.PROBLEM: {},
     Dialect.PROMETHEUS_QUERY: _PROMETHEUS_QUERY,
     Dialect.PROMETHEUS_WRITE: _PROMETHEUS_WRITE,
+    Dialect.INFLUX_1: _PROMETHEUS_WRITE,
+    Dialect.INFLUX_2: _PROMETHEUS_WRITE,
+    Dialect.OPENTSDB: _PROMETHEUS_WRITE,
+}
+
+
+_DIALECT_OF_PATH: Final[dict[str, Dialect]] = {
+    "/write": Dialect.INFLUX_1,
+    "/api/v2/write": Dialect.INFLUX_2,
+    "/api/put": Dialect.OPENTSDB,
+}
+
+# InfluxDB 2's words for a status.
+_INFLUX_CODES: Final[dict[int, str]] = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not found",
+    405: "method not allowed",
+    409: "conflict",
+    413: "request too large",
+    429: "too many requests",
+    500: "internal error",
+    503: "unavailable",
 }
 
 
@@ -125,7 +152,7 @@ def dialect_of(path: str) -> Dialect:
         return Dialect.PROMETHEUS_WRITE
     if path == "/api/v1" or path.startswith("/api/v1/"):
         return Dialect.PROMETHEUS_QUERY
-    return Dialect.PROBLEM
+    return _DIALECT_OF_PATH.get(path, Dialect.PROBLEM)
 
 
 def error_response(
@@ -154,6 +181,15 @@ def error_response(
         )
     if dialect is Dialect.PROBLEM:
         return problem_response(status, message, headers=headers, extra=extra)
+    if dialect is Dialect.INFLUX_1:
+        # Where clients of version 1 look when the body is not JSON for them.
+        headers["X-Influxdb-Error"] = header_text(message)
+        return _json_error(status, {"error": message, **(extra or {})}, headers)
+    if dialect is Dialect.INFLUX_2:
+        code = _INFLUX_CODES.get(status, "invalid")
+        return _json_error(status, {"code": code, "message": message, **(extra or {})}, headers)
+    if dialect is Dialect.OPENTSDB:
+        return opentsdb_error(status, message, headers=headers, extra=extra)
     return envelope_error(status, error_type, message, headers=headers)
 
 
@@ -184,6 +220,28 @@ def envelope_error(
         envelope["data"] = data
     body = orjson.dumps(envelope)
     return Response(body, status, dict(headers or {}), media_type="application/json")
+
+
+def opentsdb_error(
+    status: int,
+    message: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Response:
+    """OpenTSDB's object for a failure; ``extra`` may give its details."""
+    error = {"code": status, "message": message, **(extra or {})}
+    return _json_error(status, {"error": error}, headers or {})
+
+
+def header_text(text: str) -> str:
+    """What a header can carry of a text: one line of ASCII, cut where it is long."""
+    ascii_only = text[:_HEADER_TEXT_MAX].encode("ascii", "replace").decode()
+    return "".join(c if c.isprintable() else " " for c in ascii_only)
+
+
+def _json_error(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+    return Response(orjson.dumps(body), status, dict(headers), media_type="application/json")
 
 
 def _classify(error: BaseException, dialect: Dialect) -> tuple[int, str, str]:

@@ -441,6 +441,16 @@ class SampleSettings(_Section):
     interval: DurationMs = Field(default=5 * _SECOND_MS, ge=100, le=3_600_000)
 
 
+class PushSettings(_Section):
+    """Groups of metrics that batch jobs pushed, and that stay current until they are deleted."""
+
+    interval: DurationMs = Field(default=30 * _SECOND_MS, ge=100, le=240 * _SECOND_MS)
+    groups: int = Field(default=1_000, ge=1, le=1_000_000)
+    series: int = Field(default=10_000, ge=1, le=1_000_000)
+    body_bytes: int = Field(default=4 * _MIB, ge=1024, le=64 * _MIB)
+    total_bytes: int = Field(default=64 * _MIB, ge=1024, le=_GIB)
+
+
 class Settings(BaseSettings):
     """The whole configuration, frozen."""
 
@@ -461,6 +471,7 @@ class Settings(BaseSettings):
     nodes: NodesSettings = NodesSettings()
     log: LogSettings = LogSettings()
     sample: SampleSettings = SampleSettings()
+    push: PushSettings = PushSettings()
     tenants: dict[Annotated[str, Field(pattern=TENANT_NAME)], TenantSettings] = {}
 
     @classmethod

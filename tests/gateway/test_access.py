@@ -16,12 +16,14 @@ from millstream_gateway.dependencies import (
     PUBLIC,
     READS,
     WRITES,
+    WRITES_JSON,
     Access,
     Reach,
     declared_access,
     needs,
 )
 from millstream_gateway.guard import Guard, guarded
+from millstream_gateway.routers.ingest import IngestEndpoint
 from millstream_gateway.schemas.access import (
     ANONYMOUS,
     ROLE_VERBS,
@@ -44,6 +46,7 @@ PUBLIC_PATHS = {
     "/docs",
     "/health",
     "/openapi.json",
+    "/ping",
     "/v1/auth/logout",
     "/v1/auth/providers",
     "/v1/auth/refresh",
@@ -88,11 +91,21 @@ def test_the_short_way_of_writes_leads_to_the_guards_of_the_same_routes(site: Si
     listed = {
         route.path: route.app
         for route in site.app.routes
-        if isinstance(route, Route) and declared_access(route.endpoint) == WRITES
+        if isinstance(route, Route)
+        and isinstance(route.endpoint, IngestEndpoint)
+        and declared_access(route.endpoint) in (WRITES, WRITES_JSON)
     }
     assert site.app.hot_routes == listed  # type: ignore[attr-defined]
     assert all(isinstance(guard, Guard) for guard in listed.values())
-    assert set(listed) == {"/api/v1/write", "/api/v1/import/prometheus", "/metrics"}
+    assert set(listed) == {
+        "/api/put",
+        "/api/v1/import/influx",
+        "/api/v1/import/prometheus",
+        "/api/v1/write",
+        "/api/v2/write",
+        "/metrics",
+        "/write",
+    }
 
 
 def test_a_route_that_declares_nothing_keeps_the_application_from_being_made(site: Site) -> None:
@@ -145,6 +158,12 @@ def test_every_refusal_speaks_the_language_of_its_route(site: Site) -> None:
         if path.startswith("/api/v1"):
             assert answer.json()["status"] == "error"
             assert answer.json()["errorType"] == "forbidden"
+        elif path == "/write":
+            assert "may not" in answer.json()["error"]
+        elif path == "/api/v2/write":
+            assert answer.json()["code"] == "forbidden"
+        elif path == "/api/put":
+            assert answer.json()["error"]["code"] == 403
         else:
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["status"] == 403

@@ -1,10 +1,14 @@
 #include "write_formats.h"
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <string>
 
+#include "millstream/model/value.h"
 #include "millstream/wire/json_metrics.h"
+#include "millstream/wire/line_protocol.h"
+#include "millstream/wire/opentsdb_json.h"
 #include "millstream/wire/otlp.h"
 #include "millstream/wire/remote_write.h"
 #include "millstream/wire/text_exposition.h"
@@ -29,9 +33,17 @@ Result<wire::DecodedWrite> RemoteWrite2(const WriteRequest& request) {
   return wire::DecodeRemoteWriteV2(request.body);
 }
 
+constexpr std::string_view kTextOptions[] = {"stale"};
+
 template <wire::TextFormat kFormat>
 Result<wire::DecodedWrite> Text(const WriteRequest& request) {
-  return wire::DecodeTextExposition(std::string(request.body), kFormat, request.default_timestamp);
+  wire::DecodedWrite decoded =
+      wire::DecodeTextExposition(std::string(request.body), kFormat, request.default_timestamp);
+  if (const auto stale = request.options.find("stale"); stale != request.options.end()) {
+    if (stale->second != "true") return InvalidArgument("the option stale can only be true");
+    std::ranges::fill(decoded.values, model::StaleNan());
+  }
+  return decoded;
 }
 
 Result<wire::DecodedWrite> Json(const WriteRequest& request) {
@@ -63,14 +75,30 @@ Status CheckOtlp(const WriteOptions& options) {
   return wire::OtlpOptions::Parse(options).status();
 }
 
+constexpr std::string_view kInfluxOptions[] = {"precision"};
+
+Result<wire::DecodedWrite> Influx(const WriteRequest& request) {
+  const auto given = request.options.find("precision");
+  const std::string_view name = given == request.options.end() ? std::string_view() : given->second;
+  const std::optional<wire::LinePrecision> precision = wire::ParseLinePrecision(name);
+  if (!precision) return InvalidArgument("precision \"{}\" is none of ns, us, ms, s, m, h", name);
+  return wire::DecodeLineProtocol(request.body, *precision, request.default_timestamp);
+}
+
+Result<wire::DecodedWrite> OpenTsdb(const WriteRequest& request) {
+  return wire::DecodeOpenTsdbJson(request.body);
+}
+
 constexpr Format kFormats[] = {
     {"remote_write", RemoteWrite},
     {"remote_write_2", RemoteWrite2},
-    {"text", Text<wire::TextFormat::kPrometheus>},
+    {"text", Text<wire::TextFormat::kPrometheus>, kTextOptions},
     {"open_metrics", Text<wire::TextFormat::kOpenMetrics>},
     {"json", Json},
     {"otlp", Otlp<wire::OtlpEncoding::kProtobuf>, kOtlpOptions, CheckOtlp},
     {"otlp_json", Otlp<wire::OtlpEncoding::kJson>, kOtlpOptions, CheckOtlp},
+    {"influx", Influx, kInfluxOptions},
+    {"opentsdb", OpenTsdb},
 };
 
 Result<const Format*> Find(std::string_view name, const WriteOptions& options) {

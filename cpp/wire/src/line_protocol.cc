@@ -126,8 +126,8 @@ class Decoder {
         SkipLine();
       }
       if (out_.bytes->size() > kLineLabelBytesMax) {
-        return ResourceExhausted("the body unfolds to more than {} bytes of names and tags; send it in smaller batches",
-                                 kLineLabelBytesMax);
+        return InvalidArgument("the body unfolds to more than {} bytes of names and tags; send it in smaller batches",
+                               kLineLabelBytesMax);
       }
     }
     for (size_t i = 0; i < out_.series.size(); ++i) {

@@ -11,6 +11,7 @@ from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.settings import MEMORY, Settings
 
 _META_FOLDER = "meta"
+_PUSHED_FOLDER = "pushed"
 
 
 def make_backend(settings: Settings) -> Backend:
@@ -30,6 +31,12 @@ def meta_folder(settings: Settings) -> Path | None:
     if settings.storage.path == MEMORY:
         return None
     return Path(settings.storage.path) / _META_FOLDER
+
+
+def pushed_folder(settings: Settings) -> Path | None:
+    """Where the groups of the push gateway are; None when they end with the process."""
+    folder = meta_folder(settings)
+    return None if folder is None else folder / _PUSHED_FOLDER
 
 
 def make_meta_store(settings: Settings) -> MetaStore:

@@ -14,7 +14,6 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from millstream.errors import InvalidArgumentError, OutOfRangeError
@@ -89,9 +88,15 @@ class IngestEndpoint:
         """Store the body and answer."""
         raise NotImplementedError
 
+    async def answer(
+        self, scope: Scope, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
+    ) -> Response:
+        """As `push`, for a route that looks at more of the request than its headers."""
+        return await self.push(ingest, tenant, headers, body)
+
     def gzip_limit_name(self, headers: Headers) -> str | None:
         """The setting that bounds what the body unpacks to; none when it is not gzip."""
-        return self.limit_name if _is_gzipped(headers) else None
+        return self.limit_name if is_gzipped(headers) else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         services = services_of(scope)
@@ -108,7 +113,7 @@ class IngestEndpoint:
                 take=take,
                 at_hand=BODY_AT_HAND in scope["state"],
             )
-            response = await self.push(services.ingest, tenant, headers, body)
+            response = await self.answer(scope, services.ingest, tenant, headers, body)
         await response(scope, receive, send)
 
 
@@ -137,7 +142,7 @@ class RemoteWrite(IngestEndpoint):
     )
 
     def check(self, headers: Headers) -> None:
-        media, parameters = _media_type(headers.get("content-type", ""))
+        media, parameters = media_type(headers.get("content-type", ""))
         message = parameters.get("proto", _REMOTE_WRITE_1)
         if media not in ("", "application/x-protobuf"):
             raise HTTPException(
@@ -165,7 +170,7 @@ class RemoteWrite(IngestEndpoint):
     async def push(
         self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
     ) -> Response:
-        _, parameters = _media_type(headers.get("content-type", ""))
+        _, parameters = media_type(headers.get("content-type", ""))
         message = parameters.get("proto", _REMOTE_WRITE_1)
         counts = _written if message == _REMOTE_WRITE_2 else _unsaid
         try:
@@ -177,7 +182,7 @@ class RemoteWrite(IngestEndpoint):
             return envelope_error(
                 400,
                 "bad_data",
-                _reasons(outcome, "item"),
+                reasons(outcome, "item"),
                 headers=counts(outcome),
                 data=_refusals(outcome, "index"),
             )
@@ -216,20 +221,17 @@ class TextImport(IngestEndpoint):
     )
 
     def check(self, headers: Headers) -> None:
-        _is_gzipped(headers)
+        is_gzipped(headers)
 
     async def push(
         self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
     ) -> Response:
-        media, _ = _media_type(headers.get("content-type", ""))
+        media, _ = media_type(headers.get("content-type", ""))
         form = "open_metrics" if media == "application/openmetrics-text" else "text"
         outcome = await ingest.push(
             tenant, WriteBody(form, body), gzip_limit_name=self.gzip_limit_name(headers)
         )
-        if outcome.rejected:
-            data = _refusals(outcome, "line")
-            return envelope_error(400, "bad_data", _reasons(outcome, "line"), data=data)
-        return success({"samples": outcome.samples})
+        return import_answer(outcome)
 
 
 class JsonMetrics(IngestEndpoint):
@@ -251,12 +253,8 @@ class JsonMetrics(IngestEndpoint):
     )
 
     def check(self, headers: Headers) -> None:
-        _is_gzipped(headers)
-        media, _ = _media_type(headers.get("content-type", ""))
-        # A page of another site can make a browser post forms and plain text without asking, and
-        # this server may be open to everyone on the machine; JSON it has to ask for.
-        if media not in ("", "application/json") and not media.endswith("+json"):
-            raise HTTPException(415, f"expected application/json as Content-Type, got {media}")
+        is_gzipped(headers)
+        check_json(headers)
 
     async def push(
         self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
@@ -267,10 +265,10 @@ class JsonMetrics(IngestEndpoint):
         counts = {
             "accepted": outcome.stored,
             "rejected": outcome.rejected,
-            "errors": list(_item_errors(outcome, "index")),
+            "errors": list(item_errors(outcome, "index")),
         }
         if outcome.rejected and not outcome.stored:
-            return problem_response(400, _reasons(outcome, "item"), extra=counts)
+            return problem_response(400, reasons(outcome, "item"), extra=counts)
         return Response(orjson.dumps(counts), media_type="application/json")
 
 
@@ -281,25 +279,30 @@ ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (
 )
 
 
-def routes() -> list[Route]:
-    """One route for each endpoint."""
-    return [Route(endpoint.path, endpoint, methods=["POST"]) for endpoint in ENDPOINTS]
+def import_answer(outcome: PushOutcome) -> Response:
+    """How the import routes answer: counts, and the refused lines."""
+    if not outcome.rejected:
+        return success({"samples": outcome.samples})
+    data = _refusals(outcome, "line")
+    return envelope_error(400, "bad_data", reasons(outcome, "line"), data=data)
 
 
 def _refusals(outcome: PushOutcome, unit: str) -> dict[str, object]:
     return {
         "samples": outcome.samples,
         "rejected": outcome.rejected,
-        "errors": list(_item_errors(outcome, unit)),
+        "errors": list(item_errors(outcome, unit)),
     }
 
 
-def _item_errors(outcome: PushOutcome, unit: str) -> Iterable[dict[str, object]]:
+def item_errors(outcome: PushOutcome, unit: str) -> Iterable[dict[str, object]]:
+    """Each refused item with its place under the name `unit`."""
     for error in outcome.errors:
         yield {unit: error.position, "code": error.code, "message": error.reason}
 
 
-def _reasons(outcome: PushOutcome, unit: str) -> str:
+def reasons(outcome: PushOutcome, unit: str) -> str:
+    """The first refusals in one sentence."""
     shown = outcome.errors[:_REASONS_IN_MESSAGE]
     text = "; ".join(f"{unit} {error.position}: {error.reason}" for error in shown)
     stored = f"{outcome.stored} samples stored, {outcome.rejected} refused"
@@ -307,17 +310,28 @@ def _reasons(outcome: PushOutcome, unit: str) -> str:
     return f"{stored}: {text}{more}"
 
 
-def _media_type(header: str) -> tuple[str, dict[str, str]]:
+def media_type(header: str) -> tuple[str, dict[str, str]]:
+    """The type and the parameters of a Content-Type."""
     media, *rest = header.split(";")
     pairs = (part.partition("=") for part in rest)
     parameters = {key.strip().lower(): value.strip().strip('"') for key, _, value in pairs}
     return media.strip().lower(), parameters
 
 
-def _is_gzipped(headers: Headers) -> bool:
+def is_gzipped(headers: Headers) -> bool:
+    """Whether the body is gzip; raises 415 for any other encoding."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise HTTPException(
             415, f"{encoding} encoding is not accepted by this route; gzip and identity are"
         )
     return encoding == "gzip"
+
+
+def check_json(headers: Headers) -> None:
+    """Raise 415 for what does not say that it is JSON."""
+    media, _ = media_type(headers.get("content-type", ""))
+    # A page of another site can make a browser post forms and plain text without asking, and
+    # this server may be open to everyone on the machine; JSON it has to ask for.
+    if media not in ("", "application/json") and not media.endswith("+json"):
+        raise HTTPException(415, f"expected application/json as Content-Type, got {media}")

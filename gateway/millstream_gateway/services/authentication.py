@@ -319,6 +319,10 @@ def _from_authorization(value: bytes) -> str:
     scheme, _, rest = value.decode("latin-1").strip().partition(" ")
     if scheme.lower() == "bearer":
         return rest.strip()
+    if scheme.lower() == "token":
+        # What Influx's clients send: a token, or for version 1 `user:password`.
+        user, colon, password = rest.strip().partition(":")
+        return password if colon else user
     if scheme.lower() == "basic":
         try:
             decoded = base64.b64decode(rest.strip(), validate=True).decode()

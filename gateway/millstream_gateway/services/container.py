@@ -9,11 +9,13 @@ from typing import Final
 import structlog
 
 from millstream.errors import MillstreamError
+from millstream_gateway.backends.choice import pushed_folder
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
+from millstream_gateway.services.push_gateway import PushGateway
 from millstream_gateway.services.queries import QueryService
 from millstream_gateway.services.sampler import Sampler
 from millstream_gateway.services.tls import ServerTls
@@ -69,6 +71,12 @@ class Services:
         self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
         self._keeping: list[asyncio.Task[None]] = []
         self._sampler = Sampler(backend, self.metrics, settings.sample)
+        self.push_gateway = PushGateway(
+            backend,
+            settings.push,
+            pushed_folder(settings),
+            sync=settings.storage.durability == "fsync",
+        )
         #: Why the last stop could not flush; none when it could.
         self.stop_error: MillstreamError | None = None
 
@@ -78,6 +86,7 @@ class Services:
         await asyncio.to_thread(self.backend.open)
         await self.access.limits.start()
         self._sampler.start()
+        await asyncio.to_thread(self.push_gateway.start)
         self._keeping = [
             asyncio.create_task(self.access.keep_usage()),
             asyncio.create_task(self.access.keep_quotas()),
@@ -109,6 +118,7 @@ class Services:
 
     def _close(self) -> None:
         self._sampler.stop()
+        self.push_gateway.stop()
         for pool in (self._ingest_pool, self._query_pool, self.control, self.passwords):
             pool.close()
         try:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from millstream.errors import InvalidArgumentError
 from millstream_gateway.backends.protocol import Backend
@@ -20,6 +20,7 @@ from millstream_gateway.services.pool import BoundedPool
 from millstream_gateway.services.shared_push import SharedPush
 from millstream_gateway.settings import LimitsSettings
 
+_T = TypeVar("_T")
 # Larger ones keep a thread busy for longer than the way to it takes.
 _SHARED_BYTES_MAX: Final = 16 << 10
 _GZIP_STEP_BYTES: Final = 1 << 16
@@ -90,18 +91,37 @@ class IngestService:
         def work() -> PushOutcome:
             if gzip_limit_name is None:
                 return self._backend.push(tenant, write)
-            bytes_max = getattr(self._limits, gzip_limit_name)
-            plain = gunzip(write.body, bytes_max, self._limits.gzip_ratio)
+            plain = self._plain(write.body, gzip_limit_name)
             return self._backend.push(tenant, replace(write, body=plain))
 
         if gzip_limit_name is None and len(write.body) <= _SHARED_BYTES_MAX:
-            outcome = await self._shared.push(tenant, write)
-        else:
-            outcome = await self._pool.run(work)
-        self._metrics.count_push(write.format, outcome)
+            return self._counted(write.format, await self._shared.push(tenant, write))
+        return await self.apply(write.format, work)
+
+    async def apply(self, form: str, work: Callable[[], PushOutcome]) -> PushOutcome:
+        """Do the work of one write on a thread, and count what came of it."""
+        return self._counted(form, await self._pool.run(work))
+
+    def _counted(self, form: str, outcome: PushOutcome) -> PushOutcome:
+        self._metrics.count_push(form, outcome)
         # What was refused cost the reading of it, too.
         charge_current(Unit.SAMPLES, outcome.stored + outcome.rejected)
         return outcome
+
+    async def explain(
+        self, body: bytes, gzip_limit_name: str | None, work: Callable[[bytes], _T]
+    ) -> _T:
+        """What `work` makes of a body that was pushed, for an answer that says more about it."""
+        return await self._pool.run(
+            lambda: work(body if gzip_limit_name is None else self._plain(body, gzip_limit_name))
+        )
+
+    def unpack(self, body: bytes, bytes_max: int) -> bytes:
+        """A gzip body, unpacked within the limits. Blocks."""
+        return gunzip(body, bytes_max, self._limits.gzip_ratio)
+
+    def _plain(self, body: bytes, gzip_limit_name: str) -> bytes:
+        return self.unpack(body, getattr(self._limits, gzip_limit_name))
 
 
 def declared_snappy_bytes(body: bytes) -> int:

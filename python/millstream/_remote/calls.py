@@ -226,7 +226,16 @@ def write(body: Body, sets: Sequence[Mapping[str, str]]) -> Ask[WriteResult]:
 def import_text(text: bytes, *, open_metrics: bool) -> Ask[WriteResult]:
     """Lines of text. Those without a time get the server's, so they may come only once."""
     kind = "application/openmetrics-text; version=1.0.0" if open_metrics else "text/plain"
-    call = Call("POST", "/api/v1/import/prometheus", Repeat.ONCE, text, {"Content-Type": kind})
+    return _import("/api/v1/import/prometheus", text, kind)
+
+
+def import_lines(text: bytes, precision: str) -> Ask[WriteResult]:
+    """Influx line protocol; points without a time get the server's, so they may come only once."""
+    return _import(f"/api/v1/import/influx?precision={precision}", text, "text/plain")
+
+
+def _import(path: str, text: bytes, kind: str) -> Ask[WriteResult]:
+    call = Call("POST", path, Repeat.ONCE, text, {"Content-Type": kind})
 
     def read(answer: Answer) -> WriteResult:
         if answer.status == 200:

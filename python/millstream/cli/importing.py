@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,10 @@ _CHUNK_BYTES: Final = 1 << 20
 _LINE_BYTES_MAX: Final = 1 << 20
 _ERRORS_SHOWN_MAX: Final = 100
 _EOF: Final = b"# EOF\n"
+# Points of line protocol up to the last whole one. Never goes back, so its time is linear.
+_POINTS: Final = re.compile(
+    rb'(?>(?>="(?>[^"\\]++|\\.)*+"|\\.|[^\n\\=]++|=(?!"))*+\n)++', re.DOTALL
+)
 
 
 class ImportFormat(enum.StrEnum):
@@ -36,9 +41,21 @@ class ImportFormat(enum.StrEnum):
 
     PROMETHEUS = "prometheus"
     OPENMETRICS = "openmetrics"
+    INFLUX = "influx"
     CSV = "csv"
     JSONL = "jsonl"
     PARQUET = "parquet"
+
+
+class Precision(enum.StrEnum):
+    """Units of the timestamps in line protocol."""
+
+    NANOSECONDS = "ns"
+    MICROSECONDS = "us"
+    MILLISECONDS = "ms"
+    SECONDS = "s"
+    MINUTES = "m"
+    HOURS = "h"
 
 
 def import_command(
@@ -46,6 +63,9 @@ def import_command(
         list[str], typer.Argument(metavar="FILE…", help="Files; - is standard input.")
     ],
     format: Annotated[ImportFormat, typer.Option("--format", help="Format of the files.")],  # noqa: A002
+    precision: Annotated[
+        Precision, typer.Option(help="Unit of the timestamps, with --format influx.")
+    ] = Precision.NANOSECONDS,
     server: ServerOption = None,
     data: DataOption = None,
     token: TokenOption = None,
@@ -62,7 +82,7 @@ def import_command(
         source_of(server, data, token=token, tenant=tenant, create=True) as source,
         _progress() as progress,
     ):
-        importer = _Importer(source, format)
+        importer = _Importer(source, format, precision)
         for name in files:
             importer.file(name, progress)
     sys.stderr.write(f"{importer.samples} samples stored, {importer.rejected} refused\n")
@@ -73,9 +93,10 @@ def import_command(
 class _Importer:
     """Pushes files one after the other and counts."""
 
-    def __init__(self, source: Source, form: ImportFormat) -> None:
+    def __init__(self, source: Source, form: ImportFormat, precision: Precision) -> None:
         self._source = source
         self._form = form
+        self._precision = precision
         self._shown = 0
         self.samples = 0
         self.rejected = 0
@@ -93,6 +114,8 @@ class _Importer:
                     self._rows(name, read_csv(stream))
                 elif self._form is ImportFormat.JSONL:
                     self._rows(name, read_jsonl(stream))
+                elif self._form is ImportFormat.INFLUX:
+                    self._line_protocol(name, stream)
                 else:
                     self._exposition(name, stream)
         except (OSError, InvalidArgumentError) as error:
@@ -101,7 +124,7 @@ class _Importer:
 
     def _exposition(self, name: str, stream: ByteStream) -> None:
         """Whole lines in chunks; the text may end in any number of them."""
-        open_metrics = self._form is ImportFormat.OPENMETRICS
+        form = "open_metrics" if self._form is ImportFormat.OPENMETRICS else "text"
         before, rest = 0, b""
         while chunk := stream.read(_CHUNK_BYTES):
             whole, newline, tail = (rest + chunk).rpartition(b"\n")
@@ -111,10 +134,31 @@ class _Importer:
                 )
             rest = tail
             if newline:
-                self._push(name, whole + b"\n", open_metrics, _shifted(before))
+                self._push(name, form, whole + b"\n", _shifted(before))
                 before += whole.count(b"\n") + 1
         if rest:
-            self._push(name, rest + b"\n", open_metrics, _shifted(before))
+            self._push(name, form, rest + b"\n", _shifted(before))
+
+    def _line_protocol(self, name: str, stream: ByteStream) -> None:
+        """Whole points in chunks; a string in one may hold line feeds."""
+        before, rest = 0, b""
+        while chunk := stream.read(_CHUNK_BYTES):
+            rest += chunk
+            points = _POINTS.match(rest)
+            end = points.end() if points else 0
+            if not end and len(rest) > _LINE_BYTES_MAX:
+                # A string without an end, or one that is too long: its lines are taken one by one.
+                end = rest.rfind(b"\n") + 1
+                if not end:
+                    raise InvalidArgumentError(
+                        f"line {before + 1} is longer than {_LINE_BYTES_MAX} bytes"
+                    )
+            if end:
+                self._push(name, "influx", rest[:end], _shifted(before))
+                before += rest.count(b"\n", 0, end)
+                rest = rest[end:]
+        if rest:
+            self._push(name, "influx", rest, _shifted(before))
 
     def _rows(self, name: str, rows: Iterator[Row]) -> None:
         lines: list[str] = []
@@ -128,17 +172,16 @@ class _Importer:
             numbers.append(number)
             size += len(line)
             if size >= _CHUNK_BYTES:
-                self._push(name, "".join(lines).encode(), False, _numbered(numbers))
+                self._push(name, "text", "".join(lines).encode(), _numbered(numbers))
                 lines, numbers, size = [], [], 0
         if lines:
-            self._push(name, "".join(lines).encode(), False, _numbered(numbers))
+            self._push(name, "text", "".join(lines).encode(), _numbered(numbers))
 
-    def _push(
-        self, name: str, text: bytes, open_metrics: bool, number_of: Callable[[int], int]
-    ) -> None:
-        if open_metrics and not text.endswith(_EOF):
+    def _push(self, name: str, form: str, text: bytes, number_of: Callable[[int], int]) -> None:
+        if form == "open_metrics" and not text.endswith(_EOF):
             text += _EOF
-        pushed = self._source.push_text(text, open_metrics=open_metrics)
+        options = {"precision": self._precision.value} if form == "influx" else {}
+        pushed = self._source.push(form, text, options)
         self.samples += pushed.samples
         self.rejected += pushed.rejected - len(pushed.errors)
         for line, reason in pushed.errors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import typer
 
 from millstream._database import Database
 from millstream._database import open as open_database
-from millstream._remote.calls import import_text
+from millstream._remote.calls import import_lines, import_text
 from millstream._result import QueryResult
 from millstream.cli.remote import connected
 
@@ -42,7 +42,7 @@ class Source(Protocol):
         self, expression: str, start_ms: int, end_ms: int, step_ms: int
     ) -> QueryResult: ...
 
-    def push_text(self, text: bytes, *, open_metrics: bool) -> Pushed: ...
+    def push(self, form: str, body: bytes, options: Mapping[str, str]) -> Pushed: ...
 
 
 @contextmanager
@@ -81,8 +81,8 @@ class FolderSource:
     def query_range(self, expression: str, start_ms: int, end_ms: int, step_ms: int) -> QueryResult:
         return self._database.query_range(expression, start_ms, end_ms, step_ms)
 
-    def push_text(self, text: bytes, *, open_metrics: bool) -> Pushed:
-        result = self._database._engine.push("open_metrics" if open_metrics else "text", text)
+    def push(self, form: str, body: bytes, options: Mapping[str, str]) -> Pushed:
+        result = self._database._engine.push(form, body, options=dict(options))
         return Pushed(
             result.samples, result.rejected, [(line, why) for line, _, why in result.errors]
         )
@@ -100,8 +100,11 @@ class ServerSource:
     def query_range(self, expression: str, start_ms: int, end_ms: int, step_ms: int) -> QueryResult:
         return self._client.query_range(expression, start_ms, end_ms, step_ms)
 
-    def push_text(self, text: bytes, *, open_metrics: bool) -> Pushed:
-        result = self._client._run(import_text(text, open_metrics=open_metrics))
+    def push(self, form: str, body: bytes, options: Mapping[str, str]) -> Pushed:
+        if form == "influx":
+            result = self._client._run(import_lines(body, options["precision"]))
+        else:
+            result = self._client._run(import_text(body, open_metrics=form == "open_metrics"))
         return Pushed(
             result.samples, result.rejected, [(line, why) for line, _, why in result.errors]
         )

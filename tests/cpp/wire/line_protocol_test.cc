@@ -191,7 +191,7 @@ TEST(LineProtocol, ABodyThatUnfoldsToTooManyBytesOfLabelsIsRefusedAsAWhole) {
   for (int i = 0; i < 5'000; ++i) line += ",a=1";
   const Result<DecodedWrite> decoded = DecodeLineProtocol(line, LinePrecision::kNanoseconds, kNow);
   ASSERT_FALSE(decoded.ok());
-  EXPECT_EQ(decoded.status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(decoded.status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST(LineProtocol, OnlyTheFirstRefusalsAreTold) {

@@ -2,12 +2,15 @@
 //
 // Formats     remote_write   remote write 1.0: a prometheus.WriteRequest in a snappy block; items are series, from 0
 //             remote_write_2 remote write 2.0: an io.prometheus.write.v2.Request in a snappy block; items likewise
-//             text           text exposition of Prometheus; items are lines, from 1
+//             text           text exposition of Prometheus; items are lines, from 1. Option stale=true: every sample is
+//                            a staleness marker, whatever its value
 //             open_metrics   text exposition of OpenMetrics 1.0; items are lines, from 1
 //             json           {"metrics":[…]}; items are its elements, from 0
 //             otlp           an ExportMetricsServiceRequest; items are data points, from 0. Options: as `otlp.*` of the
 //                            gateway's settings; a switch is true or false, a list is separated by commas
 //             otlp_json      the same in JSON
+//             influx         line protocol; items are lines, from 1. Option precision: unit of its timestamps
+//             opentsdb       OpenTSDB's JSON put, a point or an array; items are points, from 0
 #pragma once
 
 #include <map>

@@ -4,7 +4,7 @@
 // integers (u) and booleans (1 and 0) are samples; times are rounded down to milliseconds.
 // Errors      Items are lines from 1; a point that spans lines because of a string counts by its first. A line that
 //             breaks the grammar is refused as one item. A field that is no number is refused by itself, named in the
-//             reason; the others of its line stay. kResourceExhausted when the body unfolds to more than
+//             reason; the others of its line stay. kInvalidArgument when the body unfolds to more than
 //             kLineLabelBytesMax of labels; nothing of it may be stored then.
 // Limits      A series' names, tags and their values have at most kLineKeyBytesMax bytes together, as in InfluxDB.
 // Cost        One pass, save that a line after a broken string is read twice.
