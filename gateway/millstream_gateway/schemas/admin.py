@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from millstream_gateway.schemas.access import Action, Role
 
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
+# The service refuses shorter ones, in its own words.
+_Password = Annotated[str, Field(max_length=200, json_schema_extra={"minLength": 10})]
 
 
 class _Body(BaseModel):
@@ -92,7 +94,7 @@ class NewUser(_Body):
     """Somebody who signs in by a password."""
 
     name: _Text = Field(description="What they sign in as; unique.", examples=["ann"])
-    password: _Text = Field(description="At least 10 characters; stored as Argon2id.")
+    password: _Password = Field(description="At least 10 characters; stored as Argon2id.")
     role: Role = Field(description="What the user may do at most.")
     tenants: list[_Text] = Field(default=["default"], min_length=1, max_length=64)
     verbs: list[Action] = Field(default=[], max_length=4)
@@ -101,7 +103,7 @@ class NewUser(_Body):
 class UserChange(_Body):
     """What is to be different about a user."""
 
-    password: _Text | None = Field(default=None, description="Ends the user's sessions.")
+    password: _Password | None = Field(default=None, description="Ends the user's sessions.")
     disabled: bool | None = Field(default=None, description="Shut out, without forgetting.")
 
 
