@@ -123,7 +123,7 @@ def completed(
     ``is_open`` says that no credentials are configured, so that nobody needs any.
     """
     access_of = {
-        (route.path, method): route.app.access
+        (route.path_format, method): route.app.access
         for route in routes
         if isinstance(route, Route) and isinstance(route.app, Guard)
         for method in route.methods or ()

@@ -39,6 +39,7 @@ class OpenTsdbPut(IngestEndpoint):
             "413": "The body is too large.",
             "415": "Not JSON, or an encoding other than gzip.",
         },
+        example={"metric": "room.celsius", "timestamp": 1767225600, "value": 21.5, "tags": {}},
     )
 
     def __init__(self) -> None:
