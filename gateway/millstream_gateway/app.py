@@ -29,6 +29,7 @@ from millstream_gateway.routers import (
     ingest,
     limits,
     opentsdb,
+    otlp,
     page,
     pushgateway,
     query,
@@ -45,6 +46,7 @@ _ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (
     *ingest.ENDPOINTS,
     *influx.ENDPOINTS,
     *opentsdb.ENDPOINTS,
+    *otlp.ENDPOINTS,
 )
 
 
@@ -156,7 +158,13 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         error = InvalidArgumentError(f"{where}: {first['msg']}")
-    response = error_response(request.url.path, error, correlation_id=correlation_id)
+    response = error_response(
+        request.url.path,
+        error,
+        method=request.method,
+        content_type=request.headers.get("content-type", ""),
+        correlation_id=correlation_id,
+    )
     if isinstance(error, HTTPException) and error.status_code == 405:
         response.headers["Allow"] = ", ".join(_allowed_methods(request))
     return response

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from millstream.errors import Code, MillstreamError, ResourceExhaustedError, UnavailableError
+from millstream_gateway.schemas.otlp import response_media, rpc_status
 
 log = structlog.get_logger(__name__)
 
@@ -105,6 +106,21 @@ class LimitExceededError(TooManyRequestsError):
         self.extra = {"limit": limit, "scope": scope, "value": value}
 
 
+#: POST to one of these answers errors as OTLP's clients expect them.
+OTLP_PATHS: Final = frozenset({"/v1/metrics", "/api/v1/otlp/v1/metrics"})
+
+# gRPC's numbers for statuses of HTTP that no error of our own stands behind.
+_RPC_CODES: Final[dict[int, Code]] = {
+    401: Code.UNAUTHENTICATED,
+    403: Code.PERMISSION_DENIED,
+    404: Code.NOT_FOUND,
+    408: Code.DEADLINE_EXCEEDED,
+    413: Code.RESOURCE_EXHAUSTED,
+    429: Code.RESOURCE_EXHAUSTED,
+    503: Code.UNAVAILABLE,
+}
+
+
 class Dialect(enum.Enum):
     """The ways in which a route speaks of errors."""
 
@@ -114,6 +130,7 @@ class Dialect(enum.Enum):
     INFLUX_1 = "influx_1"
     INFLUX_2 = "influx_2"
     OPENTSDB = "opentsdb"
+    OTLP = "otlp"
 
 
 _SPECIAL: Final[dict[Dialect, dict[Code, tuple[str, int]]]] = {
@@ -123,6 +140,8 @@ _SPECIAL: Final[dict[Dialect, dict[Code, tuple[str, int]]]] = {
     Dialect.INFLUX_1: _PROMETHEUS_WRITE,
     Dialect.INFLUX_2: _PROMETHEUS_WRITE,
     Dialect.OPENTSDB: _PROMETHEUS_WRITE,
+    # OTLP's exporters keep what gets 503, too, and not all of them what gets 429.
+    Dialect.OTLP: _PROMETHEUS_WRITE,
 }
 
 
@@ -146,8 +165,10 @@ _INFLUX_CODES: Final[dict[int, str]] = {
 }
 
 
-def dialect_of(path: str) -> Dialect:
+def dialect_of(path: str, method: str = "") -> Dialect:
     """Which dialect the route at this path speaks; unknown paths below ``/api/v1`` included."""
+    if method == "POST" and path in OTLP_PATHS:
+        return Dialect.OTLP
     if path.startswith(("/api/v1/write", "/api/v1/import")):
         return Dialect.PROMETHEUS_WRITE
     if path == "/api/v1" or path.startswith("/api/v1/"):
@@ -159,11 +180,16 @@ def error_response(
     path: str,
     error: BaseException,
     *,
+    method: str = "",
+    content_type: str = "",
     correlation_id: str = "",
     extra: Mapping[str, Any] | None = None,
 ) -> Response:
-    """The HTTP answer for an exception that was raised while serving ``path``."""
-    dialect = dialect_of(path)
+    """The HTTP answer for an exception that was raised while serving ``path``.
+
+    ``content_type`` is the request's.
+    """
+    dialect = dialect_of(path, method)
     status, error_type, message = _classify(error, dialect)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if isinstance(error, TooManyRequestsError):
@@ -179,6 +205,10 @@ def error_response(
         message = "internal error; the server's log tells more under this correlation id: " + (
             correlation_id or "unknown"
         )
+    if dialect is Dialect.OTLP:
+        media = response_media(content_type)
+        rpc = error.code if isinstance(error, MillstreamError) else _rpc_code(status)
+        return Response(rpc_status(media, rpc.value, message), status, headers, media_type=media)
     if dialect is Dialect.PROBLEM:
         return problem_response(status, message, headers=headers, extra=extra)
     if dialect is Dialect.INFLUX_1:
@@ -277,6 +307,10 @@ def _error_type(status: int) -> str:
         503: "unavailable",
     }
     return known.get(status, "bad_data" if status < 500 else "internal")
+
+
+def _rpc_code(status: int) -> Code:
+    return _RPC_CODES.get(status, Code.INVALID_ARGUMENT if status < 500 else Code.INTERNAL)
 
 
 def _http_message(error: HTTPException) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -85,7 +86,13 @@ class RequestContext:
                 # The answer has begun; all that is left is to break it off.
                 log.error("failed while answering", path=scope["path"], exc_info=error)
                 raise
-            response = error_response(scope["path"], error, correlation_id=correlation_id)
+            response = error_response(
+                scope["path"],
+                error,
+                method=scope["method"],
+                content_type=Headers(scope=scope).get("content-type", ""),
+                correlation_id=correlation_id,
+            )
             await response(scope, receive, outgoing.send)
         finally:
             self._requests.in_flight -= 1

@@ -195,6 +195,7 @@ class LimitsSettings(_Section):
     remote_write_decoded_bytes: int = Field(default=32 * _MIB, ge=1024, le=32 * _MIB)
     remote_read_bytes: int = Field(default=_MIB, ge=1024, le=4 * _MIB)
     import_bytes: int = Field(default=64 * _MIB, ge=1024, le=_GIB)
+    otlp_bytes: int = Field(default=32 * _MIB, ge=1024, le=60 * _MIB)
     json_bytes: int = Field(default=16 * _MIB, ge=1024, le=_GIB)
     gzip_ratio: int = Field(default=200, ge=2, le=1100)
     ingest_bytes_in_flight: int = Field(default=256 * _MIB, ge=1024, le=64 * _GIB)
@@ -294,6 +295,64 @@ class ProvidersSettings(_Section):
         """Those that are there, by name."""
         found = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: provider for name, provider in found.items() if provider is not None}
+
+
+def _attribute_name(name: str) -> str:
+    if not name or name != name.strip() or "," in name:
+        raise ValueError(f"{name!r} is no attribute's name: empty, with a comma or outer spaces")
+    return name
+
+
+_AttributeNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_attribute_name)], ...], Field(max_length=256)
+]
+
+
+class OtlpSettings(_Section):
+    """How OTLP metrics become series; names and meanings are Prometheus's where it has them."""
+
+    translation_strategy: Literal[
+        "UnderscoreEscapingWithSuffixes",
+        "UnderscoreEscapingWithoutSuffixes",
+        "NoUTF8EscapingWithSuffixes",
+        "NoTranslation",
+    ] = "UnderscoreEscapingWithSuffixes"
+    label_name_underscore_sanitization: bool = True
+    label_name_preserve_multiple_underscores: bool = True
+    promote_resource_attributes: _AttributeNames = ()
+    promote_all_resource_attributes: bool = False
+    ignore_resource_attributes: _AttributeNames = ()
+    keep_identifying_resource_attributes: bool = False
+    promote_scope_metadata: bool = False
+    convert_histograms_to_nhcb: bool = False
+    delta: Literal["convert", "refuse"] = "convert"
+    delta_stale: DurationMs = Field(default=300 * _SECOND_MS, ge=_SECOND_MS, le=_DAY_MS)
+    delta_series: int = Field(default=100_000, ge=0, le=2_000_000)
+
+    @model_validator(mode="after")
+    def _one_way_to_promote(self) -> OtlpSettings:
+        if self.promote_all_resource_attributes and self.promote_resource_attributes:
+            raise ValueError(
+                "promote_all_resource_attributes leaves nothing to promote_resource_attributes"
+            )
+        if self.ignore_resource_attributes and not self.promote_all_resource_attributes:
+            raise ValueError(
+                "ignore_resource_attributes is of promote_all_resource_attributes, which is off"
+            )
+        return self
+
+    def options(self) -> dict[str, str]:
+        """As the engine's write formats ``otlp`` and ``otlp_json`` take them."""
+        options: dict[str, str] = {}
+        for name, value in self:
+            if isinstance(value, bool):
+                options[name] = "true" if value else "false"
+            elif isinstance(value, tuple):
+                options[name] = ",".join(value)
+            else:
+                options[name] = str(value)
+        options["delta_stale_ms"] = options.pop("delta_stale")
+        return options
 
 
 class AuthSettings(_Section):
@@ -464,6 +523,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     limits: LimitsSettings = LimitsSettings()
     storage: StorageSettings = StorageSettings()
+    otlp: OtlpSettings = OtlpSettings()
     auth: AuthSettings = AuthSettings()
     meta: MetaSettings = MetaSettings()
     redis: RedisSettings = RedisSettings()

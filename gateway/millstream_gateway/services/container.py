@@ -45,6 +45,7 @@ class Services:
         limits = settings.limits
         self.settings = settings
         self.backend = backend
+        self.otlp_options: Final = settings.otlp.options()
         self.version = product_version()
         self.access = AccessControl(settings)
         self.metrics = OwnMetrics(self.version)
