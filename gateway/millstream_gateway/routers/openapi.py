@@ -61,7 +61,7 @@ _SCHEMES: Final = {
 _PROMETHEUS: Final = (Dialect.PROMETHEUS_QUERY, Dialect.PROMETHEUS_WRITE)
 
 # What the framework says of a route that makes its answer itself.
-_ANYTHING: Final = {"application/json": {"schema": {}}}
+_ANYTHING: Final[Mapping[str, Any]] = {"application/json": {"schema": {}}}
 _STRINGS: Final = {"type": "array", "items": {"type": "string"}}
 _SCHEMAS: Final[Mapping[str, Any]] = {
     "Problem": {
