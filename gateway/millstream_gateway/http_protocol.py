@@ -1,6 +1,7 @@
-"""uvicorn's HTTP/1.1 protocol with the two bounds that it lacks: size and time of headers.
+"""uvicorn's HTTP/1.1 protocol with the bounds that it lacks: size and time of headers, time to read.
 
-Without them one slow or endless request head holds a connection, and its memory, for ever.
+Without them one slow or endless request head, or one client that never reads its answer, holds a
+connection, and its memory, for ever.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ BODY_AT_HAND: Final = "body_at_hand"
 _URL_BYTES_MAX: Final = 65_535
 
 
-def bounded_protocol(*, header_bytes_max: int, header_timeout_ms: int) -> type[HttpToolsProtocol]:
+def bounded_protocol(
+    *, header_bytes_max: int, header_timeout_ms: int, write_timeout_ms: int
+) -> type[HttpToolsProtocol]:
     """A protocol class for `uvicorn.Config(http=…)`."""
 
     class BoundedProtocol(HttpToolsProtocol):
@@ -25,6 +28,7 @@ def bounded_protocol(*, header_bytes_max: int, header_timeout_ms: int) -> type[H
             super().__init__(*args, **kwargs)
             self._header_bytes = 0
             self._header_deadline: asyncio.TimerHandle | None = None
+            self._write_deadline: asyncio.TimerHandle | None = None
             self._in_headers = True
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -33,7 +37,26 @@ def bounded_protocol(*, header_bytes_max: int, header_timeout_ms: int) -> type[H
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
+            self._disarm_write()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._arm_write()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if not self.transport.is_closing():
+                self._disarm_write()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.transport.is_closing():
+                self._arm_write()
+
+        def timeout_keep_alive_handler(self) -> None:
+            super().timeout_keep_alive_handler()
+            self._arm_write()
 
         def data_received(self, data: bytes) -> None:
             if self._in_headers:
@@ -76,6 +99,18 @@ def bounded_protocol(*, header_bytes_max: int, header_timeout_ms: int) -> type[H
                 self._header_deadline.cancel()
                 self._header_deadline = None
 
+        def _arm_write(self) -> None:
+            """Give the client so long to read; a connection that closes waits for that, too."""
+            if self._write_deadline is None:
+                self._write_deadline = self.loop.call_later(
+                    write_timeout_ms / 1000, self.transport.abort
+                )
+
+        def _disarm_write(self) -> None:
+            if self._write_deadline is not None:
+                self._write_deadline.cancel()
+                self._write_deadline = None
+
         def _refuse(self, status: bytes) -> None:
             self._disarm()
             if not self.transport.is_closing():
@@ -83,5 +118,6 @@ def bounded_protocol(*, header_bytes_max: int, header_timeout_ms: int) -> type[H
                     b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
                 )
                 self.transport.close()
+                self._arm_write()
 
     return BoundedProtocol

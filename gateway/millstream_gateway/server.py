@@ -109,6 +109,7 @@ def _run(settings: Settings, backend: Backend, listener: socket.socket) -> bool:
         http=bounded_protocol(
             header_bytes_max=settings.limits.header_bytes,
             header_timeout_ms=server.header_timeout,
+            write_timeout_ms=server.write_timeout,
         ),
         ws="none",
         lifespan="on",

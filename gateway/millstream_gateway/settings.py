@@ -118,6 +118,7 @@ class ServerSettings(_Section):
     keep_alive: DurationMs = Field(default=75 * _SECOND_MS, ge=_SECOND_MS, le=3_600_000)
     header_timeout: DurationMs = Field(default=10 * _SECOND_MS, ge=100, le=600_000)
     body_timeout: DurationMs = Field(default=60 * _SECOND_MS, ge=100, le=3_600_000)
+    write_timeout: DurationMs = Field(default=60 * _SECOND_MS, ge=100, le=3_600_000)
     shutdown_grace: DurationMs = Field(default=30 * _SECOND_MS, ge=0, le=3_600_000)
     cors_origin: str = Field(default="*", max_length=200)
     trusted_proxies: tuple[Annotated[str, AfterValidator(_proxy)], ...] = Field(

@@ -130,6 +130,7 @@ def running(settings: Settings, backend: Backend, grace_seconds: int = 5) -> Ite
         http=bounded_protocol(
             header_bytes_max=settings.limits.header_bytes,
             header_timeout_ms=settings.server.header_timeout,
+            write_timeout_ms=settings.server.write_timeout,
         ),
         ws="none",
         lifespan="on",

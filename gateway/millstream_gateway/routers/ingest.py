@@ -103,6 +103,7 @@ class IngestEndpoint:
         tenant = caller_of(scope).tenant
         headers = Headers(scope=scope)
         self.check(headers)
+        services.ingest.check_room()
         with services.ingest.budget.lease() as take:
             body = await read_body(
                 receive,

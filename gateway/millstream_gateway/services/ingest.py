@@ -72,6 +72,11 @@ class IngestService:
         self._shared = SharedPush(backend, pool)
         self.budget = BodyBudget(limits.ingest_bytes_in_flight)
 
+    def check_room(self) -> None:
+        """`OverloadedError` when no write can be taken now."""
+        self._pool.check_room()
+        self._shared.check_room()
+
     async def remote_write(self, tenant: TenantId, form: str, body: bytes) -> PushOutcome:
         """Store a snappy block of ``form``, which is one of the versions of remote write."""
         # Refused here and not by the engine: 413 tells the client that no retry will help.

@@ -100,6 +100,11 @@ class BoundedPool:
             raise
         return result
 
+    def check_room(self) -> None:
+        """`OverloadedError` when `run` would refuse now: asked before a body is read in vain."""
+        if self._in_use >= self.capacity:
+            raise self.refuse()
+
     def close(self) -> None:
         """Drop what waits and return when what runs has ended."""
         with self._lock:

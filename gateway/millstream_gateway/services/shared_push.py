@@ -36,9 +36,13 @@ class SharedPush:
         self._calls: set[asyncio.Task[None]] = set()
         self._woken = False
 
-    async def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
+    def check_room(self) -> None:
+        """`OverloadedError` when one write more would be refused now."""
         if len(self._waiting) >= self._pool.capacity:
             raise self._pool.refuse()
+
+    async def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
+        self.check_room()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[PushOutcome] = loop.create_future()
         self._waiting.append((tenant, write, future))
