@@ -24,16 +24,31 @@ std::string Base64(std::string_view bytes) {
   return out;
 }
 
+// In quotes; <, > and & stay as they are, for a label is no HTML.
+void AppendText(std::string_view text, std::string* out) {
+  *out += '"';
+  for (;;) {
+    const size_t plain = text.find_first_of("<>&");
+    std::string quoted;
+    AppendJsonString(text.substr(0, plain), &quoted);
+    out->append(quoted, 1, quoted.size() - 2);
+    if (plain == std::string_view::npos) break;
+    *out += text[plain];
+    text.remove_prefix(plain + 1);
+  }
+  *out += '"';
+}
+
 void AppendJson(const Value& value, std::string* out) {
   switch (value.kind) {
     case Value::Kind::kEmpty:
       *out += "null";
       return;
     case Value::Kind::kText:
-      AppendJsonString(value.text, out);
+      AppendText(value.text, out);
       return;
     case Value::Kind::kBytes:
-      AppendJsonString(Base64(value.text), out);
+      AppendText(Base64(value.text), out);
       return;
     case Value::Kind::kBool:
     case Value::Kind::kInteger:
@@ -58,7 +73,7 @@ void AppendJson(const Value& value, std::string* out) {
       *out += '{';
       for (size_t i = 0; i < ordered.size(); ++i) {
         if (i > 0) *out += ',';
-        AppendJsonString(ordered[i]->key, out);
+        AppendText(ordered[i]->key, out);
         *out += ':';
         AppendJson(*ordered[i], out);
       }

@@ -116,8 +116,8 @@ TEST(OtlpNames, ValuesOfEveryTypeBecomeText) {
   EXPECT_EQ(value(R"({"intValue":"-7"})"), R"(a="-7")");
   EXPECT_EQ(value(R"({"doubleValue":1e21})"), R"(a="1e+21")");
   EXPECT_EQ(value(R"({"bytesValue":"aGk="})"), R"(a="aGk=")");
-  EXPECT_EQ(value(R"({"arrayValue":{"values":[{"intValue":1},{"stringValue":"x"},{"boolValue":false},{}]}})"),
-            R"(a="[1,\"x\",false,null]")");
+  EXPECT_EQ(value(R"({"arrayValue":{"values":[{"intValue":1},{"stringValue":"<x"},{"boolValue":false},{}]}})"),
+            R"(a="[1,\"<x\",false,null]")");
   EXPECT_EQ(
       value(
           R"({"kvlistValue":{"values":[{"key":"b","value":{"doubleValue":0.5}},{"key":"a","value":{"arrayValue":{}}}]}})"),
