@@ -123,10 +123,13 @@ def _run(settings: Settings, backend: Backend, listener: socket.socket) -> bool:
         timeout_graceful_shutdown=max(1, server.shutdown_grace // 1000),
         ssl_context_factory=None if context is None else _factory(context),
     )
+    services.listeners.bind()
+    others = "".join(f", {name} {at}" for name, at in services.listeners.addresses.items())
     url = _url(listener, "http" if context is None else "https")
+    line = f"Millstream is ready at {url}{others}\n"
 
     def say_ready() -> None:
-        sys.stdout.write(f"Millstream is ready at {url}\n")
+        sys.stdout.write(line)
         sys.stdout.flush()
 
     reload = services.tls.reload if services.tls.enabled else None

@@ -60,6 +60,7 @@ DurationMs = Annotated[
 ]
 
 _ADDRESS: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})\Z")
+_TENANT: Final = re.compile(r"[A-Za-z0-9_.-]{1,150}\Z", re.ASCII)
 _DAY_MS: Final = 86_400_000
 _SECOND_MS: Final = 1_000
 
@@ -106,6 +107,12 @@ def _proxy(text: str) -> str:
     except ValueError:
         raise ValueError(f"{text!r} is no address or network, such as 10.0.0.0/8") from None
     return text
+
+
+def _tenant_name(name: str) -> str:
+    if not _TENANT.match(name) or name in (".", ".."):
+        raise ValueError("a tenant has 1 to 150 letters, digits and _.- in its name")
+    return name
 
 
 class ServerSettings(_Section):
@@ -487,6 +494,47 @@ class NodesSettings(_Section):
     tls: NodesTlsSettings = NodesTlsSettings()
 
 
+class ListenerSettings(_Section):
+    """What every listener has that takes lines without credentials. Without a port it is off."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    port: int | None = Field(default=None, ge=0, le=65535)
+    tenant: Annotated[str, AfterValidator(_tenant_name)] = "default"
+    allow_remote: bool = False
+    connections_max: int = Field(default=1024, ge=1, le=100_000)
+    buffer_bytes: int = Field(default=16 * _MIB, ge=256 * 1024, le=_GIB)
+
+
+class GraphiteRule(_Section):
+    """Which Graphite names become which metric.
+
+    ``*`` in ``match`` is any text between two dots; ``$1``, ``$2`` … in ``name`` and ``labels`` are
+    what the stars stood for.
+    """
+
+    match: str = Field(min_length=1, max_length=1024)
+    name: str = Field(default="", max_length=1024)
+    labels: dict[str, str] = Field(default_factory=dict, max_length=32)
+    drop: bool = False
+
+
+class GraphiteSettings(ListenerSettings):
+    """Graphite's plaintext protocol, over TCP and UDP."""
+
+    mapping: tuple[GraphiteRule, ...] = Field(default=(), max_length=1000)
+    strict: bool = False
+
+
+class StatsdSettings(ListenerSettings):
+    """StatsD and DogStatsD, over UDP and TCP."""
+
+    flush_interval: DurationMs = Field(default=10 * _SECOND_MS, ge=100, le=3_600_000)
+    idle_timeout: DurationMs = Field(default=300 * _SECOND_MS, ge=_SECOND_MS, le=_DAY_MS)
+    max_series: int = Field(default=100_000, ge=1, le=10_000_000)
+    gauge_deltas: bool = True
+    labels: dict[str, str] = Field(default_factory=dict, max_length=32)
+
+
 class LogSettings(_Section):
     """What is written to standard error."""
 
@@ -530,6 +578,8 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     tls: TlsSettings = TlsSettings()
     nodes: NodesSettings = NodesSettings()
+    graphite: GraphiteSettings = GraphiteSettings()
+    statsd: StatsdSettings = StatsdSettings()
     log: LogSettings = LogSettings()
     sample: SampleSettings = SampleSettings()
     push: PushSettings = PushSettings()

@@ -15,10 +15,12 @@ import typing_extensions
 __all__: list[str] = [
     "CancelToken",
     "Engine",
+    "GraphiteDecoder",
     "PromqlTestFailure",
     "PromqlTestResult",
     "PushResult",
     "QueryResult",
+    "StatsdAggregator",
     "encode_remote_write",
     "run_promql_test",
     "version",
@@ -230,6 +232,48 @@ class Engine:
         timestamps: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
         values: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     ) -> PushResult: ...
+
+class GraphiteDecoder:
+    """
+    Graphite's plaintext protocol to column batches.
+    """
+    def __init__(
+        self,
+        rules: collections.abc.Sequence[tuple[str, str, collections.abc.Mapping[str, str], bool]],
+        *,
+        strict: bool = False,
+    ) -> None:
+        """
+        Rules are (match, name, labels, drop), tried in order.
+        """
+    def decode(self, lines: bytes, now_ms: typing.SupportsInt | typing.SupportsIndex) -> tuple:
+        """
+        (column batch, samples in it, refused lines, the first refusals as (line, code, reason)).
+        """
+
+class StatsdAggregator:
+    """
+    Aggregates StatsD and DogStatsD lines between flushes.
+    """
+    def __init__(
+        self,
+        *,
+        series_max: typing.SupportsInt | typing.SupportsIndex,
+        bytes_max: typing.SupportsInt | typing.SupportsIndex,
+        idle_ms: typing.SupportsInt | typing.SupportsIndex,
+        gauge_deltas: bool,
+        labels: collections.abc.Sequence[tuple[str, str]],
+    ) -> None: ...
+    def add(self, lines: bytes, now_ms: typing.SupportsInt | typing.SupportsIndex) -> tuple:
+        """
+        (values taken, lines refused, values dropped, the first refusals as (line, code, reason)).
+        """
+    def flush(self, now_ms: typing.SupportsInt | typing.SupportsIndex) -> bytes:
+        """
+        A column batch with a sample of every series; empty without any.
+        """
+    @property
+    def series(self) -> int: ...
 
 class PromqlTestFailure:
     """

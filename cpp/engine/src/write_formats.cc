@@ -6,6 +6,7 @@
 #include <string>
 
 #include "millstream/model/value.h"
+#include "millstream/wire/column_batch.h"
 #include "millstream/wire/json_metrics.h"
 #include "millstream/wire/line_protocol.h"
 #include "millstream/wire/opentsdb_json.h"
@@ -89,6 +90,10 @@ Result<wire::DecodedWrite> OpenTsdb(const WriteRequest& request) {
   return wire::DecodeOpenTsdbJson(request.body);
 }
 
+Result<wire::DecodedWrite> Columns(const WriteRequest& request) {
+  return wire::DecodeColumnBatch(std::string(request.body));
+}
+
 constexpr Format kFormats[] = {
     {"remote_write", RemoteWrite},
     {"remote_write_2", RemoteWrite2},
@@ -99,6 +104,7 @@ constexpr Format kFormats[] = {
     {"otlp_json", Otlp<wire::OtlpEncoding::kJson>, kOtlpOptions, CheckOtlp},
     {"influx", Influx, kInfluxOptions},
     {"opentsdb", OpenTsdb},
+    {"columns", Columns},
 };
 
 Result<const Format*> Find(std::string_view name, const WriteOptions& options) {

@@ -1,6 +1,7 @@
 #include "module.h"
 
 #include "errors.h"
+#include "listeners.h"
 
 PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiled core of Millstream. Private: use the package millstream.";
@@ -8,6 +9,7 @@ PYBIND11_MODULE(_core, module) {
   millstream::pybind::RegisterErrors();
   millstream::pybind::RegisterQueryResult(module);
   millstream::pybind::RegisterEngine(module);
+  millstream::pybind::RegisterListeners(module);
   millstream::pybind::RegisterPromqlTest(module);
   millstream::pybind::RegisterRemoteWrite(module);
 }

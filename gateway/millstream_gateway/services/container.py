@@ -13,6 +13,7 @@ from millstream_gateway.backends.choice import pushed_folder
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.ingest import IngestService
+from millstream_gateway.services.listeners.manager import Listeners
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
 from millstream_gateway.services.push_gateway import PushGateway
@@ -69,6 +70,9 @@ class Services:
         self.tls = ServerTls(settings.tls)
         self.metrics.watch_certificates(lambda: (*self.tls.states, *backend.certificates()))
         self.ingest = IngestService(backend, self._ingest_pool, limits, self.metrics)
+        self.listeners = Listeners(
+            settings, self.ingest, self._ingest_pool, self.access, self.metrics
+        )
         self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
         self._keeping: list[asyncio.Task[None]] = []
         self._sampler = Sampler(backend, self.metrics, settings.sample)
@@ -94,6 +98,7 @@ class Services:
             asyncio.create_task(self.access.keep_issuers_fresh()),
             asyncio.create_task(self.tls.keep_fresh()),
         ]
+        await self.listeners.start()
         log.info("started", version=self.version)
 
     async def stop(self) -> None:
@@ -102,6 +107,7 @@ class Services:
         What cannot be flushed, for example to a full disk, loses nothing: everything acknowledged
         is in the log, and the next start reads it from there.
         """
+        await self.listeners.stop()
         self.queries.cancel_all()
         for task in self._keeping:
             task.cancel()

@@ -89,9 +89,17 @@ class IngestService:
         return await self.push(tenant, WriteBody(form, body))
 
     async def push(
-        self, tenant: TenantId, write: WriteBody, *, gzip_limit_name: str | None = None
+        self,
+        tenant: TenantId,
+        write: WriteBody,
+        *,
+        gzip_limit_name: str | None = None,
+        form: str = "",
     ) -> PushOutcome:
-        """Store a body. A gzip body names the setting that bounds what it may unpack to."""
+        """Store a body. A gzip body names the setting that bounds what it may unpack to.
+
+        ``form`` is what the server's own metrics call it, when that is not its format.
+        """
 
         def work() -> PushOutcome:
             if gzip_limit_name is None:
@@ -100,8 +108,8 @@ class IngestService:
             return self._backend.push(tenant, replace(write, body=plain))
 
         if gzip_limit_name is None and len(write.body) <= _SHARED_BYTES_MAX:
-            return self._counted(write.format, await self._shared.push(tenant, write))
-        return await self.apply(write.format, work)
+            return self._counted(form or write.format, await self._shared.push(tenant, write))
+        return await self.apply(form or write.format, work)
 
     async def apply(self, form: str, work: Callable[[], PushOutcome]) -> PushOutcome:
         """Do the work of one write on a thread, and count what came of it."""

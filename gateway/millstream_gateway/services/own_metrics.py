@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import (
@@ -86,6 +87,7 @@ class OwnMetrics:
             registry=self.registry,
         )
         build.labels(version).set(1)
+        self._listeners = _ListenerFamilies(self.registry)
         # The family looks its children up under a lock and by strings; these are as many, at hand.
         self._pushed_of: dict[str, tuple[Counter, Counter]] = {}
 
@@ -100,6 +102,10 @@ class OwnMetrics:
 
     def count_query_stopped(self, reason: str) -> None:
         self._stopped.labels(reason).inc()
+
+    def listener(self, name: str) -> ListenerMetrics:
+        """The counters of the listener of that name, which is one of this program's."""
+        return self._listeners.of(name)
 
     def watch_pools(self, pools: Iterable[BoundedPool]) -> None:
         self.registry.register(_PoolCollector(tuple(pools)))
@@ -117,6 +123,57 @@ class OwnMetrics:
     def exposition(self) -> bytes:
         """Everything as text. Blocks while the engine counts."""
         return generate_latest(self.registry)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerMetrics:
+    """What one listener counts."""
+
+    connections: Gauge
+    refused_connections: Counter
+    datagrams: Counter
+    dropped_datagrams: Counter
+    received: Counter
+    refused: Counter
+    dropped: Counter
+    series: Gauge
+
+
+class _ListenerFamilies:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"millstream_listener_{name}", text, ("listener",), registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"millstream_listener_{name}", text, ("listener",), registry=registry)
+
+        self._connections = gauge("connections", "TCP connections that are open.")
+        self._refused_connections = counter(
+            "connections_refused", "TCP connections that were closed because too many were open."
+        )
+        self._datagrams = counter("datagrams", "UDP datagrams read from the kernel.")
+        self._dropped_datagrams = counter(
+            "datagrams_dropped", "UDP datagrams that found no room in the listener's buffer."
+        )
+        self._received = counter("values", "Values that were understood.")
+        self._refused = counter("lines_refused", "Lines or frames that broke a rule.")
+        self._dropped = counter(
+            "values_dropped",
+            "Values for which there was no room, or which the store would not take.",
+        )
+        self._series = gauge("series", "Series that are being aggregated.")
+
+    def of(self, name: str) -> ListenerMetrics:
+        return ListenerMetrics(
+            connections=self._connections.labels(name),
+            refused_connections=self._refused_connections.labels(name),
+            datagrams=self._datagrams.labels(name),
+            dropped_datagrams=self._dropped_datagrams.labels(name),
+            received=self._received.labels(name),
+            refused=self._refused.labels(name),
+            dropped=self._dropped.labels(name),
+            series=self._series.labels(name),
+        )
 
 
 class _PoolCollector(Collector):

@@ -11,11 +11,12 @@ import asyncio
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from millstream_gateway.errors import OverloadedError
 
 T = TypeVar("T")
+_FULL_WAIT_SECONDS: Final = 0.05
 
 
 class _Call:
@@ -104,6 +105,14 @@ class BoundedPool:
         """`OverloadedError` when `run` would refuse now: asked before a body is read in vain."""
         if self._in_use >= self.capacity:
             raise self.refuse()
+
+    async def wait_and_run(self, work: Callable[[], T]) -> T:
+        """As `run`, but wait while the pool is full: for work that comes one at a time."""
+        while True:
+            try:
+                return await self.run(work)
+            except OverloadedError:
+                await asyncio.sleep(_FULL_WAIT_SECONDS)
 
     def close(self) -> None:
         """Drop what waits and return when what runs has ended."""

@@ -11,6 +11,7 @@
 //             otlp_json      the same in JSON
 //             influx         line protocol; items are lines, from 1. Option precision: unit of its timestamps
 //             opentsdb       OpenTSDB's JSON put, a point or an array; items are points, from 0
+//             columns        a column batch (docs/formats/native.md); items are series, from 0
 #pragma once
 
 #include <map>

@@ -1,0 +1,10 @@
+// The parts of millstream._core for listeners, and for clients of native frames.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace millstream::pybind {
+
+void RegisterListeners(pybind11::module_& module);
+
+}  // namespace millstream::pybind

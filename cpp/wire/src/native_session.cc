@@ -1,0 +1,201 @@
+#include <utility>
+
+#include "millstream/codec/byte_io.h"
+#include "millstream/codec/crc32c.h"
+#include "millstream/wire/labels_decoder.h"
+#include "millstream/wire/native_frame.h"
+#include "pairs_batch.h"
+
+namespace millstream::wire {
+namespace {
+
+using codec::ByteReader;
+using codec::ByteWriter;
+
+constexpr std::string_view kHelloMagic = "MSN1";
+constexpr std::string_view kDatagramMagic = "MSU1";
+// A reference, a timestamp and a value.
+constexpr size_t kSampleBytes = 20;
+constexpr size_t kSeriesOverheadBytes = 32;
+constexpr uint32_t kNowhere = UINT32_MAX;
+
+uint32_t RefAt(std::string_view refs, uint32_t index) {
+  uint32_t ref = 0;
+  ByteReader in(refs.substr(4 * size_t{index}));
+  return in.U32(&ref) ? ref : 0;
+}
+
+bool ReadText(ByteReader& in, std::string_view* text) {
+  return in.Bytes(text) && text->size() <= kNativeTextBytesMax;
+}
+
+}  // namespace
+
+Result<std::optional<NativeSession::Event>> NativeSession::Next() {
+  while (true) {
+    MS_ASSIGN_OR_RETURN(const std::optional<NativeFrame> frame, reader_.Next());
+    if (!frame) return std::optional<Event>();
+    if (!greeted_ && frame->type != NativeType::kHello) return FailedPrecondition("the first frame must be a hello");
+    switch (frame->type) {
+      case NativeType::kHello: {
+        if (greeted_) return FailedPrecondition("a second hello");
+        MS_ASSIGN_OR_RETURN(Hello hello, TakeHello(frame->payload));
+        greeted_ = true;
+        return std::optional<Event>(std::move(hello));
+      }
+      case NativeType::kSeries:
+        MS_RETURN_IF_ERROR(TakeSeries(frame->payload));
+        break;
+      case NativeType::kWrite: {
+        MS_ASSIGN_OR_RETURN(Write write, TakeWrite(frame->payload));
+        return std::optional<Event>(std::move(write));
+      }
+      case NativeType::kPing: {
+        ByteReader in(frame->payload);
+        NativePing ping;
+        if (!in.U64(&ping.token) || !in.empty()) return InvalidArgument("the ping frame is cut off or malformed");
+        return std::optional<Event>(ping);
+      }
+      case NativeType::kWelcome:
+      case NativeType::kAck:
+      case NativeType::kRefused:
+      case NativeType::kPong:
+      case NativeType::kError:
+        return InvalidArgument("a frame of a server came from a client");
+    }
+  }
+}
+
+Result<NativeSession::Hello> NativeSession::TakeHello(std::string_view payload) {
+  ByteReader in(payload);
+  std::string_view magic;
+  NativeHello hello;
+  if (!in.Raw(kHelloMagic.size(), &magic) || magic != kHelloMagic || !in.U8(&hello.version) ||
+      !ReadText(in, &hello.key) || !ReadText(in, &hello.tenant) || !ReadText(in, &hello.client) || !in.empty()) {
+    return InvalidArgument("the hello frame is cut off or malformed");
+  }
+  if (hello.version != kNativeVersion) return Unimplemented("version {} of native frames is unknown", hello.version);
+  return Hello{std::string(hello.key), std::string(hello.tenant), std::string(hello.client)};
+}
+
+Status NativeSession::TakeSeries(std::string_view payload) {
+  ByteReader in(payload);
+  uint64_t first = 0;
+  uint64_t count = 0;
+  if (!in.Varint(&first) || !in.Count(&count, in.remaining())) {
+    return InvalidArgument("the series frame is cut off or malformed");
+  }
+  if (first != series_.size()) return InvalidArgument("series from {} on; the next is {}", first, series_.size());
+  if (series_.size() + count > limits_.series_max) {
+    return ResourceExhausted("more than {} series on one connection", limits_.series_max);
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    std::string_view labels;
+    if (!in.Bytes(&labels)) return InvalidArgument("the series frame is cut off or malformed");
+    label_bytes_ += labels.size() + kSeriesOverheadBytes;
+    if (label_bytes_ > limits_.label_bytes_max) {
+      return ResourceExhausted("more than {} bytes of labels on one connection", limits_.label_bytes_max);
+    }
+    series_.emplace_back(labels);
+  }
+  if (!in.empty()) return InvalidArgument("{} bytes follow the series", in.remaining());
+  return Status::Ok();
+}
+
+Result<NativeSession::Write> NativeSession::TakeWrite(std::string_view payload) {
+  ByteReader in(payload);
+  Write write;
+  uint32_t count = 0;
+  if (!in.U64(&write.sequence) || !in.U32(&count) || in.remaining() != kSampleBytes * size_t{count}) {
+    return InvalidArgument("the write frame is cut off or malformed");
+  }
+  if (sequence_ && write.sequence <= *sequence_) {
+    return InvalidArgument("write {} comes after write {}", write.sequence, *sequence_);
+  }
+  sequence_ = write.sequence;
+  std::string_view ref_bytes;
+  std::string_view timestamp_bytes;
+  if (!in.Raw(4 * size_t{count}, &ref_bytes) || !in.Raw(8 * size_t{count}, &timestamp_bytes)) {
+    return InvalidArgument("the write frame is cut off or malformed");
+  }
+  // Each series once, however its samples are strewn over the frame: a reference of four bytes must not cost a copy of
+  // its labels every time. A stable counting sort by series, in the order in which they come first.
+  std::vector<uint32_t> slots(count);
+  std::vector<uint32_t> first;  // sample of each slot
+  std::vector<uint32_t> counts;
+  place_.resize(series_.size(), kNowhere);
+  ByteReader refs(ref_bytes);
+  for (uint32_t i = 0; i < count; ++i) {
+    uint32_t ref = 0;
+    if (!refs.U32(&ref) || ref >= series_.size()) {
+      for (const uint32_t sample : first) place_[RefAt(ref_bytes, sample)] = kNowhere;
+      return InvalidArgument("series {} is not defined; {} are", ref, series_.size());
+    }
+    if (place_[ref] == kNowhere) {
+      place_[ref] = static_cast<uint32_t>(first.size());
+      first.push_back(i);
+      counts.push_back(0);
+    }
+    slots[i] = place_[ref];
+    ++counts[slots[i]];
+  }
+  std::vector<uint32_t> next(first.size());
+  for (size_t slot = 1; slot < first.size(); ++slot) next[slot] = next[slot - 1] + counts[slot - 1];
+  std::vector<TimestampMs> sorted_timestamps(count);
+  std::vector<double> sorted_values(count);
+  ByteReader timestamps(timestamp_bytes);
+  for (uint32_t i = 0; i < count; ++i) {
+    uint64_t timestamp = 0;
+    double value = 0;
+    if (!timestamps.U64(&timestamp) || !in.Double(&value)) return InvalidArgument("the write frame is cut off");
+    const uint32_t at = next[slots[i]]++;
+    sorted_timestamps[at] = static_cast<TimestampMs>(timestamp);
+    sorted_values[at] = value;
+  }
+  PairsBatch batch;
+  uint32_t sample = 0;
+  for (size_t slot = 0; slot < first.size(); ++slot) {
+    const uint32_t ref = RefAt(ref_bytes, first[slot]);
+    place_[ref] = kNowhere;
+    batch.Begin(first[slot], series_[ref]);
+    for (uint32_t end = sample + counts[slot]; sample < end; ++sample) {
+      batch.AddFloat(sorted_timestamps[sample], sorted_values[sample]);
+    }
+  }
+  write.samples = batch.Take();
+  return write;
+}
+
+Result<std::string> EncodeNativeDatagram(const NativeDatagram& datagram) {
+  std::string checked;
+  ByteWriter out(&checked);
+  out.U64(datagram.client);
+  out.U64(datagram.sequence);
+  out.Bytes(datagram.key);
+  out.Bytes(datagram.tenant);
+  out.Raw(datagram.batch);
+  if (kDatagramMagic.size() + 4 + checked.size() > kNativeDatagramBytesMax) {
+    return ResourceExhausted("a datagram of {} bytes; the limit is {}", checked.size() + 8, kNativeDatagramBytesMax);
+  }
+  std::string bytes(kDatagramMagic);
+  ByteWriter(&bytes).U32(codec::Crc32c(checked));
+  return bytes + checked;
+}
+
+Result<NativeDatagram> DecodeNativeDatagram(std::string_view bytes) {
+  ByteReader in(bytes);
+  std::string_view magic;
+  uint32_t checksum = 0;
+  if (!in.Raw(kDatagramMagic.size(), &magic) || magic != kDatagramMagic || !in.U32(&checksum)) {
+    return InvalidArgument("this is no native datagram");
+  }
+  if (codec::Crc32c(in.rest()) != checksum) return DataLoss("the checksum of a datagram does not match");
+  NativeDatagram out;
+  if (!in.U64(&out.client) || !in.U64(&out.sequence) || !ReadText(in, &out.key) || !ReadText(in, &out.tenant)) {
+    return InvalidArgument("the datagram is cut off or malformed");
+  }
+  out.batch = in.rest();
+  return out;
+}
+
+}  // namespace millstream::wire

@@ -1,0 +1,58 @@
+"""From a listener to the store: again and again while the store cannot take it, and never for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from millstream.errors import Code, MillstreamError
+from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.push import PushOutcome, WriteBody
+from millstream_gateway.services.ingest import IngestService
+
+log = structlog.get_logger(__name__)
+
+# What may go away when one waits. Sending a body twice stores nothing twice.
+RETRYABLE: Final = frozenset(
+    {Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED}
+)
+_WAIT_SECONDS_MIN: Final = 0.05
+_WAIT_SECONDS_MAX: Final = 2.0
+
+
+class Delivery:
+    """Pushes bodies of one listener to its tenant. Threads: event loop only."""
+
+    def __init__(self, form: str, ingest: IngestService, tenant: TenantId) -> None:
+        self._form = form
+        self._ingest = ingest
+        self._tenant = tenant
+
+    async def once(self, body: WriteBody) -> PushOutcome:
+        """Push one time; raises what the store says."""
+        outcome = await self._ingest.push(self._tenant, body, form=self._form)
+        if outcome.errors:
+            log.debug(
+                "the store refused items",
+                listener=self._form,
+                rejected=outcome.rejected,
+                first=outcome.errors[0].reason,
+            )
+        return outcome
+
+    async def until_taken(self, body: WriteBody) -> bool:
+        """Push until the store takes it; False when it never will. Runs until it is cancelled."""
+        wait = _WAIT_SECONDS_MIN
+        while True:
+            try:
+                await self.once(body)
+            except MillstreamError as error:
+                if error.code not in RETRYABLE:
+                    log.warning("a batch was refused", listener=self._form, error=error.message)
+                    return False
+            else:
+                return True
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _WAIT_SECONDS_MAX)
