@@ -78,7 +78,7 @@ def route_table(site: Site) -> list[tuple[str, str, Access]]:
 
 
 def filled(path: str) -> str:
-    return re.sub(r"\{\w+\}", "x", path)
+    return re.sub(r"\{\w+(:path)?\}", "x", path)
 
 
 def test_every_route_stands_behind_a_guard_and_only_these_are_public(site: Site) -> None:
@@ -101,9 +101,11 @@ def test_the_short_way_of_writes_leads_to_the_guards_of_the_same_routes(site: Si
         "/api/put",
         "/api/v1/import/influx",
         "/api/v1/import/prometheus",
+        "/api/v1/otlp/v1/metrics",
         "/api/v1/write",
         "/api/v2/write",
         "/metrics",
+        "/v1/metrics",
         "/write",
     }
 
@@ -153,9 +155,12 @@ def test_every_refusal_speaks_the_language_of_its_route(site: Site) -> None:
         if access.action not in VERBS or method == "HEAD":
             continue
         headers = reader if access.action is Action.WRITE else writer
+        headers = {**headers, "Content-Type": "application/json"}
         answer = site.client.request(method, filled(path), headers=headers)
         assert answer.status_code == 403, (method, path)
-        if path.startswith("/api/v1"):
+        if method == "POST" and path.endswith("/v1/metrics"):
+            assert answer.json()["code"] == 7
+        elif path.startswith("/api/v1"):
             assert answer.json()["status"] == "error"
             assert answer.json()["errorType"] == "forbidden"
         elif path == "/write":

@@ -111,7 +111,9 @@ def test_each_side_answers_the_other_only_with_a_good_certificate_for_its_name(
         assert ready(settings(address)), "it still answers whom it should"
 
 
-@pytest.mark.parametrize("names", [("other.test",), (GATEWAY + "/2",), ("*.test",), ("gateway.test",)])
+@pytest.mark.parametrize(
+    "names", [("other.test",), (GATEWAY + "/2",), ("*.test",), ("gateway.test",)]
+)
 def test_a_caller_whose_name_is_not_on_the_list_may_do_nothing(
     certificates: Certificates, storage: StorageSettings, names: tuple[str, ...]
 ) -> None:

@@ -111,5 +111,7 @@ def test_every_key_is_documented_with_its_default() -> None:
                 del values[key]
         for key, value in values.items():
             empty = value in ([], None, "") or isinstance(value, dict)
-            shown = "off" if value is False else "none" if empty else value
+            shown = "none" if empty else value
+            if isinstance(value, bool):
+                shown = "on" if value else "off"
             assert f"| `{section}.{key}` | {shown} |" in text, f"{section}.{key}: {value}"

@@ -101,7 +101,7 @@ def test_help_has_an_example_for_each_command() -> None:
         ["query", "m", "--server", "http://x", "--start", "2", "--end", "1"],
         ["query", "m", "--server", "http://x", "--output", "xml"],
         ["import", "x", "--server", "http://x"],
-        ["import", "x", "--format", "influx", "--server", "http://x"],
+        ["import", "x", "--format", "collectd", "--server", "http://x"],
         ["export", "m", "--server", "http://x", "--start", "-1h", "--end", "-2h"],
         ["serve", "--port", "99999"],
         ["serve", "--config", "/does/not/exist"],

@@ -21,9 +21,13 @@ ENGINE = ["millstream", "millstream._database"]
 def test_the_package_exports_these_names() -> None:
     assert set(millstream.__all__) == {
         "Database",
+        "MetricMetadata",
         "QueryResult",
+        "RetryPolicy",
         "Series",
         "WriteResult",
+        "aio",
+        "connect",
         "errors",
         "open",
     }

@@ -35,6 +35,7 @@ _ENGINE_HELP: Final[Mapping[str, str]] = {
     "millstream_blocks": "Immutable blocks on disk.",
     "millstream_checkpoint_failures_total": "Checkpoints that failed; the next one tries again.",
     "millstream_checkpoints_total": "Checkpoints tried: head to disk, log cut off.",
+    "millstream_delta_series": "Series of delta temporality that are being added up.",
     "millstream_exemplar_bytes": "Memory that exemplars take.",
     "millstream_exemplars": "Exemplars in memory.",
     "millstream_exemplars_appended_total": "Exemplars written since the start.",
