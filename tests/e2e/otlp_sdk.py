@@ -28,9 +28,10 @@ from opentelemetry.sdk.resources import Resource
 from tests.services import promql
 from tests.services.http import Client
 
-DELTA: dict[type, AggregationTemporality] = dict.fromkeys(
-    (Counter, Histogram, ObservableCounter), AggregationTemporality.DELTA
-) | dict.fromkeys((UpDownCounter, ObservableUpDownCounter), AggregationTemporality.CUMULATIVE)
+DELTA: dict[type, AggregationTemporality] = {
+    **dict.fromkeys((Counter, Histogram, ObservableCounter), AggregationTemporality.DELTA),
+    **dict.fromkeys((UpDownCounter, ObservableUpDownCounter), AggregationTemporality.CUMULATIVE),
+}
 CUMULATIVE: dict[type, AggregationTemporality] = dict.fromkeys(
     DELTA, AggregationTemporality.CUMULATIVE
 )
