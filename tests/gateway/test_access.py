@@ -44,7 +44,10 @@ PUBLIC_PATHS = {
     "/.well-known/jwks.json",
     "/assets",
     "/docs",
+    "/favicon.ico",
+    "/favicon.svg",
     "/health",
+    "/manifest.webmanifest",
     "/openapi.json",
     "/ping",
     "/v1/auth/logout",
@@ -53,7 +56,6 @@ PUBLIC_PATHS = {
     "/v1/auth/token",
     "/v1/auth/{provider}/callback",
     "/v1/auth/{provider}/login",
-    "/{name}",
 }
 # They look at credentials themselves, also at some that no guard would take.
 SIGN_IN_PATHS = {"/v1/auth/logout", "/v1/auth/refresh", "/v1/auth/token"}

@@ -179,6 +179,13 @@ def test_a_key_comes_in_as_influx_clients_send_it(
             assert route == "/write" or told["code"] == "unauthorized"
 
 
+def test_a_write_route_asked_with_get_is_405_in_its_own_shape(client: TestClient) -> None:
+    for route in ROUTES:
+        answer = client.get(route)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        assert answer.json()["error" if route == "/write" else "message"]
+
+
 def test_ping_says_204_and_a_version(client: TestClient) -> None:
     for answer in (client.get("/ping"), client.head("/ping")):
         assert answer.status_code == 204

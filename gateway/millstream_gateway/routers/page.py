@@ -30,7 +30,6 @@ _PAGE_HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 _ASSET_HEADERS: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
-_ROOT_FILES: Final = frozenset({"favicon.ico", "favicon.svg", "manifest.webmanifest"})
 _NOT_BUILT: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Millstream</title></head><body>
 <h1>Millstream runs, but its web page was not built</h1>
@@ -84,13 +83,17 @@ async def openapi(request: Request) -> Response:
     return JSONResponse(request.app.openapi())
 
 
-@router.get("/{name}")
+# Each by its name: a pattern would answer for every route at the root that takes no GET.
+@router.get("/favicon.ico")
+@router.get("/favicon.svg")
+@router.get("/manifest.webmanifest")
 @needs(PUBLIC)
-async def root_file(name: str) -> Response:
+async def root_file(request: Request) -> Response:
     """The few files that browsers look for beside the page."""
-    if name not in _ROOT_FILES or not (STATIC_FOLDER / name).is_file():
+    file = STATIC_FOLDER / request.scope["route"].path.removeprefix("/")
+    if not file.is_file():
         raise HTTPException(404)
-    return FileResponse(STATIC_FOLDER / name, headers=_PAGE_HEADERS)
+    return FileResponse(file, headers=_PAGE_HEADERS)
 
 
 def _routes_page(openapi: dict[str, Any]) -> str:

@@ -45,8 +45,8 @@ _BODY: Final[dict[str, Any]] = {
 _REFUSALS: Final = problems(400, 401, 403, 429)
 
 
-@router.put(_PATHS[0], responses=_REFUSALS, openapi_extra=_BODY)
-@router.put(_PATHS[1], responses=_REFUSALS, openapi_extra=_BODY)
+@router.put(_PATHS[0], responses=_REFUSALS, openapi_extra=_BODY, response_class=Response)
+@router.put(_PATHS[1], responses=_REFUSALS, openapi_extra=_BODY, response_class=Response)
 @needs(WRITES)
 async def replace_group(
     group: str, request: Request, caller: CallerDep, services: ServicesDep
@@ -58,8 +58,8 @@ async def replace_group(
     return await _push(group, request, caller, services, replace=True)
 
 
-@router.post(_PATHS[0], responses=_REFUSALS, openapi_extra=_BODY)
-@router.post(_PATHS[1], responses=_REFUSALS, openapi_extra=_BODY)
+@router.post(_PATHS[0], responses=_REFUSALS, openapi_extra=_BODY, response_class=Response)
+@router.post(_PATHS[1], responses=_REFUSALS, openapi_extra=_BODY, response_class=Response)
 @needs(WRITES)
 async def add_to_group(
     group: str, request: Request, caller: CallerDep, services: ServicesDep
@@ -68,8 +68,8 @@ async def add_to_group(
     return await _push(group, request, caller, services, replace=False)
 
 
-@router.delete(_PATHS[0], responses=_REFUSALS, status_code=202)
-@router.delete(_PATHS[1], responses=_REFUSALS, status_code=202)
+@router.delete(_PATHS[0], responses=_REFUSALS, status_code=202, response_class=Response)
+@router.delete(_PATHS[1], responses=_REFUSALS, status_code=202, response_class=Response)
 @needs(WRITES)
 async def delete_group(
     group: str, request: Request, caller: CallerDep, services: ServicesDep
