@@ -16,6 +16,7 @@ from millstream_gateway.dependencies import Access, Reach
 from millstream_gateway.errors import Dialect, dialect_of
 from millstream_gateway.guard import Guard
 from millstream_gateway.schemas.access import TENANT_HEADER, Action
+from millstream_gateway.schemas.otlp import JSON, PROTOBUF
 
 _DESCRIPTION: Final = """\
 Metrics over HTTP: Prometheus's query API, and writes in the forms that agents speak.
@@ -141,11 +142,14 @@ def completed(
         for method, operation in operations.items():
             access = access_of.get((path, method.upper()))
             if access is not None:
-                _complete(path, operation, access, is_open=is_open)
+                dialect = dialect_of(path, method.upper())
+                _complete(dialect, operation, access, is_open=is_open)
     return document
 
 
-def _complete(path: str, operation: dict[str, Any], access: Access, *, is_open: bool) -> None:
+def _complete(
+    dialect: Dialect, operation: dict[str, Any], access: Access, *, is_open: bool
+) -> None:
     is_public = access.action is Action.PUBLIC
     if is_public:
         operation["security"] = []
@@ -156,7 +160,6 @@ def _complete(path: str, operation: dict[str, Any], access: Access, *, is_open: 
         parameters = operation.setdefault("parameters", [])
         if not any(one.get("name") == TENANT_HEADER for one in parameters):
             parameters.append(_TENANT_PARAMETER)
-    dialect = dialect_of(path)
     answers = operation.setdefault("responses", {})
     answers.pop("422", None)
     good = answers.get("200", {})
@@ -177,8 +180,13 @@ def _complete(path: str, operation: dict[str, Any], access: Access, *, is_open: 
 def _error_content(dialect: Dialect) -> dict[str, Any]:
     if dialect in _PROMETHEUS:
         return _content("application/json", "PrometheusError")
-    if dialect.value == "problem":
+    if dialect is Dialect.PROBLEM:
         return _content("application/problem+json", "Problem")
+    if dialect is Dialect.OTLP:
+        return {
+            PROTOBUF: {"schema": {"type": "string", "format": "binary"}},
+            JSON: {"schema": {"type": "object"}},
+        }
     # Some other system's own form.
     return {"application/json": {"schema": {"type": "object"}}}
 

@@ -57,6 +57,11 @@ class OtlpMetrics(IngestEndpoint):
         )
         content = self.operation["requestBody"]["content"]
         content[JSON] = {"schema": {"type": "object"}}
+        # OTLP answers in the form of what it was sent.
+        self.operation["responses"]["200"]["content"] = {
+            PROTOBUF: {"schema": {"type": "string", "format": "binary"}},
+            JSON: {"schema": {"type": "object"}},
+        }
 
     def check(self, headers: Headers) -> None:
         is_gzipped(headers)

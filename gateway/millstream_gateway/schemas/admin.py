@@ -12,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from millstream_gateway.schemas.access import Action, Role
 
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
-# The service refuses shorter ones, in its own words.
+# The service refuses others, in its own words.
+_UserName = Annotated[
+    str, Field(max_length=200, json_schema_extra={"pattern": "^[A-Za-z0-9_.@+-]{1,100}$"})
+]
 _Password = Annotated[str, Field(max_length=200, json_schema_extra={"minLength": 10})]
 
 
@@ -93,7 +96,7 @@ class KeyList(_Body):
 class NewUser(_Body):
     """Somebody who signs in by a password."""
 
-    name: _Text = Field(description="What they sign in as; unique.", examples=["ann"])
+    name: _UserName = Field(description="What they sign in as; unique.", examples=["ann"])
     password: _Password = Field(description="At least 10 characters; stored as Argon2id.")
     role: Role = Field(description="What the user may do at most.")
     tenants: list[_Text] = Field(default=["default"], min_length=1, max_length=64)
