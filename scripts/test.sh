@@ -40,7 +40,8 @@ stage_wheel() { scripts/wheel.sh; }
 # real services: Prometheus, node_exporter, Chromium, kill -9
 stage_e2e() {
   "$venv/bin/python" -m tests.services.artifacts
-  "$venv/bin/pytest" -p tests.no_skips -p tests.no_secrets --quiet --durations=10 tests/e2e
+  # Each file by one process: its tests share the services that it starts.
+  "$venv/bin/pytest" -p tests.no_skips -p tests.no_secrets --quiet --durations=10 -n "$jobs" --dist loadfile tests/e2e
 }
 
 stages=(setup build unit lint python page asan tsan wheel e2e)

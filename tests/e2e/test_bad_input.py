@@ -161,10 +161,10 @@ def test_other_content_types_are_refused(client: Client) -> None:
         ({"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}, "gzip"),
         (
             {
-                "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+                "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v3.Request",
                 "Content-Encoding": "snappy",
             },
-            "io.prometheus.write.v2.Request",
+            "io.prometheus.write.v3.Request",
         ),
     ):
         response = client.request("POST", "/api/v1/write", body=body, headers=headers)

@@ -77,6 +77,8 @@ def connection(shop: Shop) -> PrometheusConnect:
     )
 
 
+# The client calls pandas in a way that pandas will not know much longer.
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
 def test_prometheus_api_client_reads_everything_it_knows_to_ask_for(
     connection: PrometheusConnect,
 ) -> None:
