@@ -16,6 +16,9 @@ BODY_AT_HAND: Final = "body_at_hand"
 
 #: httptools counts within an URL in 16 bits, and calls a longer one no URL at all.
 _URL_BYTES_MAX: Final = 65_535
+#: Requests that a client may send ahead of their turn: each takes some kilobytes until it is answered.
+_PIPELINE_MAX: Final = 64
+_HEAD_STEP_BYTES: Final = 4096
 
 
 def bounded_protocol(
@@ -30,6 +33,7 @@ def bounded_protocol(
             self._header_deadline: asyncio.TimerHandle | None = None
             self._write_deadline: asyncio.TimerHandle | None = None
             self._in_headers = True
+            self._unfed = b""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -53,18 +57,31 @@ def bounded_protocol(
             super().on_response_complete()
             if self.transport.is_closing():
                 self._arm_write()
+            self._feed()
 
         def timeout_keep_alive_handler(self) -> None:
             super().timeout_keep_alive_handler()
             self._arm_write()
 
         def data_received(self, data: bytes) -> None:
-            if self._in_headers:
-                # Counted before the parser sees it: a header that never ends calls nothing back.
-                self._header_bytes += len(data)
-            super().data_received(data)
-            if self._in_headers and self._header_bytes > header_bytes_max:
-                self._refuse(b"431 Request Header Fields Too Large")
+            self._unfed += data
+            self._feed()
+
+        def _feed(self) -> None:
+            """Hand the parser what came, but no more requests than may wait for their turn."""
+            while self._unfed and not self.transport.is_closing():
+                if len(self.pipeline) >= _PIPELINE_MAX:
+                    # Goes on when an answer is complete; until then nothing more is read.
+                    self.flow.pause_reading()
+                    return
+                size = _HEAD_STEP_BYTES if self._in_headers else len(self._unfed)
+                data, self._unfed = self._unfed[:size], self._unfed[size:]
+                if self._in_headers:
+                    # Counted before the parser sees it: a header that never ends calls nothing back.
+                    self._header_bytes += len(data)
+                super().data_received(data)
+                if self._in_headers and self._header_bytes > header_bytes_max:
+                    self._refuse(b"431 Request Header Fields Too Large")
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
