@@ -3,21 +3,18 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
-#include <algorithm>
 #include <cmath>
 #include <utility>
 
+#include "json_body.h"
 #include "millstream/model/labels.h"
 #include "millstream/wire/labels_decoder.h"
+#include "pairs_batch.h"
 
 namespace millstream::wire {
 namespace {
 
 namespace ondemand = simdjson::ondemand;
-
-Status NotJson(simdjson::error_code error) {
-  return InvalidArgument("the body is not JSON: {}", simdjson::error_message(error));
-}
 
 Result<std::string_view> TypeName(ondemand::value value) {
   ondemand::json_type type;
@@ -157,8 +154,7 @@ class ItemReader {
   bool has_value_ = false;
 };
 
-Status ReadItems(ondemand::array metrics, TimestampMs default_timestamp, DecodedWrite* out) {
-  std::vector<std::pair<size_t, size_t>> raw_ranges;
+Status ReadItems(ondemand::array metrics, TimestampMs default_timestamp, PairsBatch* out) {
   ItemReader item;
   uint32_t index = 0;
   for (auto entry : metrics) {
@@ -169,18 +165,7 @@ Status ReadItems(ondemand::array metrics, TimestampMs default_timestamp, Decoded
       out->Reject(index++, std::move(item.refusal));
       continue;
     }
-    DecodedSeries series;
-    series.item = index++;
-    series.floats_begin = static_cast<uint32_t>(out->timestamps.size());
-    series.floats_end = series.floats_begin + 1;
-    raw_ranges.emplace_back(out->bytes->size(), item.raw.size());
-    out->bytes->append(item.raw);
-    out->timestamps.push_back(item.timestamp);
-    out->values.push_back(item.value);
-    out->series.push_back(series);
-  }
-  for (size_t i = 0; i < out->series.size(); ++i) {
-    out->series[i].raw_labels = std::string_view(*out->bytes).substr(raw_ranges[i].first, raw_ranges[i].second);
+    out->Add(index++, item.raw, item.timestamp, item.value);
   }
   return Status::Ok();
 }
@@ -188,23 +173,13 @@ Status ReadItems(ondemand::array metrics, TimestampMs default_timestamp, Decoded
 }  // namespace
 
 Result<DecodedWrite> DecodeJsonMetrics(std::string_view text, TimestampMs default_timestamp) {
-  if (text.size() > kJsonBytesMax) {
-    return ResourceExhausted("the body has {} bytes; the limit is {}", text.size(), kJsonBytesMax);
-  }
-  ondemand::parser parser(kJsonBytesMax);
-  if (const auto error = parser.allocate(std::max<size_t>(text.size(), 1), kJsonDepthMax); error != simdjson::SUCCESS) {
-    return ResourceExhausted("no memory to parse a body of {} bytes", text.size());
-  }
-  const simdjson::padded_string padded(text);
-  ondemand::document document;
-  if (const auto error = parser.iterate(padded).get(document)) return NotJson(error);
+  JsonBody body;
+  MS_RETURN_IF_ERROR(body.Open(text));
   ondemand::object object;
-  if (const auto error = document.get_object().get(object)) {
+  if (const auto error = body.document().get_object().get(object)) {
     return error == simdjson::INCORRECT_TYPE ? InvalidArgument("the body must be a JSON object") : NotJson(error);
   }
-  DecodedWrite out;
-  out.encoding = LabelEncoding::kPairs;
-  out.bytes = std::make_unique<std::string>();
+  PairsBatch out;
   bool has_metrics = false;
   for (auto entry : object) {
     ondemand::field field;
@@ -220,9 +195,8 @@ Result<DecodedWrite> DecodeJsonMetrics(std::string_view text, TimestampMs defaul
     MS_RETURN_IF_ERROR(ReadItems(metrics, default_timestamp, &out));
   }
   if (!has_metrics) return InvalidArgument("\"metrics\" is missing");
-  if (document.current_location().error() != simdjson::OUT_OF_BOUNDS)
-    return InvalidArgument("the body is not JSON: something follows its end");
-  return out;
+  MS_RETURN_IF_ERROR(body.CheckEnd());
+  return out.Take();
 }
 
 }  // namespace millstream::wire

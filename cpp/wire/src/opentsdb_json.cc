@@ -9,9 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "json_body.h"
 #include "millstream/model/labels.h"
-#include "millstream/wire/json_metrics.h"
 #include "millstream/wire/labels_decoder.h"
+#include "pairs_batch.h"
 
 namespace millstream::wire {
 namespace {
@@ -21,10 +22,6 @@ namespace ondemand = simdjson::ondemand;
 // What is not below is in milliseconds, as OpenTSDB tells them apart.
 constexpr double kSecondsEnd = 4294967296.0;
 constexpr double kMillisecondsMax = 9'999'999'999'999.0;
-
-Status NotJson(simdjson::error_code error) {
-  return InvalidArgument("the body is not JSON: {}", simdjson::error_message(error));
-}
 
 // A finite number that is all of the text.
 std::optional<double> ParseNumber(std::string_view text) {
@@ -180,80 +177,57 @@ class PointReader {
 
 class BodyReader {
  public:
-  BodyReader() { out_.bytes = std::make_unique<std::string>(); }
-
   Status Add(ondemand::value item) {
     MS_RETURN_IF_ERROR(point_.Read(item));
     const uint32_t index = index_++;
     if (!point_.refusal.ok()) {
+      refused_ = true;
       out_.Reject(index, std::move(point_.refusal));
-      return Status::Ok();
+    } else {
+      out_.Add(index, point_.raw, point_.timestamp, point_.value);
     }
-    DecodedSeries series;
-    series.item = index;
-    series.floats_begin = static_cast<uint32_t>(out_.timestamps.size());
-    series.floats_end = series.floats_begin + 1;
-    ranges_.emplace_back(out_.bytes->size(), point_.raw.size());
-    out_.bytes->append(point_.raw);
-    out_.timestamps.push_back(point_.timestamp);
-    out_.values.push_back(point_.value);
-    out_.series.push_back(series);
     return Status::Ok();
   }
 
-  bool refused() const { return out_.rejected != 0; }
+  bool refused() const { return refused_; }
 
-  DecodedWrite Finish() && {
-    for (size_t i = 0; i < out_.series.size(); ++i) {
-      out_.series[i].raw_labels = std::string_view(*out_.bytes).substr(ranges_[i].first, ranges_[i].second);
-    }
-    return std::move(out_);
-  }
+  DecodedWrite Take() { return out_.Take(); }
 
  private:
-  DecodedWrite out_;
+  PairsBatch out_;
   PointReader point_;
-  std::vector<std::pair<size_t, size_t>> ranges_;
   uint32_t index_ = 0;
+  bool refused_ = false;
 };
 
 }  // namespace
 
 Result<DecodedWrite> DecodeOpenTsdbJson(std::string_view text) {
-  if (text.size() > kJsonBytesMax) {
-    return ResourceExhausted("the body has {} bytes; the limit is {}", text.size(), kJsonBytesMax);
-  }
-  ondemand::parser parser(kJsonBytesMax);
-  if (const auto error = parser.allocate(std::max<size_t>(text.size(), 1), kJsonDepthMax); error != simdjson::SUCCESS) {
-    return ResourceExhausted("no memory to parse a body of {} bytes", text.size());
-  }
-  const simdjson::padded_string padded(text);
-  ondemand::document document;
-  if (const auto error = parser.iterate(padded).get(document)) return NotJson(error);
+  JsonBody body;
+  MS_RETURN_IF_ERROR(body.Open(text));
+  ondemand::document& document = body.document();
   ondemand::json_type type;
   if (const auto error = document.type().get(type)) return NotJson(error);
-  BodyReader body;
+  BodyReader points;
   if (type == ondemand::json_type::object) {
     ondemand::value point;
     if (const auto error = document.get_value().get(point)) return NotJson(error);
-    MS_RETURN_IF_ERROR(body.Add(point));
+    MS_RETURN_IF_ERROR(points.Add(point));
   } else if (type == ondemand::json_type::array) {
-    ondemand::array points;
-    if (const auto error = document.get_array().get(points)) return NotJson(error);
-    for (auto entry : points) {
+    ondemand::array entries;
+    if (const auto error = document.get_array().get(entries)) return NotJson(error);
+    for (auto entry : entries) {
       ondemand::value point;
       if (const auto error = std::move(entry).get(point)) return NotJson(error);
-      MS_RETURN_IF_ERROR(body.Add(point));
+      MS_RETURN_IF_ERROR(points.Add(point));
     }
   } else {
     return InvalidArgument("the body must be a point or an array of points");
   }
   // Reading stops inside a point alone that is refused; then there is nothing to store, whatever follows.
-  const bool stopped = type == ondemand::json_type::object && body.refused();
-  if (!stopped && document.current_location().error() != simdjson::OUT_OF_BOUNDS) {
-    return InvalidArgument("the body is not JSON: something follows its end");
-  }
-  return std::move(body).Finish();
+  const bool stopped = type == ondemand::json_type::object && points.refused();
+  if (!stopped) MS_RETURN_IF_ERROR(body.CheckEnd());
+  return points.Take();
 }
 
 }  // namespace millstream::wire

@@ -3,52 +3,11 @@
 #include "millstream/model/histogram.h"
 #include "otlp_model.h"
 #include "otlp_values.h"
-#include "protobuf_reader.h"
+#include "protobuf_fields.h"
 
 // Field numbers are those of opentelemetry-proto's metrics.proto, common.proto and resource.proto.
 namespace millstream::wire::otlp {
 namespace {
-
-template <typename Visit>
-Status ForEachField(std::string_view message, size_t origin, Visit visit) {
-  ProtobufReader reader(message, origin);
-  while (!reader.done()) {
-    MS_RETURN_IF_ERROR(reader.Next());
-    MS_RETURN_IF_ERROR(visit(reader));
-  }
-  return Status::Ok();
-}
-
-// A message within another, and where it begins in the request.
-struct Child {
-  std::string_view bytes;
-  size_t origin = 0;
-};
-
-Status ReadChild(ProtobufReader& reader, Child* out) {
-  MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-  MS_ASSIGN_OR_RETURN(out->bytes, reader.Bytes());
-  out->origin = reader.offset() - out->bytes.size();
-  return Status::Ok();
-}
-
-Status ReadText(ProtobufReader& reader, std::string_view* out) {
-  MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-  MS_ASSIGN_OR_RETURN(*out, reader.Bytes());
-  return Status::Ok();
-}
-
-Status ReadVarint(ProtobufReader& reader, uint64_t* out) {
-  MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-  MS_ASSIGN_OR_RETURN(*out, reader.Varint());
-  return Status::Ok();
-}
-
-Status ReadDouble(ProtobufReader& reader, double* out) {
-  MS_RETURN_IF_ERROR(reader.Expect(WireType::kFixed64));
-  MS_ASSIGN_OR_RETURN(*out, reader.Double());
-  return Status::Ok();
-}
 
 Status ReadFixed64(ProtobufReader& reader, uint64_t* out) {
   double bits = 0;
@@ -57,23 +16,11 @@ Status ReadFixed64(ProtobufReader& reader, uint64_t* out) {
   return Status::Ok();
 }
 
-Status ReadZigZag32(ProtobufReader& reader, int32_t* out) {
-  uint64_t raw = 0;
-  MS_RETURN_IF_ERROR(ReadVarint(reader, &raw));
-  *out = static_cast<int32_t>(ZigZag(raw));
-  return Status::Ok();
-}
-
-// A repeated scalar, packed or not.
-template <typename Read>
-Status ReadRepeated(ProtobufReader& reader, WireType element, Read read) {
-  if (reader.wire_type() != WireType::kBytes) {
-    MS_RETURN_IF_ERROR(reader.Expect(element));
-    return read(reader);
-  }
-  MS_ASSIGN_OR_RETURN(const std::string_view packed, reader.Bytes());
-  ProtobufReader elements(packed, reader.offset() - packed.size());
-  while (!elements.done()) MS_RETURN_IF_ERROR(read(elements));
+// An sfixed64 where a double may stand, too.
+Status ReadWholeNumber(ProtobufReader& reader, double* out) {
+  uint64_t bits = 0;
+  MS_RETURN_IF_ERROR(ReadFixed64(reader, &bits));
+  *out = static_cast<double>(static_cast<int64_t>(bits));
   return Status::Ok();
 }
 
@@ -103,8 +50,8 @@ Status ReadBucketCounts(ProtobufReader& reader, std::vector<uint64_t>* out) {
 }
 
 Status ReadKeyValue(const Child& message, std::string_view* key, Child* value) {
-  return ForEachField(message.bytes, message.origin, [&](ProtobufReader& reader) -> Status {
-    if (reader.field() == 1) return ReadText(reader, key);
+  return ForEachField(message, [&](ProtobufReader& reader) -> Status {
+    if (reader.field() == 1) return ReadBytes(reader, key);
     if (reader.field() == 2) return ReadChild(reader, value);
     return reader.Skip();
   });
@@ -125,7 +72,7 @@ Status ReadElements(const Child& message, bool keyed, ValueRoom room, Value* out
                            kOtlpValueDepthMax);
   }
   out->kind = keyed ? Value::Kind::kMap : Value::Kind::kArray;
-  return ForEachField(message.bytes, message.origin, [&](ProtobufReader& reader) -> Status {
+  return ForEachField(message, [&](ProtobufReader& reader) -> Status {
     if (reader.field() != 1) return reader.Skip();
     if (*room.elements == 0) {
       return InvalidArgument("an attribute's value has more than {} elements", kValueElementsMax);
@@ -146,12 +93,12 @@ Status ReadElements(const Child& message, bool keyed, ValueRoom room, Value* out
 }
 
 Status ReadValue(const Child& message, ValueRoom room, Value* out) {
-  return ForEachField(message.bytes, message.origin, [&](ProtobufReader& reader) -> Status {
+  return ForEachField(message, [&](ProtobufReader& reader) -> Status {
     uint64_t raw = 0;
     switch (reader.field()) {
       case 1:
         out->kind = Value::Kind::kText;
-        return ReadText(reader, &out->text);
+        return ReadBytes(reader, &out->text);
       case 2:
         MS_RETURN_IF_ERROR(ReadVarint(reader, &raw));
         out->kind = Value::Kind::kBool;
@@ -174,7 +121,7 @@ Status ReadValue(const Child& message, ValueRoom room, Value* out) {
       }
       case 7:
         out->kind = Value::Kind::kBytes;
-        return ReadText(reader, &out->text);
+        return ReadBytes(reader, &out->text);
       default:
         return reader.Skip();
     }
@@ -203,7 +150,7 @@ Status ReadFlags(ProtobufReader& reader, Point* out) {
 
 Status ReadId(ProtobufReader& reader, std::string* out) {
   std::string_view bytes;
-  MS_RETURN_IF_ERROR(ReadText(reader, &bytes));
+  MS_RETURN_IF_ERROR(ReadBytes(reader, &bytes));
   *out = HexText(bytes);
   return Status::Ok();
 }
@@ -213,7 +160,7 @@ Status ReadExemplar(ProtobufReader& reader, Point* point) {
   MS_RETURN_IF_ERROR(ReadChild(reader, &message));
   PointExemplar* out = point->AddExemplar();
   if (out == nullptr) return Status::Ok();
-  return ForEachField(message.bytes, message.origin, [out](ProtobufReader& fields) -> Status {
+  return ForEachField(message, [out](ProtobufReader& fields) -> Status {
     switch (fields.field()) {
       case 2:
         return ReadFixed64(fields, &out->time_ns);
@@ -224,13 +171,9 @@ Status ReadExemplar(ProtobufReader& reader, Point* point) {
         return ReadId(fields, &out->span_id);
       case 5:
         return ReadId(fields, &out->trace_id);
-      case 6: {
-        uint64_t bits = 0;
-        MS_RETURN_IF_ERROR(ReadFixed64(fields, &bits));
+      case 6:
         out->has_value = true;
-        out->value = static_cast<double>(static_cast<int64_t>(bits));
-        return Status::Ok();
-      }
+        return ReadWholeNumber(fields, &out->value);
       case 7:
         return ReadAttribute(fields, &out->attributes);
       default:
@@ -240,7 +183,7 @@ Status ReadExemplar(ProtobufReader& reader, Point* point) {
 }
 
 Status ReadNumberPoint(const Child& message, Point* out) {
-  return ForEachField(message.bytes, message.origin, [out](ProtobufReader& reader) -> Status {
+  return ForEachField(message, [out](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
       case 2:
         return ReadFixed64(reader, &out->start_ns);
@@ -251,13 +194,9 @@ Status ReadNumberPoint(const Child& message, Point* out) {
         return ReadDouble(reader, &out->value);
       case 5:
         return ReadExemplar(reader, out);
-      case 6: {
-        uint64_t bits = 0;
-        MS_RETURN_IF_ERROR(ReadFixed64(reader, &bits));
+      case 6:
         out->has_value = true;
-        out->value = static_cast<double>(static_cast<int64_t>(bits));
-        return Status::Ok();
-      }
+        return ReadWholeNumber(reader, &out->value);
       case 7:
         return ReadAttribute(reader, &out->attributes);
       case 8:
@@ -269,7 +208,7 @@ Status ReadNumberPoint(const Child& message, Point* out) {
 }
 
 Status ReadHistogramPoint(const Child& message, Point* out) {
-  return ForEachField(message.bytes, message.origin, [out](ProtobufReader& reader) -> Status {
+  return ForEachField(message, [out](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
       case 2:
         return ReadFixed64(reader, &out->start_ns);
@@ -299,7 +238,7 @@ Status ReadHistogramPoint(const Child& message, Point* out) {
 Status ReadBuckets(ProtobufReader& reader, Buckets* out) {
   Child message;
   MS_RETURN_IF_ERROR(ReadChild(reader, &message));
-  return ForEachField(message.bytes, message.origin, [out](ProtobufReader& fields) -> Status {
+  return ForEachField(message, [out](ProtobufReader& fields) -> Status {
     if (fields.field() == 1) return ReadZigZag32(fields, &out->offset);
     if (fields.field() == 2) return ReadBucketCounts(fields, &out->counts);
     return fields.Skip();
@@ -307,7 +246,7 @@ Status ReadBuckets(ProtobufReader& reader, Buckets* out) {
 }
 
 Status ReadExponentialPoint(const Child& message, Point* out) {
-  return ForEachField(message.bytes, message.origin, [out](ProtobufReader& reader) -> Status {
+  return ForEachField(message, [out](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
       case 1:
         return ReadAttribute(reader, &out->attributes);
@@ -341,7 +280,7 @@ Status ReadExponentialPoint(const Child& message, Point* out) {
 }
 
 Status ReadSummaryPoint(const Child& message, Point* out) {
-  return ForEachField(message.bytes, message.origin, [out](ProtobufReader& reader) -> Status {
+  return ForEachField(message, [out](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
       case 2:
         return ReadFixed64(reader, &out->start_ns);
@@ -356,7 +295,7 @@ Status ReadSummaryPoint(const Child& message, Point* out) {
         MS_RETURN_IF_ERROR(ReadChild(reader, &quantile));
         QuantileValue ignored;
         QuantileValue& added = out->quantiles.size() <= kQuantilesMax ? out->quantiles.emplace_back() : ignored;
-        return ForEachField(quantile.bytes, quantile.origin, [&added](ProtobufReader& fields) -> Status {
+        return ForEachField(quantile, [&added](ProtobufReader& fields) -> Status {
           if (fields.field() == 1) return ReadDouble(fields, &added.quantile);
           if (fields.field() == 2) return ReadDouble(fields, &added.value);
           return fields.Skip();
@@ -413,16 +352,16 @@ class Reader {
   Status ReadResource(const Child& message) {
     resource_.Clear();
     // What is said once for all comes first, wherever the sender put it.
-    MS_RETURN_IF_ERROR(ForEachField(message.bytes, message.origin, [&](ProtobufReader& reader) -> Status {
+    MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
       if (reader.field() != 1) return reader.Skip();
       Child resource;
       MS_RETURN_IF_ERROR(ReadChild(reader, &resource));
-      return ForEachField(resource.bytes, resource.origin, [&](ProtobufReader& fields) -> Status {
+      return ForEachField(resource, [&](ProtobufReader& fields) -> Status {
         return fields.field() == 1 ? ReadAttribute(fields, &resource_) : fields.Skip();
       });
     }));
     MS_RETURN_IF_ERROR(visitor_.BeginResource(resource_));
-    MS_RETURN_IF_ERROR(ForEachField(message.bytes, message.origin, [&](ProtobufReader& reader) -> Status {
+    MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
       if (reader.field() != 2) return reader.Skip();
       Child scope;
       MS_RETURN_IF_ERROR(ReadChild(reader, &scope));
@@ -435,19 +374,19 @@ class Reader {
   Status ReadScope(const Child& message) {
     scope_.name = scope_.version = scope_.schema_url = {};
     scope_.attributes.Clear();
-    MS_RETURN_IF_ERROR(ForEachField(message.bytes, message.origin, [&](ProtobufReader& reader) -> Status {
-      if (reader.field() == 3) return ReadText(reader, &scope_.schema_url);
+    MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
+      if (reader.field() == 3) return ReadBytes(reader, &scope_.schema_url);
       if (reader.field() != 1) return reader.Skip();
       Child scope;
       MS_RETURN_IF_ERROR(ReadChild(reader, &scope));
-      return ForEachField(scope.bytes, scope.origin, [&](ProtobufReader& fields) -> Status {
-        if (fields.field() == 1) return ReadText(fields, &scope_.name);
-        if (fields.field() == 2) return ReadText(fields, &scope_.version);
+      return ForEachField(scope, [&](ProtobufReader& fields) -> Status {
+        if (fields.field() == 1) return ReadBytes(fields, &scope_.name);
+        if (fields.field() == 2) return ReadBytes(fields, &scope_.version);
         return fields.field() == 3 ? ReadAttribute(fields, &scope_.attributes) : fields.Skip();
       });
     }));
     MS_RETURN_IF_ERROR(visitor_.BeginScope(scope_));
-    return ForEachField(message.bytes, message.origin, [&](ProtobufReader& reader) -> Status {
+    return ForEachField(message, [&](ProtobufReader& reader) -> Status {
       if (reader.field() != 2) return reader.Skip();
       Child metric;
       MS_RETURN_IF_ERROR(ReadChild(reader, &metric));
@@ -458,16 +397,16 @@ class Reader {
   Status ReadMetric(const Child& message) {
     Metric metric;
     Child data;
-    MS_RETURN_IF_ERROR(ForEachField(message.bytes, message.origin, [&](ProtobufReader& reader) -> Status {
+    MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
       if (const MetricKind kind = KindOfField(reader.field()); kind != MetricKind::kNone) {
         metric.kind = kind;
         return ReadChild(reader, &data);
       }
-      if (reader.field() == 1) return ReadText(reader, &metric.name);
-      if (reader.field() == 2) return ReadText(reader, &metric.description);
-      return reader.field() == 3 ? ReadText(reader, &metric.unit) : reader.Skip();
+      if (reader.field() == 1) return ReadBytes(reader, &metric.name);
+      if (reader.field() == 2) return ReadBytes(reader, &metric.description);
+      return reader.field() == 3 ? ReadBytes(reader, &metric.unit) : reader.Skip();
     }));
-    MS_RETURN_IF_ERROR(ForEachField(data.bytes, data.origin, [&](ProtobufReader& reader) -> Status {
+    MS_RETURN_IF_ERROR(ForEachField(data, [&](ProtobufReader& reader) -> Status {
       if (reader.field() != 2 && reader.field() != 3) return reader.Skip();
       uint64_t raw = 0;
       MS_RETURN_IF_ERROR(ReadVarint(reader, &raw));
@@ -479,7 +418,7 @@ class Reader {
       return Status::Ok();
     }));
     MS_RETURN_IF_ERROR(visitor_.BeginMetric(metric));
-    return ForEachField(data.bytes, data.origin, [&](ProtobufReader& reader) -> Status {
+    return ForEachField(data, [&](ProtobufReader& reader) -> Status {
       if (reader.field() != 1) return reader.Skip();
       Child point;
       MS_RETURN_IF_ERROR(ReadChild(reader, &point));
@@ -499,7 +438,7 @@ class Reader {
 
 Status ReadProtobuf(std::string_view body, Visitor& visitor) {
   Reader reader(visitor);
-  return ForEachField(body, 0, [&](ProtobufReader& fields) -> Status {
+  return ForEachField({.bytes = body}, [&](ProtobufReader& fields) -> Status {
     if (fields.field() != 1) return fields.Skip();
     Child resource;
     MS_RETURN_IF_ERROR(ReadChild(fields, &resource));

@@ -18,20 +18,16 @@ constexpr uint64_t kXorEncoding = 1;
 constexpr model::MatchType kMatchTypes[] = {model::MatchType::kEqual, model::MatchType::kNotEqual,
                                             model::MatchType::kRegex, model::MatchType::kNotRegex};
 
-Status ReadMatcher(std::string_view message, size_t origin, std::vector<model::Matcher>* out) {
+Status ReadMatcher(const Child& message, std::vector<model::Matcher>* out) {
   if (out->size() == kReadMatchersMax) return OutOfRange("more than {} matchers in one query", kReadMatchersMax);
   uint64_t type = 0;
   std::string name;
   std::string value;
-  MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
-    if (reader.field() == 1) {
-      MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-      MS_ASSIGN_OR_RETURN(type, reader.Varint());
-      return Status::Ok();
-    }
+  MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
+    if (reader.field() == 1) return ReadVarint(reader, &type);
     if (reader.field() > 3) return reader.Skip();
-    MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-    MS_ASSIGN_OR_RETURN(const std::string_view text, reader.Bytes());
+    std::string_view text;
+    MS_RETURN_IF_ERROR(ReadBytes(reader, &text));
     if (FirstInvalidUtf8(text) != std::string_view::npos) return InvalidArgument("a matcher is not UTF-8");
     (reader.field() == 2 ? name : value) = text;
     return Status::Ok();
@@ -43,19 +39,19 @@ Status ReadMatcher(std::string_view message, size_t origin, std::vector<model::M
   return Status::Ok();
 }
 
-Status ReadQueryMessage(std::string_view message, size_t origin, std::vector<ReadQuery>* out) {
+Status ReadQueryMessage(const Child& message, std::vector<ReadQuery>* out) {
   if (out->size() == kReadQueriesMax) return OutOfRange("more than {} queries in one request", kReadQueriesMax);
   ReadQuery query;
-  MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+  MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
       case 1:
         return ReadInt64(reader, &query.range.min);
       case 2:
         return ReadInt64(reader, &query.range.max);
       case 3: {
-        MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-        MS_ASSIGN_OR_RETURN(const std::string_view child, reader.Bytes());
-        return ReadMatcher(child, reader.offset() - child.size(), &query.matchers);
+        Child child;
+        MS_RETURN_IF_ERROR(ReadChild(reader, &child));
+        return ReadMatcher(child, &query.matchers);
       }
       default:
         return reader.Skip();
@@ -111,11 +107,11 @@ Result<ReadRequest> DecodeReadRequest(std::string_view compressed) {
   MS_ASSIGN_OR_RETURN(const std::string message, UncompressSnappy(compressed, kReadRequestBytesMax));
   ReadRequest request;
   bool says_types = false;
-  MS_RETURN_IF_ERROR(ForEachField(message, 0, [&](ProtobufReader& reader) -> Status {
+  MS_RETURN_IF_ERROR(ForEachField({.bytes = message}, [&](ProtobufReader& reader) -> Status {
     if (reader.field() == 1) {
-      MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-      MS_ASSIGN_OR_RETURN(const std::string_view child, reader.Bytes());
-      return ReadQueryMessage(child, reader.offset() - child.size(), &request.queries);
+      Child child;
+      MS_RETURN_IF_ERROR(ReadChild(reader, &child));
+      return ReadQueryMessage(child, &request.queries);
     }
     if (reader.field() != 2) return reader.Skip();
     return ReadRepeated(reader, WireType::kVarint, [&](ProtobufReader& element) -> Status {

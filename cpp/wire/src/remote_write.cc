@@ -10,10 +10,10 @@
 namespace millstream::wire {
 namespace {
 
-Status ReadSample(std::string_view message, size_t origin, DecodedWrite* out) {
+Status ReadSample(const Child& message, DecodedWrite* out) {
   double value = 0;
   TimestampMs timestamp = 0;
-  MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+  MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
       case 1:
         return ReadDouble(reader, &value);
@@ -28,25 +28,23 @@ Status ReadSample(std::string_view message, size_t origin, DecodedWrite* out) {
   return Status::Ok();
 }
 
-Status ReadLabel(std::string_view message, size_t origin, model::Label* out) {
-  return ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+Status ReadLabel(const Child& message, model::Label* out) {
+  return ForEachField(message, [&](ProtobufReader& reader) -> Status {
     if (reader.field() > 2) return reader.Skip();
-    MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-    MS_ASSIGN_OR_RETURN((reader.field() == 1 ? out->name : out->value), reader.Bytes());
-    return Status::Ok();
+    return ReadBytes(reader, reader.field() == 1 ? &out->name : &out->value);
   });
 }
 
-Status ReadExemplar(std::string_view message, size_t origin, uint32_t item, DecodedWrite* out) {
+Status ReadExemplar(const Child& message, uint32_t item, DecodedWrite* out) {
   model::Exemplar exemplar;
   std::vector<model::Label> labels;
-  MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+  MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
       case 1: {
-        MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-        MS_ASSIGN_OR_RETURN(const std::string_view child, reader.Bytes());
+        Child child;
+        MS_RETURN_IF_ERROR(ReadChild(reader, &child));
         model::Label label;
-        MS_RETURN_IF_ERROR(ReadLabel(child, reader.offset() - child.size(), &label));
+        MS_RETURN_IF_ERROR(ReadLabel(child, &label));
         // One more than may be is enough to be refused.
         if (labels.size() <= model::kExemplarLabelRunesMax) labels.push_back(label);
         return Status::Ok();
@@ -69,7 +67,7 @@ Status ReadExemplar(std::string_view message, size_t origin, uint32_t item, Deco
   return Status::Ok();
 }
 
-Status ReadMetadata(std::string_view message, size_t origin, DecodedWrite* out) {
+Status ReadMetadata(const Child& message, DecodedWrite* out) {
   if (out->metadata.size() == kRemoteWriteMetadataMax) {
     return OutOfRange("metadata of more than {} metrics in one request", kRemoteWriteMetadataMax);
   }
@@ -77,12 +75,12 @@ Status ReadMetadata(std::string_view message, size_t origin, DecodedWrite* out) 
                                                 "gaugehistogram", "summary", "info",  "stateset"};
   model::MetricMetadata metadata;
   metadata.type = "unknown";
-  MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+  MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
     std::string* target = nullptr;
     switch (reader.field()) {
       case 1: {
-        MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-        MS_ASSIGN_OR_RETURN(const uint64_t type, reader.Varint());
+        uint64_t type = 0;
+        MS_RETURN_IF_ERROR(ReadVarint(reader, &type));
         if (type < std::size(kTypes)) metadata.type = kTypes[type];
         return Status::Ok();
       }
@@ -98,8 +96,8 @@ Status ReadMetadata(std::string_view message, size_t origin, DecodedWrite* out) 
       default:
         return reader.Skip();
     }
-    MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-    MS_ASSIGN_OR_RETURN(const std::string_view text, reader.Bytes());
+    std::string_view text;
+    MS_RETURN_IF_ERROR(ReadBytes(reader, &text));
     *target = text;
     return Status::Ok();
   }));
@@ -139,12 +137,11 @@ class Decoder {
 
   Result<DecodedWrite> Decode() {
     out_.encoding = LabelEncoding::kProtobuf;
-    MS_RETURN_IF_ERROR(ForEachField(message_, 0, [&](ProtobufReader& reader) -> Status {
+    MS_RETURN_IF_ERROR(ForEachField({.bytes = message_}, [&](ProtobufReader& reader) -> Status {
       if (reader.field() != 1 && reader.field() != 3) return reader.Skip();
-      MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-      MS_ASSIGN_OR_RETURN(const std::string_view child, reader.Bytes());
-      const size_t origin = reader.offset() - child.size();
-      return reader.field() == 1 ? ReadSeries(child, origin) : ReadMetadata(child, origin, &out_);
+      Child child;
+      MS_RETURN_IF_ERROR(ReadChild(reader, &child));
+      return reader.field() == 1 ? ReadSeries(child) : ReadMetadata(child, &out_);
     }));
     // Joined runs are appended to the message, so that one buffer owns every view.
     const char* old_data = message_.data();
@@ -165,7 +162,7 @@ class Decoder {
  private:
   static constexpr size_t kNotJoined = SIZE_MAX;
 
-  Status ReadSeries(std::string_view message, size_t origin) {
+  Status ReadSeries(const Child& message) {
     if (out_.series.size() == kRemoteWriteSeriesMax)
       return OutOfRange("more than {} series in one request", kRemoteWriteSeriesMax);
     DecodedSeries series;
@@ -174,7 +171,7 @@ class Decoder {
     series.histograms_begin = static_cast<uint32_t>(out_.histograms.size());
     series.exemplars_begin = static_cast<uint32_t>(out_.exemplars.size());
     LabelRun labels;
-    ProtobufReader reader(message, origin);
+    ProtobufReader reader(message.bytes, message.origin);
     while (!reader.done()) {
       const char* field_begin = reader.position();
       MS_RETURN_IF_ERROR(reader.Next());
@@ -182,9 +179,8 @@ class Decoder {
         MS_RETURN_IF_ERROR(reader.Skip());
         continue;
       }
-      MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-      MS_ASSIGN_OR_RETURN(const std::string_view child, reader.Bytes());
-      const size_t child_origin = reader.offset() - child.size();
+      Child child;
+      MS_RETURN_IF_ERROR(ReadChild(reader, &child));
       if (out_.timestamps.size() + out_.histograms.size() >= kRemoteWriteSamplesMax) {
         return OutOfRange("more than {} samples in one request", kRemoteWriteSamplesMax);
       }
@@ -193,16 +189,16 @@ class Decoder {
           labels.Add(field_begin, reader.position());
           break;
         case 2:
-          MS_RETURN_IF_ERROR(ReadSample(child, child_origin, &out_));
+          MS_RETURN_IF_ERROR(ReadSample(child, &out_));
           break;
         case 3:
           if (out_.exemplars.size() >= kRemoteWriteExemplarsMax) {
             return OutOfRange("more than {} exemplars in one request", kRemoteWriteExemplarsMax);
           }
-          MS_RETURN_IF_ERROR(ReadExemplar(child, child_origin, series.item, &out_));
+          MS_RETURN_IF_ERROR(ReadExemplar(child, series.item, &out_));
           break;
         default:
-          MS_RETURN_IF_ERROR(histograms_.Read(child, child_origin, series.item, &out_));
+          MS_RETURN_IF_ERROR(histograms_.Read(child, series.item, &out_));
       }
     }
     series.floats_end = static_cast<uint32_t>(out_.timestamps.size());

@@ -17,18 +17,15 @@ void Add(T value, std::vector<T>* out) {
 }
 
 Status ReadSpan(ProtobufReader& reader, std::vector<model::Span>* spans) {
-  MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-  MS_ASSIGN_OR_RETURN(const std::string_view message, reader.Bytes());
+  Child message;
+  MS_RETURN_IF_ERROR(ReadChild(reader, &message));
   model::Span span;
-  MS_RETURN_IF_ERROR(ForEachField(message, reader.offset() - message.size(), [&](ProtobufReader& fields) -> Status {
+  MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& fields) -> Status {
     if (fields.field() > 2) return fields.Skip();
-    MS_RETURN_IF_ERROR(fields.Expect(WireType::kVarint));
-    MS_ASSIGN_OR_RETURN(const uint64_t raw, fields.Varint());
-    if (fields.field() == 1) {
-      span.offset = static_cast<int32_t>(ZigZag(raw));
-    } else {
-      span.length = static_cast<uint32_t>(raw);
-    }
+    if (fields.field() == 1) return ReadZigZag32(fields, &span.offset);
+    uint64_t length = 0;
+    MS_RETURN_IF_ERROR(ReadVarint(fields, &length));
+    span.length = static_cast<uint32_t>(length);
     return Status::Ok();
   }));
   Add(span, spans);
@@ -36,8 +33,8 @@ Status ReadSpan(ProtobufReader& reader, std::vector<model::Span>* spans) {
 }
 
 Status ReadCount(ProtobufReader& reader, double* out) {
-  MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-  MS_ASSIGN_OR_RETURN(const uint64_t raw, reader.Varint());
+  uint64_t raw = 0;
+  MS_RETURN_IF_ERROR(ReadVarint(reader, &raw));
   *out = static_cast<double>(raw);
   return Status::Ok();
 }
@@ -79,7 +76,7 @@ Status CheckCounts(const model::Histogram& histogram) {
 
 }  // namespace
 
-Status HistogramReader::Read(std::string_view message, size_t origin, uint32_t item, DecodedWrite* out) {
+Status HistogramReader::Read(const Child& message, uint32_t item, DecodedWrite* out) {
   model::Histogram histogram;
   bool has_whole_counts = false;
   uint64_t reset_hint = 0;
@@ -87,7 +84,7 @@ Status HistogramReader::Read(std::string_view message, size_t origin, uint32_t i
   TimestampMs start = 0;
   int64_t negative = 0;
   int64_t positive = 0;
-  MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+  MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
       case 1:
         has_whole_counts = true;
@@ -96,12 +93,8 @@ Status HistogramReader::Read(std::string_view message, size_t origin, uint32_t i
         return ReadDouble(reader, &histogram.count);
       case 3:
         return ReadDouble(reader, &histogram.sum);
-      case 4: {
-        MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-        MS_ASSIGN_OR_RETURN(const uint64_t raw, reader.Varint());
-        histogram.schema = static_cast<int32_t>(ZigZag(raw));
-        return Status::Ok();
-      }
+      case 4:
+        return ReadZigZag32(reader, &histogram.schema);
       case 5:
         return ReadDouble(reader, &histogram.zero_threshold);
       case 6:
@@ -120,12 +113,8 @@ Status HistogramReader::Read(std::string_view message, size_t origin, uint32_t i
         return ReadDeltas(reader, &positive, &histogram.positive_buckets);
       case 13:
         return ReadDoubles(reader, &histogram.positive_buckets);
-      case 14: {
-        MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-        MS_ASSIGN_OR_RETURN(const uint64_t raw, reader.Varint());
-        reset_hint = raw;
-        return Status::Ok();
-      }
+      case 14:
+        return ReadVarint(reader, &reset_hint);
       case 15:
         return ReadInt64(reader, &timestamp);
       case 16:

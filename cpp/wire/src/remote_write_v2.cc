@@ -26,11 +26,11 @@ Status ReadRefs(ProtobufReader& reader, std::vector<uint32_t>* refs) {
   });
 }
 
-Status ReadSample(std::string_view message, size_t origin, DecodedWrite* out) {
+Status ReadSample(const Child& message, DecodedWrite* out) {
   double value = 0;
   TimestampMs timestamp = 0;
   TimestampMs start = 0;
-  MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+  MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
       case 1:
         return ReadDouble(reader, &value);
@@ -69,22 +69,22 @@ class DecoderV2 {
   Result<DecodedWrite> Decode() {
     out_.encoding = LabelEncoding::kPairs;
     // Symbols first: fields may come in any order.
-    MS_RETURN_IF_ERROR(ForEachChild(4, [&](std::string_view symbol, size_t /*origin*/) -> Status {
+    MS_RETURN_IF_ERROR(ForEachChild(4, [&](const Child& symbol) -> Status {
       if (symbols_.size() == kRemoteWriteSymbolsMax) {
         return OutOfRange("more than {} symbols in one request", kRemoteWriteSymbolsMax);
       }
-      symbols_.push_back(symbol);
+      symbols_.push_back(symbol.bytes);
       return Status::Ok();
     }));
     if (!symbols_.empty() && !symbols_.front().empty()) {
       return InvalidArgument("the first symbol must be the empty string");
     }
     uint32_t item = 0;
-    MS_RETURN_IF_ERROR(ForEachChild(5, [&](std::string_view series, size_t origin) -> Status {
+    MS_RETURN_IF_ERROR(ForEachChild(5, [&](const Child& series) -> Status {
       if (item == kRemoteWriteSeriesMax) {
         return OutOfRange("more than {} series in one request", kRemoteWriteSeriesMax);
       }
-      return ReadSeries(series, origin, item++);
+      return ReadSeries(series, item++);
     }));
     for (size_t i = 0; i < out_.series.size(); ++i) {
       out_.series[i].raw_labels = std::string_view(*labels_).substr(places_[i].begin, places_[i].size);
@@ -107,15 +107,15 @@ class DecoderV2 {
 
   template <typename Visit>
   Status ForEachChild(uint32_t field, Visit visit) {
-    return ForEachField(message_, 0, [&](ProtobufReader& reader) -> Status {
+    return ForEachField({.bytes = message_}, [&](ProtobufReader& reader) -> Status {
       if (reader.field() != field) return reader.Skip();
-      MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-      MS_ASSIGN_OR_RETURN(const std::string_view child, reader.Bytes());
-      return visit(child, reader.offset() - child.size());
+      Child child;
+      MS_RETURN_IF_ERROR(ReadChild(reader, &child));
+      return visit(child);
     });
   }
 
-  Status ReadSeries(std::string_view message, size_t origin, uint32_t item) {
+  Status ReadSeries(const Child& message, uint32_t item) {
     DecodedSeries series;
     series.item = item;
     series.floats_begin = static_cast<uint32_t>(out_.timestamps.size());
@@ -125,21 +125,20 @@ class DecoderV2 {
     SeriesMetadata metadata;
     bool is_empty = true;
     bool is_native = false;
-    MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+    MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
       if (reader.field() == 1) return ReadRefs(reader, &refs_);
       if (reader.field() < 2 || reader.field() > 5) return reader.Skip();
-      MS_RETURN_IF_ERROR(reader.Expect(WireType::kBytes));
-      MS_ASSIGN_OR_RETURN(const std::string_view child, reader.Bytes());
-      const size_t child_origin = reader.offset() - child.size();
-      if (reader.field() == 5) return ReadMetadata(child, child_origin, &metadata);
+      Child child;
+      MS_RETURN_IF_ERROR(ReadChild(reader, &child));
+      if (reader.field() == 5) return ReadMetadata(child, &metadata);
       is_empty = false;
-      if (reader.field() == 4) return ReadExemplar(child, child_origin, item);
+      if (reader.field() == 4) return ReadExemplar(child, item);
       if (out_.timestamps.size() + out_.histograms.size() >= kRemoteWriteSamplesMax) {
         return OutOfRange("more than {} samples in one request", kRemoteWriteSamplesMax);
       }
-      if (reader.field() == 2) return ReadSample(child, child_origin, &out_);
+      if (reader.field() == 2) return ReadSample(child, &out_);
       is_native = true;
-      return histograms_.Read(child, child_origin, item, &out_);
+      return histograms_.Read(child, item, &out_);
     }));
     series.floats_end = static_cast<uint32_t>(out_.timestamps.size());
     series.histograms_end = static_cast<uint32_t>(out_.histograms.size());
@@ -188,25 +187,22 @@ class DecoderV2 {
     return Status::Ok();
   }
 
-  Status ReadMetadata(std::string_view message, size_t origin, SeriesMetadata* metadata) {
-    return ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+  Status ReadMetadata(const Child& message, SeriesMetadata* metadata) {
+    return ForEachField(message, [&](ProtobufReader& reader) -> Status {
       if (reader.field() != 1 && reader.field() != 3 && reader.field() != 4) return reader.Skip();
-      MS_RETURN_IF_ERROR(reader.Expect(WireType::kVarint));
-      MS_ASSIGN_OR_RETURN((reader.field() == 1   ? metadata->type
-                           : reader.field() == 3 ? metadata->help_ref
-                                                 : metadata->unit_ref),
-                          reader.Varint());
-      return Status::Ok();
+      return ReadVarint(reader, reader.field() == 1   ? &metadata->type
+                                : reader.field() == 3 ? &metadata->help_ref
+                                                      : &metadata->unit_ref);
     });
   }
 
-  Status ReadExemplar(std::string_view message, size_t origin, uint32_t item) {
+  Status ReadExemplar(const Child& message, uint32_t item) {
     if (out_.exemplars.size() >= kRemoteWriteExemplarsMax) {
       return OutOfRange("more than {} exemplars in one request", kRemoteWriteExemplarsMax);
     }
     model::Exemplar exemplar;
     std::vector<uint32_t> refs;
-    MS_RETURN_IF_ERROR(ForEachField(message, origin, [&](ProtobufReader& reader) -> Status {
+    MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
       switch (reader.field()) {
         case 1:
           return ReadRefs(reader, &refs);
