@@ -535,6 +535,20 @@ class StatsdSettings(ListenerSettings):
     labels: dict[str, str] = Field(default_factory=dict, max_length=32)
 
 
+class NativeSettings(_Section):
+    """Native frames, over TCP and UDP. Without a port they are off."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    port: int | None = Field(default=None, ge=0, le=65535)
+    allow_remote: bool = False
+    connections_max: int = Field(default=256, ge=1, le=100_000)
+    max_series: int = Field(default=100_000, ge=1, le=10_000_000)
+    window: int = Field(default=16, ge=1, le=1024)
+    hello_timeout: DurationMs = Field(default=10 * _SECOND_MS, ge=100, le=600_000)
+    write_timeout: DurationMs = Field(default=60 * _SECOND_MS, ge=100, le=3_600_000)
+    buffer_bytes: int = Field(default=16 * _MIB, ge=256 * 1024, le=_GIB)
+
+
 class LogSettings(_Section):
     """What is written to standard error."""
 
@@ -580,6 +594,7 @@ class Settings(BaseSettings):
     nodes: NodesSettings = NodesSettings()
     graphite: GraphiteSettings = GraphiteSettings()
     statsd: StatsdSettings = StatsdSettings()
+    native: NativeSettings = NativeSettings()
     log: LogSettings = LogSettings()
     sample: SampleSettings = SampleSettings()
     push: PushSettings = PushSettings()

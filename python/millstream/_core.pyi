@@ -16,12 +16,25 @@ __all__: list[str] = [
     "CancelToken",
     "Engine",
     "GraphiteDecoder",
+    "NativeAnswerReader",
+    "NativeSession",
     "PromqlTestFailure",
     "PromqlTestResult",
     "PushResult",
     "QueryResult",
     "StatsdAggregator",
     "encode_remote_write",
+    "native_ack",
+    "native_datagram",
+    "native_datagram_parts",
+    "native_error",
+    "native_hello",
+    "native_ping",
+    "native_pong",
+    "native_refused",
+    "native_series",
+    "native_welcome",
+    "native_write",
     "run_promql_test",
     "version",
 ]
@@ -275,6 +288,30 @@ class StatsdAggregator:
     @property
     def series(self) -> int: ...
 
+class NativeSession:
+    """
+    The server's side of one connection of native frames.
+    """
+    def __init__(self, *, series_max: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def feed(self, data: bytes) -> None: ...
+    def next(self) -> typing.Any:
+        """
+        ("hello", key, tenant, client), ("write", sequence, column batch, samples), ("ping", token), or None.
+        """
+    @property
+    def buffered(self) -> int: ...
+
+class NativeAnswerReader:
+    """
+    Cuts what a server sends into answers.
+    """
+    def __init__(self) -> None: ...
+    def feed(self, data: bytes) -> None: ...
+    def next(self) -> typing.Any:
+        """
+        ("welcome", window, frame bytes, series), ("ack", sequence, samples, rejected, errors), ("refused", sequence, code, retry after ms, reason), ("pong", token), ("error", code, reason), or None.
+        """
+
 class PromqlTestFailure:
     """
     An eval that did not hold.
@@ -316,6 +353,56 @@ def encode_remote_write(
     Columns as remote write 1.0: (body, samples, which series are in it) of each request.
     """
 
+def native_ack(
+    sequence: typing.SupportsInt | typing.SupportsIndex,
+    samples: typing.SupportsInt | typing.SupportsIndex,
+    rejected: typing.SupportsInt | typing.SupportsIndex,
+    errors: collections.abc.Sequence[
+        tuple[
+            typing.SupportsInt | typing.SupportsIndex,
+            typing.SupportsInt | typing.SupportsIndex,
+            str,
+        ]
+    ],
+) -> bytes: ...
+def native_datagram(
+    client: typing.SupportsInt | typing.SupportsIndex,
+    sequence: typing.SupportsInt | typing.SupportsIndex,
+    key: str,
+    tenant: str,
+    labels: collections.abc.Sequence[dict],
+    refs: typing.Annotated[numpy.typing.ArrayLike, numpy.uint32],
+    timestamps: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    values: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+) -> bytes: ...
+def native_datagram_parts(data: bytes) -> tuple:
+    """
+    (client, sequence, key, tenant, column batch).
+    """
+
+def native_error(code: typing.SupportsInt | typing.SupportsIndex, reason: str) -> bytes: ...
+def native_hello(key: str, tenant: str, client: str) -> bytes: ...
+def native_ping(token: typing.SupportsInt | typing.SupportsIndex) -> bytes: ...
+def native_pong(token: typing.SupportsInt | typing.SupportsIndex) -> bytes: ...
+def native_refused(
+    sequence: typing.SupportsInt | typing.SupportsIndex,
+    code: typing.SupportsInt | typing.SupportsIndex,
+    retry_after_ms: typing.SupportsInt | typing.SupportsIndex,
+    reason: str,
+) -> bytes: ...
+def native_series(
+    first: typing.SupportsInt | typing.SupportsIndex, labels: collections.abc.Sequence[dict]
+) -> bytes: ...
+def native_welcome(
+    window: typing.SupportsInt | typing.SupportsIndex,
+    series_max: typing.SupportsInt | typing.SupportsIndex,
+) -> bytes: ...
+def native_write(
+    sequence: typing.SupportsInt | typing.SupportsIndex,
+    refs: typing.Annotated[numpy.typing.ArrayLike, numpy.uint32],
+    timestamps: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    values: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+) -> bytes: ...
 def run_promql_test(
     path: str, text: str, features: collections.abc.Sequence[str] = []
 ) -> PromqlTestResult:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from millstream.errors import FailedPreconditionError
 from millstream_gateway.services.listeners.intake import Intake
+from millstream_gateway.services.listeners.sequences import Sequences
 from millstream_gateway.services.listeners.sockets import bind_pair, check_exposure
 
 
@@ -50,6 +52,29 @@ def test_intake_that_cannot_hand_on_says_how_much_is_lost() -> None:
         assert await intake.close(0.01) == 5
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_lost_datagrams_are_those_that_never_came(seed: int) -> None:
+    chooser = random.Random(seed)
+    sent = 2000
+    missing = set(chooser.sample(range(1, sent - 100), 150))
+    arriving = [number for number in range(sent) if number not in missing]
+    # Neighbours change places, and some come twice.
+    order = sorted(arriving, key=lambda number: number + chooser.uniform(0, 20))
+    order = [0, *(number for number in order if number)]
+    order += chooser.sample(order[-30:], 5)
+    sequences = Sequences()
+    assert sum(sequences.lost_at(7, number) for number in order) == len(missing)
+
+
+def test_a_sender_that_begins_anew_has_lost_nothing() -> None:
+    sequences = Sequences()
+    assert sequences.lost_at(1, 5_000_000) == 0
+    assert sequences.lost_at(1, 0) == 0
+    assert sequences.lost_at(1, 1) == 0
+    assert sequences.lost_at(2, 100) == 0
+    assert sequences.lost_at(1, 1 + 1000) == 999 - 63
 
 
 def test_a_pair_has_one_port_for_tcp_and_udp() -> None:

@@ -6,5 +6,6 @@
 namespace millstream::pybind {
 
 void RegisterListeners(pybind11::module_& module);
+void RegisterNative(pybind11::module_& module);
 
 }  // namespace millstream::pybind

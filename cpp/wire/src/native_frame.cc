@@ -108,13 +108,12 @@ Result<std::optional<NativeFrame>> NativeFrameReader::Next() {
   if (rest.size() < kCheckedHeaderBytes) return std::optional<NativeFrame>();
   const uint32_t size = U32At(rest, 0);
   // Before anything is waited for: what is no frame at all mostly says a length that is none.
-  if (size > kNativeFrameBytesMax) {
-    return ResourceExhausted("a frame of {} bytes; the limit is {}", size, kNativeFrameBytesMax);
-  }
+  if (size > bytes_max_) return ResourceExhausted("a frame of {} bytes; the limit is {}", size, bytes_max_);
   const auto type = static_cast<uint8_t>(rest[4]);
-  if (!IsNativeType(type) || rest[5] != 0 || rest[6] != 0 || rest[7] != 0) {
-    return InvalidArgument("these are no native frames: type {}", type);
+  if (type == 0 || rest[5] != 0 || rest[6] != 0 || rest[7] != 0) {
+    return InvalidArgument("these are no native frames");
   }
+  if (!IsNativeType(type)) return Unimplemented("frames of type {} are unknown here", type);
   if (rest.size() < kHeaderBytes + size) return std::optional<NativeFrame>();
   const std::string_view payload = rest.substr(kHeaderBytes, size);
   if (codec::Crc32cExtend(codec::Crc32c(rest.substr(0, kCheckedHeaderBytes)), payload) != U32At(rest, 8)) {

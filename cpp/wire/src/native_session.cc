@@ -41,6 +41,7 @@ Result<std::optional<NativeSession::Event>> NativeSession::Next() {
         if (greeted_) return FailedPrecondition("a second hello");
         MS_ASSIGN_OR_RETURN(Hello hello, TakeHello(frame->payload));
         greeted_ = true;
+        reader_.set_bytes_max(kNativeFrameBytesMax);
         return std::optional<Event>(std::move(hello));
       }
       case NativeType::kSeries:

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from millstream_gateway.schemas.push import ItemError, WriteBody
+from millstream.errors import Code, MillstreamError
+from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 
 COLUMNS: Final = "columns"
+_CODES: Final = {code.name: code for code in Code}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +91,105 @@ class StatsdAggregator:
 
 def _errors(items: Iterable[tuple[int, str, str]]) -> tuple[ItemError, ...]:
     return tuple(ItemError(*item) for item in items)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who a client of native frames says that it is."""
+
+    key: str
+    tenant: str
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Samples of one frame, to be acknowledged under their sequence."""
+
+    sequence: int
+    body: WriteBody
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """To be answered with the same token."""
+
+    token: int
+
+
+class NativeSession:
+    """The server's side of one connection: bytes in, what to do about them out.
+
+    Threads  One at a time; with the GIL released.
+    """
+
+    def __init__(self, series_max: int) -> None:
+        from millstream import _core
+
+        self._session = _core.NativeSession(series_max=series_max)
+
+    @property
+    def buffered(self) -> int:
+        return self._session.buffered
+
+    def step(self, data: bytes) -> Hello | Write | Ping | None:
+        """Take bytes, and say the next thing to do; none until more bytes come.
+
+        Raises what the client is to be told before the connection is closed.
+        """
+        if data:
+            self._session.feed(data)
+        match self._session.next():
+            case ("hello", key, tenant, client):
+                return Hello(key, tenant, client)
+            case ("write", sequence, body, samples):
+                return Write(sequence, WriteBody(COLUMNS, body), samples)
+            case ("ping", token):
+                return Ping(token)
+        return None
+
+
+class NativeAnswers:
+    """What a server says, each a whole frame."""
+
+    def __init__(self) -> None:
+        from millstream import _core
+
+        self._core = _core
+
+    def welcome(self, window: int, series_max: int) -> bytes:
+        return self._core.native_welcome(window, series_max)
+
+    def ack(self, sequence: int, outcome: PushOutcome) -> bytes:
+        errors = [
+            (e.position, int(_CODES.get(e.code, Code.UNKNOWN)), e.reason) for e in outcome.errors
+        ]
+        return self._core.native_ack(sequence, outcome.stored, outcome.rejected, errors)
+
+    def refused(self, sequence: int, error: MillstreamError, retry_after_ms: int) -> bytes:
+        return self._core.native_refused(sequence, int(error.code), retry_after_ms, error.message)
+
+    def pong(self, token: int) -> bytes:
+        return self._core.native_pong(token)
+
+    def error(self, error: MillstreamError) -> bytes:
+        return self._core.native_error(int(error.code), error.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """One native datagram: who sent it, its place among the sender's, and a batch."""
+
+    client: int
+    sequence: int
+    hello: Hello
+    body: WriteBody
+
+
+def decode_datagram(data: bytes) -> Datagram:
+    """Raises what is wrong with it."""
+    from millstream import _core
+
+    client, sequence, key, tenant, batch = _core.native_datagram_parts(data)
+    return Datagram(client, sequence, Hello(key, tenant, ""), WriteBody(COLUMNS, batch))

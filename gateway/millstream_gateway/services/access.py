@@ -70,8 +70,13 @@ class AccessControl:
 
     def check_exposure(self) -> None:
         """Refuse to let other machines in when nobody there could be told from anybody."""
-        host = self._settings.server.host
-        if not is_loopback(host) and not self.authenticator.required:
+        hosts = [self._settings.server.host]
+        native = self._settings.native
+        if native.port is not None and not native.allow_remote:
+            hosts.append(native.host)
+        for host in hosts:
+            if is_loopback(host) or self.authenticator.required:
+                continue
             raise FailedPreconditionError(
                 f"{host!r} is not a loopback address. Without credentials the server is open and "
                 "listens on loopback addresses only (127.0.0.1, ::1, localhost). Set "

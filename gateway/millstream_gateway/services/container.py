@@ -71,7 +71,7 @@ class Services:
         self.metrics.watch_certificates(lambda: (*self.tls.states, *backend.certificates()))
         self.ingest = IngestService(backend, self._ingest_pool, limits, self.metrics)
         self.listeners = Listeners(
-            settings, self.ingest, self._ingest_pool, self.access, self.metrics
+            settings, self.ingest, self._ingest_pool, self.access, self.metrics, self.tls
         )
         self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
         self._keeping: list[asyncio.Task[None]] = []

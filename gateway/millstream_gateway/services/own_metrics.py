@@ -132,8 +132,10 @@ class ListenerMetrics:
 
     connections: Gauge
     refused_connections: Counter
+    stalled_connections: Counter
     datagrams: Counter
     dropped_datagrams: Counter
+    lost_datagrams: Counter
     received: Counter
     refused: Counter
     dropped: Counter
@@ -152,9 +154,15 @@ class _ListenerFamilies:
         self._refused_connections = counter(
             "connections_refused", "TCP connections that were closed because too many were open."
         )
+        self._stalled_connections = counter(
+            "connections_stalled", "TCP connections that were cut: nobody read their answers."
+        )
         self._datagrams = counter("datagrams", "UDP datagrams read from the kernel.")
         self._dropped_datagrams = counter(
             "datagrams_dropped", "UDP datagrams that found no room in the listener's buffer."
+        )
+        self._lost_datagrams = counter(
+            "datagrams_lost", "Numbered datagrams that never came, as their gaps tell."
         )
         self._received = counter("values", "Values that were understood.")
         self._refused = counter("lines_refused", "Lines or frames that broke a rule.")
@@ -168,8 +176,10 @@ class _ListenerFamilies:
         return ListenerMetrics(
             connections=self._connections.labels(name),
             refused_connections=self._refused_connections.labels(name),
+            stalled_connections=self._stalled_connections.labels(name),
             datagrams=self._datagrams.labels(name),
             dropped_datagrams=self._dropped_datagrams.labels(name),
+            lost_datagrams=self._lost_datagrams.labels(name),
             received=self._received.labels(name),
             refused=self._refused.labels(name),
             dropped=self._dropped.labels(name),

@@ -108,6 +108,18 @@ TEST(NativeSession, ALengthThatIsTooLongIsRefusedBeforeItsBytesCome) {
   EXPECT_EQ(Fate(header).code(), StatusCode::kResourceExhausted);
 }
 
+TEST(NativeSession, NobodyGetsMuchRoomBeforeTheHello) {
+  const std::string header("\x01\x10\x00\x00\x01\x00\x00\x00", 8);
+  EXPECT_EQ(Fate(header).message(), "a frame of 4097 bytes; the limit is 4096");
+  EXPECT_TRUE(Fate(Greeting() + std::string("\x01\x10\x00\x00\x02\x00\x00\x00", 8)).ok());
+}
+
+TEST(NativeSession, ATypeOfAnotherTimeIsSaidToBeUnknown) {
+  const Status fate = Fate(Greeting() + std::string("\x00\x00\x00\x00\x10\x00\x00\x00", 8));
+  EXPECT_EQ(fate.code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(fate.message(), "frames of type 16 are unknown here");
+}
+
 TEST(NativeAnswers, DecodingGivesBackWhatWasEncoded) {
   NativeFrameReader reader;
   reader.Feed(

@@ -9,11 +9,13 @@ from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.listeners.delivery import Delivery
 from millstream_gateway.services.listeners.graphite import GraphiteListener, make_decoder
+from millstream_gateway.services.listeners.native import NativeListener
 from millstream_gateway.services.listeners.sockets import Pair, bind_pair, check_exposure
 from millstream_gateway.services.listeners.statsd import StatsdListener
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
-from millstream_gateway.settings import GraphiteSettings, Settings, StatsdSettings
+from millstream_gateway.services.tls import ServerTls
+from millstream_gateway.settings import GraphiteSettings, NativeSettings, Settings, StatsdSettings
 
 # The operator, who wrote into the settings whose data a listener takes.
 _OPERATOR: Final = Caller(
@@ -44,12 +46,14 @@ class Listeners:
         pool: BoundedPool,
         access: AccessControl,
         metrics: OwnMetrics,
+        tls: ServerTls,
     ) -> None:
         self._settings = settings
         self._ingest = ingest
         self._pool = pool
         self._access = access
         self._metrics = metrics
+        self._tls = tls
         self._sockets: dict[str, Pair] = {}
         self._listeners: list[_Listener] = []
 
@@ -70,7 +74,8 @@ class Listeners:
             if one.port is None or name in self._sockets:
                 continue
             try:
-                check_exposure(name, one.host, allowed=one.allow_remote)
+                with_tls = name == NativeListener.name and self._tls.enabled
+                check_exposure(name, one.host, allowed=one.allow_remote or with_tls)
                 self._sockets[name] = bind_pair(name, one.host, one.port)
             except BaseException:
                 self.unbind()
@@ -104,6 +109,18 @@ class Listeners:
                     self._metrics.listener(StatsdListener.name),
                 )
             )
+        if sockets := self._sockets.get(NativeListener.name):
+            self._listeners.append(
+                NativeListener(
+                    settings.native,
+                    sockets,
+                    self._pool,
+                    self._ingest,
+                    self._access,
+                    self._metrics.listener(NativeListener.name),
+                    self._tls.server_tls_context(),
+                )
+            )
         for listener in self._listeners:
             await listener.start()
 
@@ -115,10 +132,11 @@ class Listeners:
             await listener.stop(seconds)
         self.unbind()
 
-    def _wanted(self) -> dict[str, GraphiteSettings | StatsdSettings]:
+    def _wanted(self) -> dict[str, GraphiteSettings | StatsdSettings | NativeSettings]:
         return {
             GraphiteListener.name: self._settings.graphite,
             StatsdListener.name: self._settings.statsd,
+            NativeListener.name: self._settings.native,
         }
 
     async def _delivery(self, name: str, tenant: str) -> Delivery:

@@ -3,10 +3,10 @@
 // Layout      docs/formats/native.md.
 // Threads     None of this is shared; one connection has one of each.
 // Errors      kDataLoss: a checksum does not match. kInvalidArgument: a frame breaks the layout or comes out of turn.
-//             kResourceExhausted: a limit. After an error the stream has no next frame: answer with an error frame and
-//             close.
-// Limits      A frame's payload has at most kNativeFrameBytesMax bytes, which its length says before it comes; every
-//             count is checked against the bytes that are left.
+//             kResourceExhausted: a limit. kUnimplemented: a type or a version of another time. After an error the
+//             stream has no next frame: answer with an error frame and close.
+// Limits      A frame's payload has at most kNativeFrameBytesMax bytes, a hello kNativeHelloBytesMax, which its length
+//             says before it comes; every count is checked against the bytes that are left.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,7 @@ inline constexpr uint8_t kNativeVersion = 1;
 inline constexpr size_t kNativeFrameBytesMax = 4 << 20;
 inline constexpr size_t kNativeDatagramBytesMax = 65'507;  // what UDP over IPv4 carries
 inline constexpr size_t kNativeTextBytesMax = 1024;        // of a key, a tenant or a client's name
+inline constexpr size_t kNativeHelloBytesMax = 4096;       // nobody knows yet who sends it
 
 enum class NativeType : uint8_t {
   kHello = 0x01,
@@ -53,10 +54,13 @@ class NativeFrameReader {
   // None until a frame is whole. What it views is good until the next Feed.
   Result<std::optional<NativeFrame>> Next();
   size_t buffered() const { return buffer_.size() - begin_; }
+  // Of the payloads from here on.
+  void set_bytes_max(size_t bytes_max) { bytes_max_ = bytes_max; }
 
  private:
   std::string buffer_;
   size_t begin_ = 0;
+  size_t bytes_max_ = kNativeFrameBytesMax;
 };
 
 // What a client says.
@@ -136,7 +140,7 @@ struct NativeLimits {
 // Invariants  A hello comes first and once; series are defined in order, from 0; sequences of writes ascend.
 class NativeSession {
  public:
-  explicit NativeSession(NativeLimits limits = {}) : limits_(limits) {}
+  explicit NativeSession(NativeLimits limits = {}) : limits_(limits) { reader_.set_bytes_max(kNativeHelloBytesMax); }
 
   struct Hello {
     std::string key;

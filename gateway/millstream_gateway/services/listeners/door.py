@@ -1,0 +1,66 @@
+"""The door in front of listeners whose clients say who they are, as the guard is for routes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from millstream.errors import Code, InvalidArgumentError, NotFoundError, PermissionDeniedError
+from millstream_gateway.backends.wire import Hello
+from millstream_gateway.schemas.access import Action, Caller, Resource, TenantId
+from millstream_gateway.services.access import AccessControl
+from millstream_gateway.services.authentication import Credentials
+from millstream_gateway.services.authorization import decide
+from millstream_gateway.services.limits import set_admission
+from millstream_gateway.services.tenants import requested_tenants
+
+
+class Door:
+    """Asked anew for every frame, so a key that was revoked ends at once.
+
+    Threads  Event loop only.
+    """
+
+    #: Whoever hears one of these is not the one that was let in.
+    final: Final = frozenset({Code.UNAUTHENTICATED, Code.PERMISSION_DENIED, Code.NOT_FOUND})
+
+    def __init__(self, access: AccessControl) -> None:
+        self._access = access
+
+    async def caller_of(self, hello: Hello, client: str) -> Caller:
+        """Who writes, and whose data it is. Raises what the client is to be told."""
+        credentials = Credentials(
+            authorization=(b"Bearer " + hello.key.encode(),) if hello.key else ()
+        )
+        principal = await self._access.authenticator.identify(credentials, client)
+        headers = [hello.tenant.encode("latin-1", "replace")] if hello.tenant else []
+        names = requested_tenants(headers, principal)
+        decision = decide(principal, Action.WRITE, Resource(names))
+        if not decision.allowed:
+            unknown = Caller(principal, client=client)
+            self._access.audit.note(unknown, "native.write", "forbidden", reason=decision.reason)
+            raise PermissionDeniedError(decision.reason)
+        if len(names) != 1:
+            raise InvalidArgumentError("a write goes to one tenant")
+        (name,) = names
+        return Caller(
+            principal, await self._number(Caller(principal, client=client), name), name, client
+        )
+
+    async def charge(self, caller: Caller, size: int) -> None:
+        """Ask the limits whether a write of so many bytes may be; its samples are paid later."""
+        limits = self._access.limits
+        if limits.shared is None:
+            admission = limits.admit(caller, by_tenant=True, is_json=False, size=size)
+        else:
+            admission = await limits.admit_shared(caller, by_tenant=True, is_json=False, size=size)
+        set_admission(admission)
+
+    async def _number(self, caller: Caller, name: str) -> TenantId:
+        tenants = self._access.tenants
+        number = tenants.id_of(name)
+        if number is not None:
+            return number
+        if not caller.principal.has_every_tenant:
+            raise NotFoundError(f"there is no tenant {name}")
+        return (await asyncio.to_thread(tenants.ensure, caller, name)).id
