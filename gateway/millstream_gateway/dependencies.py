@@ -34,13 +34,19 @@ class Access:
     reach: Reach = Reach.SERVER
     # Whether `limits.json_requests_per_second` counts the route's requests, too.
     is_json: bool = field(default=False, compare=False)
+    # Whether it is content with a part of a tenant's data, or with that of several tenants. A route
+    # that is not is closed to callers who may see or write a part only.
+    narrows: bool = field(default=False, compare=False)
 
 
 PUBLIC: Final = Access(Action.PUBLIC)
 SIGNED_IN: Final = Access(Action.IDENTIFY)
 READS: Final = Access(Action.READ, Reach.TENANT)
-WRITES: Final = Access(Action.WRITE, Reach.TENANT)
-WRITES_JSON: Final = Access(Action.WRITE, Reach.TENANT, is_json=True)
+# For routes whose every question goes to the backend with the `TenantId` that the caller has.
+READS_PARTS: Final = Access(Action.READ, Reach.TENANT, narrows=True)
+# All writes take one way, and that way looks at each series.
+WRITES: Final = Access(Action.WRITE, Reach.TENANT, narrows=True)
+WRITES_JSON: Final = Access(Action.WRITE, Reach.TENANT, is_json=True, narrows=True)
 MONITORS: Final = Access(Action.MONITOR)
 ADMINISTERS: Final = Access(Action.ADMIN)
 

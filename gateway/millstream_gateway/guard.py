@@ -26,8 +26,11 @@ from millstream_gateway.schemas.access import (
     TENANT_HEADER,
     Action,
     Caller,
+    Decision,
     Principal,
     Resource,
+    TenantId,
+    TenantScope,
 )
 from millstream_gateway.schemas.limits import Unit
 from millstream_gateway.services.access import AccessControl
@@ -119,22 +122,38 @@ class Guard:
             raise
         by_tenant = self.access.reach is Reach.TENANT
         names = requested_tenants(tenants, principal) if by_tenant else frozenset()
-        decision = decide(principal, self.access.action, Resource(names))
+        acls = self._control.acls.all()
+        decision = decide(principal, self.access.action, Resource(names), acls)
         if not decision.allowed:
             self._note(Caller(principal, client=client), scope, "forbidden", decision.reason)
             raise PermissionDeniedError(_explain(principal, self.access, decision.reason))
         if not by_tenant:
             return Caller(principal, client=client)
-        return await self._for_tenant(principal, names, client)
+        if len(names) == 1 and not decision.metrics:
+            (name,) = names
+            return Caller(principal, await self._number(principal, name, client), name, client)
+        return await self._narrowed(principal, sorted(names), decision, client)
 
-    async def _for_tenant(self, principal: Principal, names: frozenset[str], client: str) -> Caller:
-        if len(names) > 1:
-            if self.access.action is Action.WRITE:
-                raise InvalidArgumentError(f"a write goes to one tenant; {TENANT_HEADER} names two")
-            raise UnimplementedError(
-                "reading from several tenants at once is not possible yet; name one"
+    async def _narrowed(
+        self, principal: Principal, names: list[str], decision: Decision, client: str
+    ) -> Caller:
+        """A caller who gets less than a tenant, or several."""
+        if len(names) > 1 and self.access.action is Action.WRITE:
+            raise InvalidArgumentError(f"a write goes to one tenant; {TENANT_HEADER} names two")
+        if not self.access.narrows:
+            if len(names) > 1:
+                raise UnimplementedError("this route is about one tenant at a time; name one")
+            raise PermissionDeniedError(
+                f"access lists give {principal.name} a part of this tenant's data, and this route "
+                "is about all of it"
             )
-        (name,) = names
+        scopes = []
+        for name in names:
+            number = await self._number(principal, name, client)
+            scopes.append(TenantScope(number, name, *decision.metrics.get(name, ((), ()))))
+        return Caller(principal, TenantId.of(tuple(scopes)), names[0], client)
+
+    async def _number(self, principal: Principal, name: str, client: str) -> TenantId:
         tenants = self._control.tenants
         number = tenants.id_of(name)
         if number is None:
@@ -142,7 +161,7 @@ class Guard:
             if self.access.action is not Action.WRITE or not principal.has_every_tenant:
                 raise NotFoundError(f"there is no tenant {name}")
             number = (await asyncio.to_thread(tenants.ensure, caller, name)).id
-        return Caller(principal, number, name, client)
+        return number
 
     def _note(self, caller: Caller, scope: Scope, outcome: str, reason: str) -> None:
         self._control.audit.note(

@@ -14,6 +14,7 @@ from millstream.errors import InvalidArgumentError
 from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.dependencies import Reach
 from millstream_gateway.schemas.access import Action, check_tenant_name
 from millstream_gateway.settings import Settings
 from tests.gateway import wire
@@ -137,11 +138,11 @@ def test_nobody_can_tell_whether_another_tenant_exists(site: Site) -> None:
         assert there.json() == not_there.json()
 
 
-def test_reading_several_tenants_at_once_says_that_it_cannot(site: Site) -> None:
+def test_a_route_that_is_about_one_tenant_says_so(site: Site) -> None:
     key = site.issue(tenants=["a", "b"])["key"]
-    answer = site.client.get("/api/v1/labels", headers=bearer(key, "a|b"))
+    answer = site.client.get("/api/v1/status/tsdb", headers=bearer(key, "a|b"))
     assert answer.status_code == 501
-    assert "several tenants" in answer.json()["error"]
+    assert "one tenant at a time" in answer.json()["error"]
     assert site.push(bearer(key, "a|b"), "m") == 400
 
 
@@ -210,11 +211,13 @@ def test_as_tenant_b_nothing_of_tenant_a_is_read_listed_or_counted(every_site: S
     of_a = site.headers(tenants=["a"])
     admin_of_b = site.headers(role="admin", tenants=["b"], name="b_admin")
     user_of_b = site.headers(tenants=["b"], name="b_user")
+    of_b_and_c = bearer(site.issue(tenants=["b", "c"], name="b_and_c")["key"], "b|c")
     # Without a tenant of its own nothing is here yet, so this is what an empty server answers.
-    before = _answers(site, user_of_b), _answers(site, admin_of_b)
+    callers = (user_of_b, admin_of_b, of_b_and_c)
+    before = [_answers(site, caller) for caller in callers]
     site.issue(tenants=["a"], name="a_secret_key")
     fill(site, of_a)
-    after = _answers(site, user_of_b), _answers(site, admin_of_b)
+    after = [_answers(site, caller) for caller in callers]
     for old, new in zip(before, after, strict=True):
         assert old.keys() == new.keys()
         assert len(old) > 100
@@ -222,6 +225,23 @@ def test_as_tenant_b_nothing_of_tenant_a_is_read_listed_or_counted(every_site: S
             assert "a_secret" not in answer[1].replace(request, ""), request
             assert answer == old[request], request
     assert "a_secret_total" in site.names(of_a)
+
+
+def test_no_route_adds_a_tenant_to_the_callers_own(every_site: Site) -> None:
+    site = every_site
+    fill(site, site.headers(tenants=["a"]))
+    mine = site.issue(tenants=["b"])["key"]
+    asked = 0
+    for method, path, access in route_table(site):
+        if access.reach is not Reach.TENANT or method == "HEAD":
+            continue
+        for names in ("a", "a|b", "b|a", "b|nowhere", "b|default"):
+            at = path.replace("{name}", "owner")
+            answer = site.client.request(method, at, headers=bearer(mine, names))
+            assert answer.status_code == 403, (method, path, names)
+            assert "a_secret" not in answer.text
+            asked += 1
+    assert asked > 50
 
 
 def _answers(site: Site, headers: dict[str, str]) -> dict[str, tuple[int, str]]:

@@ -74,6 +74,26 @@ Result<model::Labels> ValidLabels(std::span<const model::Label> pairs) {
   return wire::DecodeLabels(wire::LabelEncoding::kPairs, raw);
 }
 
+// Takes out of a request what its writer may not write.
+void RefuseOthers(const storage::SeriesFilter& filter, wire::DecodedWrite* decoded) {
+  std::erase_if(decoded->series, [&](const wire::DecodedSeries& series) {
+    const Result<model::Labels> labels = wire::DecodeLabels(decoded->encoding, series.raw_labels);
+    // What is no label set is refused where all of those are.
+    if (!labels.ok() || filter.Admits(*labels)) return false;
+    const uint32_t samples = series.floats_end - series.floats_begin + series.histograms_end - series.histograms_begin;
+    decoded->rejected += std::max<uint32_t>(samples, 1);
+    if (decoded->errors.size() < wire::kItemErrorsMax) {
+      decoded->errors.push_back({series.item, PermissionDenied("access lists do not let you write this series")});
+    }
+    return true;
+  });
+  std::erase_if(decoded->metadata, [&](const model::MetricMetadata& metadata) {
+    const model::Label name{model::kMetricName, metadata.metric};
+    const Result<model::Labels> labels = model::Labels::FromPairs(std::span(&name, 1));
+    return !labels.ok() || !filter.Admits(*labels);
+  });
+}
+
 }  // namespace
 
 Status Database::Impl::PushSeries(TenantId tenant, uint32_t index, wire::DecodedWrite& decoded, RequestWriter& writer,
@@ -182,7 +202,11 @@ Result<PushOutcome> Database::Push(TenantId tenant, const WriteRequest& request)
 std::vector<Result<PushOutcome>> Database::PushAll(std::span<const TenantWrite> writes) {
   std::vector<Impl::Incoming> incoming;
   incoming.reserve(writes.size());
-  for (const TenantWrite& write : writes) incoming.push_back({write.tenant, Decode(write.request)});
+  for (const TenantWrite& write : writes) {
+    Result<wire::DecodedWrite> decoded = Decode(write.request);
+    if (decoded.ok() && !write.request.filter.admits_everything()) RefuseOthers(write.request.filter, &*decoded);
+    incoming.push_back({write.tenant, std::move(decoded)});
+  }
   return impl_->Push(std::move(incoming));
 }
 

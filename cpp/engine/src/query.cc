@@ -1,5 +1,8 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "database_impl.h"
@@ -46,6 +49,24 @@ Result<std::vector<T>> UnionOf(const std::vector<std::vector<model::Matcher>>& s
   return out;
 }
 
+// Names of the metrics that a filtered view shows; none when they cannot be told.
+std::set<std::string, std::less<>> VisibleMetrics(const storage::Queryable& store, const ReadView::Part& part) {
+  storage::QueryControl control;
+  const auto querier = ReadView::QuerierOf(part, store);
+  if (!querier.ok()) return {};
+  const auto names = (*querier)->LabelValues(model::kMetricName, {INT64_MIN, INT64_MAX}, {}, 0, control);
+  if (!names.ok()) return {};
+  return {names->begin(), names->end()};
+}
+
+// Whether metadata of `family` is about one of the metrics: it names a histogram without what its series end in.
+bool DescribesAnyOf(const std::set<std::string, std::less<>>& metrics, std::string_view family) {
+  for (const char* suffix : {"", "_total", "_bucket", "_count", "_sum", "_info", "_created", "_gcount", "_gsum"}) {
+    if (metrics.contains(fmt::format("{}{}", family, suffix))) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 void QueryCancel::Cancel() {
@@ -85,29 +106,29 @@ class Database::Running {
 };
 
 template <typename Evaluate>
-auto Database::RunQuery(TenantId tenant, const QueryOptions& options, QueryCancel* cancel,
+auto Database::RunQuery(const ReadView& view, const QueryOptions& options, QueryCancel* cancel,
                         const Evaluate& evaluate) const
     -> std::invoke_result_t<const Evaluate&, const storage::Querier&, storage::QueryControl&> {
   const ReaderLock open(impl_->open_mutex_);
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   Running running(*impl_, options, cancel);
-  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
+  MS_ASSIGN_OR_RETURN(const auto querier, view.MakeQuerier(*impl_->queryable_));
   return evaluate(*querier, running.control());
 }
 
-Result<promql::QueryResult> Database::Query(TenantId tenant, std::string_view expression, TimestampMs time,
+Result<promql::QueryResult> Database::Query(const ReadView& view, std::string_view expression, TimestampMs time,
                                             const QueryOptions& options, QueryCancel* cancel) const {
-  return RunQuery(tenant, options, cancel, [&](const storage::Querier& querier, storage::QueryControl& control) {
+  return RunQuery(view, options, cancel, [&](const storage::Querier& querier, storage::QueryControl& control) {
     return impl_->promql_.QueryInstant(querier, expression, time, control, options.lookback_ms);
   });
 }
 
-Result<promql::QueryResult> Database::QueryRange(TenantId tenant, std::string_view expression, TimestampMs start,
+Result<promql::QueryResult> Database::QueryRange(const ReadView& view, std::string_view expression, TimestampMs start,
                                                  TimestampMs end, int64_t step_ms, const QueryOptions& options,
                                                  QueryCancel* cancel) const {
   const promql::RangeQuery query{
       .text = expression, .start = start, .end = end, .step_ms = step_ms, .lookback_ms = options.lookback_ms};
-  return RunQuery(tenant, options, cancel, [&](const storage::Querier& querier, storage::QueryControl& control) {
+  return RunQuery(view, options, cancel, [&](const storage::Querier& querier, storage::QueryControl& control) {
     return impl_->promql_.QueryRange(querier, query, control);
   });
 }
@@ -156,7 +177,7 @@ Status AddTo(Answer* answer, const storage::Querier& querier, const wire::ReadRe
 
 }  // namespace
 
-Result<Database::ReadAnswer> Database::RemoteRead(TenantId tenant, std::string_view compressed,
+Result<Database::ReadAnswer> Database::RemoteRead(const ReadView& view, std::string_view compressed,
                                                   const QueryOptions& options, QueryCancel* cancel) const {
   MS_ASSIGN_OR_RETURN(const wire::ReadRequest request, wire::DecodeReadRequest(compressed));
   if (request.takes_chunks) {
@@ -165,10 +186,10 @@ Result<Database::ReadAnswer> Database::RemoteRead(TenantId tenant, std::string_v
       MS_RETURN_IF_ERROR(AddTo(&answer, querier, request, control));
       return ReadAnswer{answer.Finish(), true};
     };
-    Result<ReadAnswer> answer = RunQuery(tenant, options, cancel, chunks);
+    Result<ReadAnswer> answer = RunQuery(view, options, cancel, chunks);
     if (answer.ok() || answer.status().code() != StatusCode::kUnimplemented || !request.takes_samples) return answer;
   }
-  return RunQuery(tenant, options, cancel,
+  return RunQuery(view, options, cancel,
                   [&](const storage::Querier& querier, storage::QueryControl& control) -> Result<ReadAnswer> {
                     wire::SamplesAnswer answer;
                     MS_RETURN_IF_ERROR(AddTo(&answer, querier, request, control));
@@ -176,12 +197,12 @@ Result<Database::ReadAnswer> Database::RemoteRead(TenantId tenant, std::string_v
                   });
 }
 
-Result<std::vector<model::Labels>> Database::Series(TenantId tenant, const LabelQuery& query) const {
+Result<std::vector<model::Labels>> Database::Series(const ReadView& view, const LabelQuery& query) const {
   const ReaderLock open(impl_->open_mutex_);
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   if (query.selectors.empty()) return InvalidArgument("no match[] parameter provided");
   MS_ASSIGN_OR_RETURN(const auto sets, ParseSelectors(query.selectors));
-  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
+  MS_ASSIGN_OR_RETURN(const auto querier, view.MakeQuerier(*impl_->queryable_));
   storage::QueryControl control;
   return UnionOf<model::Labels>(
       sets, query.limit, [&](std::span<const model::Matcher> matchers) -> Result<std::vector<model::Labels>> {
@@ -195,40 +216,50 @@ Result<std::vector<model::Labels>> Database::Series(TenantId tenant, const Label
       });
 }
 
-Result<std::vector<std::string>> Database::LabelNames(TenantId tenant, const LabelQuery& query) const {
+Result<std::vector<std::string>> Database::LabelNames(const ReadView& view, const LabelQuery& query) const {
   const ReaderLock open(impl_->open_mutex_);
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_ASSIGN_OR_RETURN(const auto sets, ParseSelectors(query.selectors));
-  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
+  MS_ASSIGN_OR_RETURN(const auto querier, view.MakeQuerier(*impl_->queryable_));
   storage::QueryControl control;
   return UnionOf<std::string>(sets, query.limit, [&](std::span<const model::Matcher> matchers) {
     return querier->LabelNames(query.range, matchers, query.limit, control);
   });
 }
 
-Result<std::vector<std::string>> Database::LabelValues(TenantId tenant, std::string_view name,
+Result<std::vector<std::string>> Database::LabelValues(const ReadView& view, std::string_view name,
                                                        const LabelQuery& query) const {
   const ReaderLock open(impl_->open_mutex_);
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   if (name.empty()) return InvalidArgument("the label name is empty");
   MS_ASSIGN_OR_RETURN(const auto sets, ParseSelectors(query.selectors));
-  MS_ASSIGN_OR_RETURN(const auto querier, impl_->queryable_->MakeQuerier(tenant));
+  MS_ASSIGN_OR_RETURN(const auto querier, view.MakeQuerier(*impl_->queryable_));
   storage::QueryControl control;
   return UnionOf<std::string>(sets, query.limit, [&](std::span<const model::Matcher> matchers) {
     return querier->LabelValues(name, query.range, matchers, query.limit, control);
   });
 }
 
-std::vector<model::MetricMetadata> Database::Metadata(TenantId tenant, std::string_view metric, size_t limit) const {
+std::vector<model::MetricMetadata> Database::Metadata(const ReadView& view, std::string_view metric,
+                                                      size_t limit) const {
   std::vector<model::MetricMetadata> out;
   const ReaderLock open(impl_->open_mutex_);
   if (impl_->closed_.load()) return out;
-  for (const PartitionParts& parts : impl_->partitions_) {
-    for (model::MetricMetadata& entry : parts.partition->Metadata(tenant, metric, limit)) {
-      out.push_back(std::move(entry));
+  for (const ReadView::Part& part : view.parts()) {
+    const bool everything = part.filter.admits_everything();
+    std::set<std::string, std::less<>> visible;
+    if (!everything) visible = VisibleMetrics(*impl_->queryable_, part);
+    for (const PartitionParts& parts : impl_->partitions_) {
+      // A limit counts what is shown, and what is hidden is not known before it is looked at.
+      for (model::MetricMetadata& entry : parts.partition->Metadata(part.tenant, metric, everything ? limit : 0)) {
+        if (everything || DescribesAnyOf(visible, entry.metric)) out.push_back(std::move(entry));
+      }
     }
   }
-  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.metric < b.metric; });
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.metric, a.type, a.help, a.unit) < std::tie(b.metric, b.type, b.help, b.unit);
+  });
+  out.erase(std::unique(out.begin(), out.end()), out.end());
   if (limit > 0 && out.size() > limit) out.resize(limit);
   return out;
 }
@@ -274,17 +305,19 @@ void CollectSelectors(const promql::Expr& expr, std::vector<std::vector<model::M
 
 }  // namespace
 
-Result<std::vector<model::SeriesExemplars>> Database::Exemplars(TenantId tenant, std::string_view expression,
+Result<std::vector<model::SeriesExemplars>> Database::Exemplars(const ReadView& view, std::string_view expression,
                                                                 storage::TimeRange range) const {
   const ReaderLock open(impl_->open_mutex_);
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_ASSIGN_OR_RETURN(const promql::ExprPtr expr, promql::ParseExpr(expression, impl_->promql_.options().parser));
   std::vector<std::vector<model::Matcher>> selectors;
   CollectSelectors(*expr, &selectors);
+  if (view.parts().size() > 1) return Unimplemented("exemplars are read from one tenant at a time");
+  const ReadView::Part& part = view.parts().front();
   std::vector<model::SeriesExemplars> out;
   for (const PartitionParts& parts : impl_->partitions_) {
-    for (model::SeriesExemplars& found : parts.partition->Exemplars(tenant, range, selectors)) {
-      out.push_back(std::move(found));
+    for (model::SeriesExemplars& found : parts.partition->Exemplars(part.tenant, range, selectors)) {
+      if (part.filter.Admits(found.series)) out.push_back(std::move(found));
     }
   }
   // A series has one partition.

@@ -139,4 +139,17 @@ engine::LabelQuery FromProto(const v1::LabelRequest& request) {
           .limit = request.limit()};
 }
 
+Result<engine::ReadView> ViewOf(const google::protobuf::RepeatedPtrField<v1::TenantScope>& scopes, uint32_t tenant) {
+  if (scopes.empty()) return engine::ReadView(TenantId(tenant));
+  std::vector<engine::TenantScope> all;
+  all.reserve(static_cast<size_t>(scopes.size()));
+  for (const v1::TenantScope& scope : scopes) {
+    all.push_back({TenantId(scope.tenant()),
+                   scope.name(),
+                   {scope.allow().begin(), scope.allow().end()},
+                   {scope.deny().begin(), scope.deny().end()}});
+  }
+  return engine::ReadView::Make(all);
+}
+
 }  // namespace millstream::node

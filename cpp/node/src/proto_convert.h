@@ -3,6 +3,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "millstream/base/result.h"
 #include "millstream/base/status.h"
 #include "millstream/engine/database.h"
 #include "millstream/promql/value.h"
@@ -19,5 +20,12 @@ void ToProto(const promql::QueryResult& result, v1::QueryResponse* out);
 void ToProto(const model::Labels& labels, v1::LabelSet* out);
 void ToProto(const tsdb::TenantStatus& status, v1::TsdbStatusResponse* out);
 engine::LabelQuery FromProto(const v1::LabelRequest& request);
+
+Result<engine::ReadView> ViewOf(const google::protobuf::RepeatedPtrField<v1::TenantScope>& scopes, uint32_t tenant);
+// Whose data a request is about: its scopes or, without any, all of its tenant.
+template <typename Request>
+Result<engine::ReadView> ViewOf(const Request& request) {
+  return ViewOf(request.scopes(), request.tenant());
+}
 
 }  // namespace millstream::node

@@ -21,13 +21,14 @@ Result<promql::QueryResult> QueryService::Evaluate(const v1::QueryRequest& reque
                                                    QueryCancel& cancel) const {
   const engine::QueryOptions options{
       .lookback_ms = request.lookback_ms(), .timeout_ms = timeout_ms, .samples_max = request.max_samples()};
+  MS_ASSIGN_OR_RETURN(const engine::ReadView view, ViewOf(request));
   switch (request.when_case()) {
     case v1::QueryRequest::kTimeMs:
-      return database_.Query(TenantId(request.tenant()), request.expression(), request.time_ms(), options, &cancel);
+      return database_.Query(view, request.expression(), request.time_ms(), options, &cancel);
     case v1::QueryRequest::kRange: {
       const v1::RangeMs& range = request.range();
-      return database_.QueryRange(TenantId(request.tenant()), request.expression(), range.start_ms(), range.end_ms(),
-                                  range.step_ms(), options, &cancel);
+      return database_.QueryRange(view, request.expression(), range.start_ms(), range.end_ms(), range.step_ms(),
+                                  options, &cancel);
     }
     case v1::QueryRequest::WHEN_NOT_SET:
       return InvalidArgument("the request has neither a time nor a range");
@@ -54,7 +55,8 @@ grpc::ServerUnaryReactor* QueryService::Query(grpc::CallbackServerContext* conte
 grpc::ServerUnaryReactor* QueryService::Series(grpc::CallbackServerContext* /*context*/,
                                                const v1::LabelRequest* request, v1::SeriesResponse* response) {
   return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
-    MS_ASSIGN_OR_RETURN(const auto all, database_.Series(TenantId(request->tenant()), FromProto(*request)));
+    MS_ASSIGN_OR_RETURN(const engine::ReadView view, ViewOf(*request));
+    MS_ASSIGN_OR_RETURN(const auto all, database_.Series(view, FromProto(*request)));
     for (const model::Labels& labels : all) ToProto(labels, response->add_series());
     return Status::Ok();
   });
@@ -63,7 +65,8 @@ grpc::ServerUnaryReactor* QueryService::Series(grpc::CallbackServerContext* /*co
 grpc::ServerUnaryReactor* QueryService::LabelNames(grpc::CallbackServerContext* /*context*/,
                                                    const v1::LabelRequest* request, v1::LabelNamesResponse* response) {
   return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
-    MS_ASSIGN_OR_RETURN(const auto names, database_.LabelNames(TenantId(request->tenant()), FromProto(*request)));
+    MS_ASSIGN_OR_RETURN(const engine::ReadView view, ViewOf(*request));
+    MS_ASSIGN_OR_RETURN(const auto names, database_.LabelNames(view, FromProto(*request)));
     response->mutable_names()->Add(names.begin(), names.end());
     return Status::Ok();
   });
@@ -73,8 +76,8 @@ grpc::ServerUnaryReactor* QueryService::LabelValues(grpc::CallbackServerContext*
                                                     const v1::LabelValuesRequest* request,
                                                     v1::LabelValuesResponse* response) {
   return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
-    MS_ASSIGN_OR_RETURN(const auto values, database_.LabelValues(TenantId(request->select().tenant()), request->name(),
-                                                                 FromProto(request->select())));
+    MS_ASSIGN_OR_RETURN(const engine::ReadView view, ViewOf(request->select()));
+    MS_ASSIGN_OR_RETURN(const auto values, database_.LabelValues(view, request->name(), FromProto(request->select())));
     response->mutable_values()->Add(values.begin(), values.end());
     return Status::Ok();
   });
@@ -84,7 +87,8 @@ grpc::ServerUnaryReactor* QueryService::QueryExemplars(grpc::CallbackServerConte
                                                        const v1::QueryExemplarsRequest* request,
                                                        v1::QueryExemplarsResponse* response) {
   return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
-    MS_ASSIGN_OR_RETURN(const auto found, database_.Exemplars(TenantId(request->tenant()), request->expression(),
+    MS_ASSIGN_OR_RETURN(const engine::ReadView view, ViewOf(*request));
+    MS_ASSIGN_OR_RETURN(const auto found, database_.Exemplars(view, request->expression(),
                                                               {.min = request->start_ms(), .max = request->end_ms()}));
     response->set_prometheus_json(engine::ExemplarsJson(found));
     return Status::Ok();
@@ -98,8 +102,9 @@ grpc::ServerUnaryReactor* QueryService::RemoteRead(grpc::CallbackServerContext* 
   return UnaryCall::Run(pool_, [this, timeout_ms, request, response](QueryCancel& cancel) -> Status {
     const engine::QueryOptions options{
         .lookback_ms = 0, .timeout_ms = timeout_ms, .samples_max = request->max_samples()};
+    MS_ASSIGN_OR_RETURN(const engine::ReadView view, ViewOf(*request));
     MS_ASSIGN_OR_RETURN(engine::Database::ReadAnswer answer,
-                        database_.RemoteRead(TenantId(request->tenant()), request->body(), options, &cancel));
+                        database_.RemoteRead(view, request->body(), options, &cancel));
     response->set_body(std::move(answer.body));
     response->set_chunked(answer.is_chunked);
     return Status::Ok();
@@ -109,8 +114,8 @@ grpc::ServerUnaryReactor* QueryService::RemoteRead(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* QueryService::Metadata(grpc::CallbackServerContext* /*context*/,
                                                  const v1::MetadataRequest* request, v1::MetadataResponse* response) {
   return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
-    for (const model::MetricMetadata& entry :
-         database_.Metadata(TenantId(request->tenant()), request->metric(), request->limit())) {
+    MS_ASSIGN_OR_RETURN(const engine::ReadView view, ViewOf(*request));
+    for (const model::MetricMetadata& entry : database_.Metadata(view, request->metric(), request->limit())) {
       v1::MetricMetadata* added = response->add_metadata();
       added->set_metric(entry.metric);
       added->set_type(entry.type);

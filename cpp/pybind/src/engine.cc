@@ -21,6 +21,7 @@ using engine::kDefaultTenant;
 using engine::PushOutcome;
 using engine::QueryCancel;
 using engine::QueryOptions;
+using engine::ReadView;
 
 namespace {
 
@@ -49,13 +50,15 @@ std::unique_ptr<Database> Open(const std::string& path, bool create, int partiti
 }
 
 PushOutcome Push(Database& self, const std::string& format, const py::bytes& body,
-                 std::optional<int64_t> default_timestamp, engine::WriteOptions write_options, uint32_t tenant) {
+                 std::optional<int64_t> default_timestamp, engine::WriteOptions write_options, uint32_t tenant,
+                 const std::vector<std::string>& allow, const std::vector<std::string>& deny) {
   const std::string_view view = BytesView(body);
   const py::gil_scoped_release released;
   return ValueOrThrow(self.Push(TenantId(tenant), {.format = format,
                                                    .body = view,
                                                    .default_timestamp = default_timestamp.value_or(self.Now()),
-                                                   .options = std::move(write_options)}));
+                                                   .options = std::move(write_options),
+                                                   .filter = ValueOrThrow(engine::MakeFilter(allow, deny))}));
 }
 
 using PushItem = std::tuple<std::string, py::bytes, std::optional<int64_t>, engine::WriteOptions, uint32_t>;
@@ -113,16 +116,16 @@ PushOutcome Append(Database& self, const Column<uint64_t>& refs, const Column<in
 }
 
 promql::QueryResult Query(const Database& self, const std::string& expression, int64_t time, int64_t lookback,
-                          int64_t timeout, int64_t max_samples, QueryCancel* cancel, uint32_t tenant) {
+                          int64_t timeout, int64_t max_samples, QueryCancel* cancel, const ReadView& tenant) {
   const QueryOptions options{.lookback_ms = lookback, .timeout_ms = timeout, .samples_max = max_samples};
-  return ValueOrThrow(self.Query(TenantId(tenant), expression, time, options, cancel));
+  return ValueOrThrow(self.Query(tenant, expression, time, options, cancel));
 }
 
 promql::QueryResult QueryRange(const Database& self, const std::string& expression, int64_t start, int64_t end,
                                int64_t step, int64_t lookback, int64_t timeout, int64_t max_samples,
-                               QueryCancel* cancel, uint32_t tenant) {
+                               QueryCancel* cancel, const ReadView& tenant) {
   const QueryOptions options{.lookback_ms = lookback, .timeout_ms = timeout, .samples_max = max_samples};
-  return ValueOrThrow(self.QueryRange(TenantId(tenant), expression, start, end, step, options, cancel));
+  return ValueOrThrow(self.QueryRange(tenant, expression, start, end, step, options, cancel));
 }
 
 engine::LabelQuery QueryOf(std::vector<std::string> matchers, int64_t start, int64_t end, size_t limit) {
@@ -137,11 +140,11 @@ std::vector<T> Cut(std::vector<T> all, size_t limit) {
 }
 
 py::list Series(const Database& self, std::vector<std::string> matchers, int64_t start, int64_t end, size_t limit,
-                uint32_t tenant) {
+                const ReadView& tenant) {
   std::vector<model::Labels> all;
   {
     const py::gil_scoped_release released;
-    all = Cut(ValueOrThrow(self.Series(TenantId(tenant), QueryOf(std::move(matchers), start, end, limit))), limit);
+    all = Cut(ValueOrThrow(self.Series(tenant, QueryOf(std::move(matchers), start, end, limit))), limit);
   }
   py::list out;
   for (const model::Labels& labels : all) out.append(LabelsDict(labels));
@@ -149,45 +152,44 @@ py::list Series(const Database& self, std::vector<std::string> matchers, int64_t
 }
 
 std::vector<std::string> LabelNames(const Database& self, std::vector<std::string> matchers, int64_t start, int64_t end,
-                                    size_t limit, uint32_t tenant) {
-  return Cut(ValueOrThrow(self.LabelNames(TenantId(tenant), QueryOf(std::move(matchers), start, end, limit))), limit);
+                                    size_t limit, const ReadView& tenant) {
+  return Cut(ValueOrThrow(self.LabelNames(tenant, QueryOf(std::move(matchers), start, end, limit))), limit);
 }
 
 std::vector<std::string> LabelValues(const Database& self, const std::string& name, std::vector<std::string> matchers,
-                                     int64_t start, int64_t end, size_t limit, uint32_t tenant) {
-  return Cut(ValueOrThrow(self.LabelValues(TenantId(tenant), name, QueryOf(std::move(matchers), start, end, limit))),
-             limit);
+                                     int64_t start, int64_t end, size_t limit, const ReadView& tenant) {
+  return Cut(ValueOrThrow(self.LabelValues(tenant, name, QueryOf(std::move(matchers), start, end, limit))), limit);
 }
 
 py::bytes QueryExemplars(const Database& self, const std::string& expression, int64_t start, int64_t end,
-                         uint32_t tenant) {
+                         const ReadView& tenant) {
   std::string json;
   {
     const py::gil_scoped_release released;
-    json = engine::ExemplarsJson(ValueOrThrow(self.Exemplars(TenantId(tenant), expression, {start, end})));
+    json = engine::ExemplarsJson(ValueOrThrow(self.Exemplars(tenant, expression, {start, end})));
   }
   return py::bytes(json);
 }
 
 // The body of the answer, and whether it is a stream of chunks.
 py::tuple RemoteRead(const Database& self, const py::bytes& request, int64_t timeout, int64_t max_samples,
-                     QueryCancel* cancel, uint32_t tenant) {
+                     QueryCancel* cancel, const ReadView& tenant) {
   const std::string_view view = BytesView(request);
   const QueryOptions options{.lookback_ms = 0, .timeout_ms = timeout, .samples_max = max_samples};
   Database::ReadAnswer answer;
   {
     const py::gil_scoped_release released;
-    answer = ValueOrThrow(self.RemoteRead(TenantId(tenant), view, options, cancel));
+    answer = ValueOrThrow(self.RemoteRead(tenant, view, options, cancel));
   }
   return py::make_tuple(py::bytes(answer.body), answer.is_chunked);
 }
 
 py::dict Metadata(const Database& self, const std::string& metric, size_t limit, size_t limit_per_metric,
-                  uint32_t tenant) {
+                  const ReadView& tenant) {
   std::vector<model::MetricMetadata> entries;
   {
     const py::gil_scoped_release released;
-    entries = self.Metadata(TenantId(tenant), metric, limit);
+    entries = self.Metadata(tenant, metric, limit);
   }
   py::dict out;
   for (const model::MetricMetadata& entry : entries) {
@@ -257,6 +259,23 @@ void RegisterEngine(py::module_& module) {
       .def(py::init<>())
       .def("cancel", &QueryCancel::Cancel, Released());
 
+  using Scope = std::tuple<uint32_t, std::string, std::vector<std::string>, std::vector<std::string>>;
+  py::class_<ReadView>(module, "ReadView", "Whose series a read is about, and which of them it shows.")
+      .def(py::init([](uint32_t tenant) { return ReadView(TenantId(tenant)); }), py::arg("tenant"))
+      .def(py::init([](const std::vector<Scope>& scopes) {
+             std::vector<engine::TenantScope> all;
+             for (const auto& [tenant, name, allow, deny] : scopes) {
+               all.push_back({TenantId(tenant), name, allow, deny});
+             }
+             return ValueOrThrow(ReadView::Make(all));
+           }),
+           py::arg("scopes"));
+  py::implicitly_convertible<py::int_, ReadView>();
+  module.def(
+      "check_selectors",
+      [](const std::vector<std::string>& selectors) { ValueOrThrow(engine::MakeFilter(selectors, {})); },
+      py::arg("selectors"), "Raises InvalidArgumentError when one is no series selector.");
+
   py::class_<Database>(module, "Engine", "One open database.")
       .def_static("open", &Open, py::arg("path"), py::kw_only(), py::arg("create") = true, py::arg("partitions") = 0,
                   py::arg("durability") = "process", py::arg("retention_ms") = 0, py::arg("memory_limit_bytes") = 0,
@@ -267,7 +286,8 @@ void RegisterEngine(py::module_& module) {
           "close", [](Database& self) { ThrowIfError(self.Close()); }, Released())
       .def("push", &Push, py::arg("format"), py::arg("body"), py::kw_only(),
            py::arg("default_timestamp_ms") = py::none(), py::arg("options") = engine::WriteOptions(),
-           py::arg("tenant") = kDefaultTenant.value())
+           py::arg("tenant") = kDefaultTenant.value(), py::arg("allow") = std::vector<std::string>(),
+           py::arg("deny") = std::vector<std::string>())
       .def("push_all", &PushAll, py::arg("items"),
            "Bodies of any tenants, as tuples of what push takes. In place of an outcome stands the error, not raised.")
       .def("write", &Write, py::arg("name"), py::arg("labels"), py::arg("timestamps"), py::arg("values"))

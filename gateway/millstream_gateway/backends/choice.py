@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from millstream_gateway.backends.embedded import EmbeddedBackend
@@ -43,3 +44,15 @@ def make_meta_store(settings: Settings) -> MetaStore:
     """Beside the data, where they outlive the process; not open yet."""
     folder = meta_folder(settings)
     return MemoryMetaStore() if folder is None else LocalMetaStore(folder)
+
+
+def make_selector_check() -> Callable[[str], None]:
+    """What raises `InvalidArgumentError` for a text that is no series selector."""
+
+    def check(selector: str) -> None:
+        # Imported here: most servers never ask.
+        from millstream import _core
+
+        _core.check_selectors([selector])
+
+    return check

@@ -24,7 +24,7 @@ from millstream_gateway.schemas.queries import (
 from millstream_gateway.settings import StorageSettings
 
 if TYPE_CHECKING:
-    from millstream._core import CancelToken, Engine, PushResult, QueryResult
+    from millstream._core import CancelToken, Engine, PushResult, QueryResult, ReadView
 
 
 class EmbeddedBackend:
@@ -70,12 +70,16 @@ class EmbeddedBackend:
                 default_timestamp_ms=write.default_timestamp_ms,
                 options=write.options,
                 tenant=tenant,
+                **_part(tenant),
             )
         )
 
     def push_all(
         self, writes: Sequence[tuple[TenantId, WriteBody]]
     ) -> list[PushOutcome | MillstreamError]:
+        if any(tenant.scopes for tenant, _ in writes):
+            # Rare enough to go one by one: whoever may write some series only.
+            return [self._push_or_error(tenant, write) for tenant, write in writes]
         results = self._open_engine().push_all(
             [
                 (write.format, write.body, write.default_timestamp_ms, write.options, tenant)
@@ -83,6 +87,12 @@ class EmbeddedBackend:
             ]
         )
         return [one if isinstance(one, MillstreamError) else _outcome(one) for one in results]
+
+    def _push_or_error(self, tenant: TenantId, write: WriteBody) -> PushOutcome | MillstreamError:
+        try:
+            return self.push(tenant, write)
+        except MillstreamError as error:
+            return error
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         return _answer(
@@ -93,7 +103,7 @@ class EmbeddedBackend:
                 timeout_ms=request.limits.timeout_ms,
                 max_samples=request.limits.max_samples,
                 cancel=_token(cancel),
-                tenant=tenant,
+                tenant=_view(tenant),
             )
         )
 
@@ -110,7 +120,7 @@ class EmbeddedBackend:
                 timeout_ms=request.limits.timeout_ms,
                 max_samples=request.limits.max_samples,
                 cancel=_token(cancel),
-                tenant=tenant,
+                tenant=_view(tenant),
             )
         )
 
@@ -118,7 +128,7 @@ class EmbeddedBackend:
         engine = self._open_engine()
         return QueryAnswer(
             engine.query_exemplars(
-                request.expression, request.start_ms, request.end_ms, tenant=tenant
+                request.expression, request.start_ms, request.end_ms, tenant=_view(tenant)
             )
         )
 
@@ -130,18 +140,26 @@ class EmbeddedBackend:
             timeout_ms=request.limits.timeout_ms,
             max_samples=request.limits.max_samples,
             cancel=_token(cancel),
-            tenant=tenant,
+            tenant=_view(tenant),
         )
         return RemoteReadAnswer(body, chunked)
 
     def series(self, tenant: TenantId, selection: Selection) -> list[dict[str, str]]:
         return self._open_engine().series(
-            selection.matchers, selection.start_ms, selection.end_ms, selection.limit, tenant=tenant
+            selection.matchers,
+            selection.start_ms,
+            selection.end_ms,
+            selection.limit,
+            tenant=_view(tenant),
         )
 
     def label_names(self, tenant: TenantId, selection: Selection) -> list[str]:
         return self._open_engine().label_names(
-            selection.matchers, selection.start_ms, selection.end_ms, selection.limit, tenant=tenant
+            selection.matchers,
+            selection.start_ms,
+            selection.end_ms,
+            selection.limit,
+            tenant=_view(tenant),
         )
 
     def label_values(self, tenant: TenantId, name: str, selection: Selection) -> list[str]:
@@ -151,13 +169,15 @@ class EmbeddedBackend:
             selection.start_ms,
             selection.end_ms,
             selection.limit,
-            tenant=tenant,
+            tenant=_view(tenant),
         )
 
     def metadata(
         self, tenant: TenantId, metric: str, limit: int, limit_per_metric: int
     ) -> Mapping[str, Sequence[MetricMetadata]]:
-        entries = self._open_engine().metadata(metric, limit, limit_per_metric, tenant=tenant)
+        entries = self._open_engine().metadata(
+            metric, limit, limit_per_metric, tenant=_view(tenant)
+        )
         return {name: [MetricMetadata(*item) for item in items] for name, items in entries.items()}
 
     def format_query(self, expression: str) -> str:
@@ -177,6 +197,24 @@ class EmbeddedBackend:
         if engine is None:
             raise UnavailableError("the engine is not open")
         return engine
+
+
+def _view(tenant: TenantId) -> int | ReadView:
+    from millstream import _core
+
+    if not tenant.scopes:
+        return tenant
+    return _core.ReadView(
+        [(one.tenant, one.name, list(one.allow), list(one.deny)) for one in tenant.scopes]
+    )
+
+
+def _part(tenant: TenantId) -> dict[str, list[str]]:
+    """What of a tenant may be written; a write has one."""
+    if not tenant.scopes:
+        return {}
+    (scope,) = tenant.scopes
+    return {"allow": list(scope.allow), "deny": list(scope.deny)}
 
 
 def _token(cancel: CancelSignal) -> CancelToken:

@@ -45,6 +45,8 @@ class Kind(enum.StrEnum):
     LIMITS = "limits"
     # How much of its quotas a tenant has used, by the tenant's number.
     QUOTA = "quota"
+    # Lines of the access lists.
+    ACL = "acl"
     # Numbers that only grow.
     COUNTER = "counter"
 

@@ -84,7 +84,10 @@ class NodesBackend:
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         message = query_pb2.QueryRequest(
-            tenant=tenant, expression=request.expression, time_ms=request.time_ms
+            tenant=tenant,
+            scopes=_scopes(tenant),
+            expression=request.expression,
+            time_ms=request.time_ms,
         )
         return self._evaluate(message, request.limits, cancel)
 
@@ -94,12 +97,15 @@ class NodesBackend:
         span = query_pb2.RangeMs(
             start_ms=request.start_ms, end_ms=request.end_ms, step_ms=request.step_ms
         )
-        message = query_pb2.QueryRequest(tenant=tenant, expression=request.expression, range=span)
+        message = query_pb2.QueryRequest(
+            tenant=tenant, scopes=_scopes(tenant), expression=request.expression, range=span
+        )
         return self._evaluate(message, request.limits, cancel)
 
     def query_exemplars(self, tenant: TenantId, request: ExemplarQuery) -> QueryAnswer:
         message = query_pb2.QueryExemplarsRequest(
             tenant=tenant,
+            scopes=_scopes(tenant),
             expression=request.expression,
             start_ms=request.start_ms,
             end_ms=request.end_ms,
@@ -110,7 +116,10 @@ class NodesBackend:
         self, tenant: TenantId, request: RemoteRead, cancel: CancelSignal
     ) -> RemoteReadAnswer:
         message = query_pb2.RemoteReadRequest(
-            tenant=tenant, body=request.body, max_samples=request.limits.max_samples
+            tenant=tenant,
+            scopes=_scopes(tenant),
+            body=request.body,
+            max_samples=request.limits.max_samples,
         )
         answer = self._call(
             "RemoteRead", message, timeout_ms=request.limits.timeout_ms, cancel=cancel
@@ -134,7 +143,9 @@ class NodesBackend:
     def metadata(
         self, tenant: TenantId, metric: str, limit: int, limit_per_metric: int
     ) -> Mapping[str, Sequence[MetricMetadata]]:
-        request = query_pb2.MetadataRequest(tenant=tenant, metric=metric, limit=limit)
+        request = query_pb2.MetadataRequest(
+            tenant=tenant, scopes=_scopes(tenant), metric=metric, limit=limit
+        )
         answer = self._call("Metadata", request)
         found: dict[str, list[MetricMetadata]] = {}
         for entry in answer.metadata:
@@ -226,13 +237,18 @@ def _outcome_or_error(call: _Call[Any]) -> PushOutcome | MillstreamError:
 
 
 def _push_request(tenant: TenantId, write: WriteBody) -> Any:
-    return ingest_pb2.PushRequest(
+    request = ingest_pb2.PushRequest(
         format=write.format,
         body=write.body,
         options=write.options,
         default_timestamp_ms=write.default_timestamp_ms,
         tenant=tenant,
     )
+    if tenant.scopes:
+        (scope,) = tenant.scopes
+        request.allow.extend(scope.allow)
+        request.deny.extend(scope.deny)
+    return request
 
 
 def _outcome(answer: Any) -> PushOutcome:
@@ -259,11 +275,19 @@ def _translated(error: Any) -> MillstreamError:
 def _label_request(tenant: TenantId, selection: Selection) -> Any:
     return query_pb2.LabelRequest(
         tenant=tenant,
+        scopes=_scopes(tenant),
         selectors=selection.matchers,
         start_ms=selection.start_ms,
         end_ms=selection.end_ms,
         limit=selection.limit,
     )
+
+
+def _scopes(tenant: TenantId) -> list[Any]:
+    return [
+        query_pb2.TenantScope(tenant=one.tenant, name=one.name, allow=one.allow, deny=one.deny)
+        for one in tenant.scopes
+    ]
 
 
 def _limited(items: list[Any], limit: int) -> list[Any]:

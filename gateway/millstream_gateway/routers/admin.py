@@ -10,9 +10,12 @@ from millstream_gateway.dependencies import ADMINISTERS, CallerDep, ServicesDep,
 from millstream_gateway.routers.documentation import problems
 from millstream_gateway.schemas.access import Role
 from millstream_gateway.schemas.admin import (
+    AclDescription,
+    AclList,
     IssuedKey,
     KeyDescription,
     KeyList,
+    NewAcl,
     NewKey,
     NewTenant,
     NewUser,
@@ -34,6 +37,7 @@ from millstream_gateway.schemas.sign_in import (
     SigningTurn,
 )
 from millstream_gateway.schemas.users import UserRecord, UserRequest
+from millstream_gateway.services.acls import describe
 from millstream_gateway.services.container import Services
 from millstream_gateway.services.tenants import Tenant
 
@@ -245,6 +249,41 @@ def _session(session: SessionRecord) -> SessionDescription:
         renewed_ms=session.renewed_ms,
         expires_ms=session.expires_ms,
     )
+
+
+@router.post("/acls", status_code=201, responses=problems(400))
+@needs(ADMINISTERS)
+async def create_acl(new: NewAcl, services: ServicesDep, caller: CallerDep) -> AclDescription:
+    """Add a line to the access lists. A deny wins over every allow."""
+    acls = services.access.acls
+    made = await services.control.run(
+        lambda: acls.create(
+            caller,
+            subject=new.subject,
+            tenant=new.tenant,
+            kind=new.resource,
+            pattern=new.pattern,
+            allows=new.effect == "allow",
+            verbs=frozenset(new.verbs),
+        )
+    )
+    return AclDescription.model_validate(describe(made))
+
+
+@router.get("/acls")
+@needs(ADMINISTERS)
+async def list_acls(services: ServicesDep, caller: CallerDep) -> AclList:
+    """The lines about your tenants."""
+    found = await services.control.run(lambda: services.access.acls.list(caller))
+    return AclList(acls=[AclDescription.model_validate(describe(acl)) for acl in found])
+
+
+@router.delete("/acls/{acl_id}", responses=problems(404))
+@needs(ADMINISTERS)
+async def delete_acl(acl_id: str, services: ServicesDep, caller: CallerDep) -> AclDescription:
+    """Remove a line."""
+    gone = await services.control.run(lambda: services.access.acls.delete(caller, acl_id))
+    return AclDescription.model_validate(describe(gone))
 
 
 def _described(services: Services, key: KeyRecord) -> KeyDescription:

@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from millstream.errors import InvalidArgumentError
-from millstream_gateway.dependencies import READS, CallerDep, ServicesDep, needs
+from millstream_gateway.dependencies import READS_PARTS, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.documentation import form, parameters
 from millstream_gateway.routers.envelope import success
 from millstream_gateway.routers.params import read_params
@@ -21,7 +21,7 @@ _ESCAPED: Final = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
 
 @router.get("/series", openapi_extra=parameters(*_SELECTION, required=("match[]",)))
 @router.post("/series", openapi_extra=form(*_SELECTION, required=("match[]",)))
-@needs(READS)
+@needs(READS_PARTS)
 async def series(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The label sets of all series that match any selector."""
     params = await read_params(request, services.settings)
@@ -33,7 +33,7 @@ async def series(request: Request, services: ServicesDep, caller: CallerDep) -> 
 
 @router.get("/labels", openapi_extra=parameters(*_SELECTION))
 @router.post("/labels", openapi_extra=form(*_SELECTION))
-@needs(READS)
+@needs(READS_PARTS)
 async def labels(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Label names."""
     params = await read_params(request, services.settings)
@@ -42,7 +42,7 @@ async def labels(request: Request, services: ServicesDep, caller: CallerDep) -> 
 
 
 @router.get("/label/{name}/values", openapi_extra=parameters(*_SELECTION))
-@needs(READS)
+@needs(READS_PARTS)
 async def label_values(
     name: str, request: Request, services: ServicesDep, caller: CallerDep
 ) -> Response:
@@ -56,7 +56,7 @@ async def label_values(
 
 
 @router.get("/metadata", openapi_extra=parameters("metric", "limit", "limit_per_metric"))
-@needs(READS)
+@needs(READS_PARTS)
 async def metadata(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Type, help and unit of metrics."""
     params = await read_params(request, services.settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from millstream.errors import InvalidArgumentError
-from millstream_gateway.dependencies import READS, CallerDep, ServicesDep, needs
+from millstream_gateway.dependencies import READS_PARTS, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.connection import while_connected
 from millstream_gateway.routers.documentation import form, parameters
 from millstream_gateway.routers.envelope import answer, success
@@ -20,7 +20,7 @@ _OPTIONS = ("timeout", "limit", "lookback_delta", "stats")
 
 @router.get("/query", openapi_extra=parameters("query", "time", *_OPTIONS, required=("query",)))
 @router.post("/query", openapi_extra=form("query", "time", *_OPTIONS, required=("query",)))
-@needs(READS)
+@needs(READS_PARTS)
 async def query(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Evaluate PromQL at one time."""
     asked, options = (await read_params(request, services.settings)).instant()
@@ -41,7 +41,7 @@ async def query(request: Request, services: ServicesDep, caller: CallerDep) -> R
     "/query_range",
     openapi_extra=form(*_RANGE, *_OPTIONS, required=_RANGE),
 )
-@needs(READS)
+@needs(READS_PARTS)
 async def query_range(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Evaluate PromQL over a range of times."""
     params = await read_params(request, services.settings)
@@ -57,7 +57,7 @@ async def query_range(request: Request, services: ServicesDep, caller: CallerDep
 
 @router.get("/query_exemplars", openapi_extra=parameters(*_SPAN, required=_SPAN))
 @router.post("/query_exemplars", openapi_extra=form(*_SPAN, required=_SPAN))
-@needs(READS)
+@needs(READS_PARTS)
 async def query_exemplars(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The exemplars of the series that the selectors of a PromQL expression select."""
     asked = (await read_params(request, services.settings)).exemplars()
@@ -69,7 +69,7 @@ async def query_exemplars(request: Request, services: ServicesDep, caller: Calle
 
 @router.get("/format_query", openapi_extra=parameters("query", required=("query",)))
 @router.post("/format_query", openapi_extra=form("query", required=("query",)))
-@needs(READS)
+@needs(READS_PARTS)
 async def format_query(request: Request, services: ServicesDep) -> Response:
     """The query, pretty-printed."""
     params = await read_params(request, services.settings)

@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
-from millstream_gateway.dependencies import READS, CallerDep, ServicesDep, needs
+from millstream_gateway.dependencies import READS_PARTS, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.body import read_body
 from millstream_gateway.routers.connection import while_connected
 from millstream_gateway.routers.documentation import binary_body
@@ -34,7 +34,7 @@ _SAMPLES: Final = "application/x-protobuf"
     },
     response_class=Response,
 )
-@needs(READS)
+@needs(READS_PARTS)
 async def read(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Answer Prometheus's remote read, which asks for raw samples by matchers and times."""
     media = request.headers.get("content-type", _SAMPLES).partition(";")[0].strip().lower()

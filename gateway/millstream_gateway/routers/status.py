@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from millstream.errors import InvalidArgumentError
-from millstream_gateway.dependencies import READS, CallerDep, ServicesDep, needs
+from millstream_gateway.dependencies import READS, READS_PARTS, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.documentation import parameters
 from millstream_gateway.routers.envelope import success
 from millstream_gateway.routers.params import read_params
@@ -21,7 +21,7 @@ _TOP_MAX: Final = 10_000
 
 
 @router.get("/buildinfo")
-@needs(READS)
+@needs(READS_PARTS)
 async def buildinfo(services: ServicesDep) -> Response:
     """The version of Prometheus's API that is spoken, and Millstream's own version."""
     return success(

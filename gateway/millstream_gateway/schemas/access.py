@@ -4,13 +4,48 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
-from typing import Final, NewType
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 from millstream.errors import InvalidArgumentError
 
-# What the store knows a tenant by. Names never reach it: they come from clients.
-TenantId = NewType("TenantId", int)
+
+@dataclass(frozen=True, slots=True)
+class TenantScope:
+    """One tenant, and what of it is meant: series selectors in PromQL's words.
+
+    A series belongs to it that one of ``allow`` matches, or any when there is none, and none of
+    ``deny``. ``name`` tells the tenants of one read apart.
+    """
+
+    tenant: int
+    name: str
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.allow and not self.deny
+
+
+class TenantId(int):
+    """What the store knows a tenant by. Names never reach it: they come from clients.
+
+    With ``scopes`` it stands for less than that tenant, or for several of them together. A route
+    gets such a number only when it says that it can do something with it: see `Access.narrows`.
+    """
+
+    scopes: tuple[TenantScope, ...] = ()
+
+    @classmethod
+    def of(cls, scopes: tuple[TenantScope, ...]) -> TenantId:
+        """The plain number when that is all there is to it."""
+        number = cls(scopes[0].tenant)
+        if len(scopes) > 1 or not scopes[0].is_whole:
+            number.scopes = scopes
+        return number
+
 
 DEFAULT_TENANT: Final = "default"
 DEFAULT_TENANT_ID: Final = TenantId(0)
@@ -102,20 +137,62 @@ ADMIN_KEY: Final = Principal(
 )
 
 
+class Kind(enum.StrEnum):
+    """What an access list is about."""
+
+    METRIC = "metric"
+    TOPIC = "topic"
+    TABLE = "table"
+
+
+@dataclass(frozen=True, slots=True)
+class Acl:
+    """One line of the access lists: who may, or may not, do what to which data of a tenant.
+
+    ``subject`` is ``kind:id`` of a principal, ``role:ROLE``, or ``*`` for everybody; ``tenant`` a
+    name or ``*``. ``pattern`` is a series selector for metrics, and otherwise a name with ``*`` for
+    any text.
+    """
+
+    id: str
+    subject: str
+    tenant: str
+    kind: Kind
+    pattern: str
+    allows: bool
+    verbs: frozenset[Action]
+    created_ms: int = 0
+    created_by: str = ""
+
+    def is_about(self, principal: Principal, action: Action, tenant: str) -> bool:
+        return (
+            action in self.verbs
+            and self.tenant in (EVERY_TENANT, tenant)
+            and self.subject
+            in ("*", f"role:{principal.role.value}", f"{principal.kind}:{principal.id}")
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """What an action is done to. Without tenants it is the server itself."""
 
     tenants: frozenset[str] = frozenset()
     topic: str | None = None
+    table: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether, and when not, why."""
+    """Whether, and when not, why.
+
+    A yes may be about a part of the data only: ``metrics`` has, for each tenant of which not every
+    series is meant, the selectors that allow and those that deny.
+    """
 
     allowed: bool
     reason: str = ""
+    metrics: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

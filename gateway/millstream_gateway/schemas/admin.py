@@ -5,11 +5,11 @@ Nothing here is on the way of a sample, so it is checked at leisure.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from millstream_gateway.schemas.access import Action, Role
+from millstream_gateway.schemas.access import Action, Kind, Role
 
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
 # The service refuses others, in its own words.
@@ -175,3 +175,45 @@ class Me(_Body):
     verbs: list[Action]
     tenants: list[str]
     expires_ms: int | None
+
+
+class NewAcl(_Body):
+    """A line of the access lists."""
+
+    subject: str = Field(
+        min_length=1,
+        max_length=500,
+        description="`key:ID`, `user:ID`, `role:ROLE`, or `*` for everybody.",
+        examples=["key:4f0c2k9x1v7q"],
+    )
+    resource: Kind = Field(description="What the line is about.")
+    pattern: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="For metrics a series selector; for topics and tables a name, with `*` for any "
+        "text.",
+        examples=['{__name__=~"node_.*",env!="prod"}'],
+    )
+    effect: Literal["allow", "deny"]
+    tenant: str = Field(default="default", min_length=1, max_length=150, description="`*` is all.")
+    verbs: list[Action] = Field(default=[Action.READ, Action.WRITE], min_length=1, max_length=2)
+
+
+class AclDescription(_Body):
+    """A line of the access lists."""
+
+    id: str
+    subject: str
+    tenant: str
+    resource: Kind
+    pattern: str
+    effect: Literal["allow", "deny"]
+    verbs: list[Action]
+    created_ms: int
+    created_by: str
+
+
+class AclList(_Body):
+    """The lines about the caller's tenants."""
+
+    acls: list[AclDescription]

@@ -7,9 +7,10 @@ import asyncio
 import structlog
 
 from millstream.errors import FailedPreconditionError, MillstreamError
-from millstream_gateway.backends.choice import make_meta_store, meta_folder
+from millstream_gateway.backends.choice import make_meta_store, make_selector_check, meta_folder
 from millstream_gateway.backends.outbound import Outbound
 from millstream_gateway.schemas.access import ANONYMOUS, Caller
+from millstream_gateway.services.acls import AclService
 from millstream_gateway.services.audit import FILE_NAME, AuditFile, AuditLog, AuditMemory
 from millstream_gateway.services.authentication import Authenticator, Credentials
 from millstream_gateway.services.client_address import ClientAddress
@@ -40,6 +41,7 @@ class AccessControl:
         self.store = make_meta_store(settings)
         self.audit = AuditLog(AuditMemory() if folder is None else AuditFile(folder / FILE_NAME))
         self.tenants = TenantService(self.store, self.audit, settings.limits.tenants)
+        self.acls = AclService(self.store, self.audit, make_selector_check())
         self.keys = KeyService(self.store, self.tenants, self.audit)
         self.users = UserService(self.store, self.tenants, self.audit)
         auth = settings.auth

@@ -7,6 +7,7 @@ behind the routes for what only they know, such as the tenants of a key that is 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -15,8 +16,10 @@ from millstream_gateway.schemas.access import (
     EVERY_TENANT,
     ROLE_VERBS,
     VERBS,
+    Acl,
     Action,
     Decision,
+    Kind,
     Principal,
     Resource,
 )
@@ -31,8 +34,15 @@ _WORDS: Final = {
 _PATTERNS_CACHED: Final = 1024
 
 
-def decide(principal: Principal | None, action: Action, resource: Resource) -> Decision:
-    """May this caller do this to that? Nobody (None) may do what is public."""
+def decide(
+    principal: Principal | None, action: Action, resource: Resource, acls: Sequence[Acl] = ()
+) -> Decision:
+    """May this caller do this to that? Nobody (None) may do what is public.
+
+    ``acls`` are all lines of the access lists. Those that are about this caller, action and tenant
+    can only take away: where one allows, nothing but what is allowed stays, and what one denies is
+    gone whatever allows it.
+    """
     if action is Action.PUBLIC:
         return _ALLOWED
     if principal is None:
@@ -50,7 +60,35 @@ def decide(principal: Principal | None, action: Action, resource: Resource) -> D
         return Decision(False, f"{principal.name} does not belong to this tenant")
     if resource.topic is not None and not _any_matches(principal.topics, resource.topic):
         return Decision(False, f"this topic is not one that {principal.name} may {action.value}")
-    return _ALLOWED
+    return _by_acls(principal, action, resource, acls) if acls else _ALLOWED
+
+
+def _by_acls(
+    principal: Principal, action: Action, resource: Resource, acls: Sequence[Acl]
+) -> Decision:
+    metrics = {}
+    for tenant in resource.tenants:
+        mine = [acl for acl in acls if acl.is_about(principal, action, tenant)]
+        for kind, name in ((Kind.TOPIC, resource.topic), (Kind.TABLE, resource.table)):
+            allow, deny = _patterns(mine, kind)
+            if name is not None and (
+                _any_matches(deny, name) or (allow and not _any_matches(allow, name))
+            ):
+                words = f"access lists do not let {principal.name} {action.value} this {kind}"
+                return Decision(False, words)
+        selectors = _patterns(mine, Kind.METRIC)
+        if any(selectors):
+            metrics[tenant] = selectors
+    return Decision(True, metrics=metrics) if metrics else _ALLOWED
+
+
+def _patterns(acls: list[Acl], kind: Kind) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those that allow, and those that deny."""
+    mine = [acl for acl in acls if acl.kind is kind]
+    return (
+        tuple(acl.pattern for acl in mine if acl.allows),
+        tuple(acl.pattern for acl in mine if not acl.allows),
+    )
 
 
 def require(principal: Principal | None, action: Action, resource: Resource) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from millstream import __version__
+from millstream.cli.acls import acl_app
 from millstream.cli.certs import certs_app
 from millstream.cli.exporting import export_command
 from millstream.cli.importing import import_command
@@ -54,6 +55,7 @@ app.command("import")(import_command)
 app.command("export")(export_command)
 app.add_typer(key_app, name="key")
 app.add_typer(tenant_app, name="tenant")
+app.add_typer(acl_app, name="acl")
 app.add_typer(certs_app, name="certs")
 app.add_typer(test_app, name="test")
 

@@ -38,6 +38,12 @@ class Directory(Protocol):
 
     def tenants(self) -> list[Described]: ...
 
+    def create_acl(self, wanted: Described) -> Described: ...
+
+    def acls(self) -> list[Described]: ...
+
+    def delete_acl(self, acl_id: str) -> Described: ...
+
 
 @contextmanager
 def directory_of(server: str | None, data: Path | None, token: str | None) -> Iterator[Directory]:
@@ -84,6 +90,16 @@ class ServerDirectory:
     def tenants(self) -> list[Described]:
         return _list(self._remote.json("GET", "/v1/admin/tenants")["tenants"])
 
+    def create_acl(self, wanted: Described) -> Described:
+        return self._remote.json("POST", "/v1/admin/acls", wanted).raise_if_error()
+
+    def acls(self) -> list[Described]:
+        return _list(self._remote.json("GET", "/v1/admin/acls").raise_if_error()["acls"])
+
+    def delete_acl(self, acl_id: str) -> Described:
+        path = f"/v1/admin/acls/{urllib.parse.quote(acl_id, safe='')}"
+        return self._remote.json("DELETE", path).raise_if_error()
+
 
 class FolderDirectory:
     """The files themselves. Whoever may write them is an administrator."""
@@ -127,6 +143,31 @@ class FolderDirectory:
     def tenants(self) -> list[Described]:
         found = self._access.tenants.list(_local_caller())
         return [{"name": one.name, "id": one.id, "created_ms": one.created_ms} for one in found]
+
+    def create_acl(self, wanted: Described) -> Described:
+        from millstream_gateway.schemas.access import Action, Kind
+        from millstream_gateway.services.acls import describe
+
+        made = self._access.acls.create(
+            _local_caller(),
+            subject=wanted["subject"],
+            tenant=wanted["tenant"],
+            kind=Kind(wanted["resource"]),
+            pattern=wanted["pattern"],
+            allows=wanted["effect"] == "allow",
+            verbs=frozenset(map(Action, wanted["verbs"])),
+        )
+        return describe(made)
+
+    def acls(self) -> list[Described]:
+        from millstream_gateway.services.acls import describe
+
+        return [describe(acl) for acl in self._access.acls.list(_local_caller())]
+
+    def delete_acl(self, acl_id: str) -> Described:
+        from millstream_gateway.services.acls import describe
+
+        return describe(self._access.acls.delete(_local_caller(), acl_id))
 
 
 def _refuse_foreign(folder: Path) -> None:

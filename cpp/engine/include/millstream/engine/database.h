@@ -24,6 +24,7 @@
 #include "millstream/base/mutex.h"
 #include "millstream/base/result.h"
 #include "millstream/base/strong_int.h"
+#include "millstream/engine/read_view.h"
 #include "millstream/engine/write_request.h"
 #include "millstream/env/env.h"
 #include "millstream/model/exemplar.h"
@@ -143,20 +144,20 @@ class Database {
   Result<PushOutcome> Append(TenantId tenant, std::span<const uint64_t> handles,
                              std::span<const TimestampMs> timestamps, std::span<const double> values);
 
-  // Queries: errors as promql::Engine. `cancel` may be null.
-  Result<promql::QueryResult> Query(TenantId tenant, std::string_view expression, TimestampMs time,
+  // Queries: errors as promql::Engine. `cancel` may be null. A TenantId is a view of all of that tenant.
+  Result<promql::QueryResult> Query(const ReadView& view, std::string_view expression, TimestampMs time,
                                     const QueryOptions& options, QueryCancel* cancel = nullptr) const;
-  Result<promql::QueryResult> QueryRange(TenantId tenant, std::string_view expression, TimestampMs start,
+  Result<promql::QueryResult> QueryRange(const ReadView& view, std::string_view expression, TimestampMs start,
                                          TimestampMs end, int64_t step_ms, const QueryOptions& options,
                                          QueryCancel* cancel = nullptr) const;
 
-  Result<std::vector<model::Labels>> Series(TenantId tenant, const LabelQuery& query) const;
-  Result<std::vector<std::string>> LabelNames(TenantId tenant, const LabelQuery& query) const;
-  Result<std::vector<std::string>> LabelValues(TenantId tenant, std::string_view name, const LabelQuery& query) const;
-  std::vector<model::MetricMetadata> Metadata(TenantId tenant, std::string_view metric, size_t limit) const;
+  Result<std::vector<model::Labels>> Series(const ReadView& view, const LabelQuery& query) const;
+  Result<std::vector<std::string>> LabelNames(const ReadView& view, const LabelQuery& query) const;
+  Result<std::vector<std::string>> LabelValues(const ReadView& view, std::string_view name, const LabelQuery& query) const;
+  std::vector<model::MetricMetadata> Metadata(const ReadView& view, std::string_view metric, size_t limit) const;
   // The exemplars within `range` of the series that the selectors of a PromQL expression select, ascending by series,
   // then by time. kInvalidArgument when it does not parse.
-  Result<std::vector<model::SeriesExemplars>> Exemplars(TenantId tenant, std::string_view expression,
+  Result<std::vector<model::SeriesExemplars>> Exemplars(const ReadView& view, std::string_view expression,
                                                         storage::TimeRange range) const;
   // A snappy-compressed prometheus.ReadRequest answered: wire/remote_read.h. Queries of native histograms are answered
   // by samples; kUnimplemented when the client takes chunks only. Other errors as Query.
@@ -164,7 +165,7 @@ class Database {
     std::string body;
     bool is_chunked = false;  // a stream of ChunkedReadResponse; else a compressed ReadResponse
   };
-  Result<ReadAnswer> RemoteRead(TenantId tenant, std::string_view compressed, const QueryOptions& options,
+  Result<ReadAnswer> RemoteRead(const ReadView& view, std::string_view compressed, const QueryOptions& options,
                                 QueryCancel* cancel = nullptr) const;
   tsdb::TenantStatus StatusOf(TenantId tenant, size_t limit) const;
 
@@ -183,7 +184,7 @@ class Database {
 
   // The one way of a query: evaluate(querier, control) under the caller's limits, timeout and cancel.
   template <typename Evaluate>
-  auto RunQuery(TenantId tenant, const QueryOptions& options, QueryCancel* cancel, const Evaluate& evaluate) const
+  auto RunQuery(const ReadView& view, const QueryOptions& options, QueryCancel* cancel, const Evaluate& evaluate) const
       -> std::invoke_result_t<const Evaluate&, const storage::Querier&, storage::QueryControl&>;
 
   std::unique_ptr<Impl> impl_;

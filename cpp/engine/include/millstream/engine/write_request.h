@@ -20,6 +20,7 @@
 
 #include "millstream/base/status.h"
 #include "millstream/base/strong_int.h"
+#include "millstream/storage/series_filter.h"
 
 namespace millstream::engine {
 
@@ -31,6 +32,8 @@ struct WriteRequest {
   std::string_view body;
   TimestampMs default_timestamp = 0;  // of samples that have none
   WriteOptions options = {};
+  // What the writer may write; series outside are refused by themselves.
+  storage::SeriesFilter filter = {};
 };
 
 // kInvalidArgument unless the format is known and takes these options.
