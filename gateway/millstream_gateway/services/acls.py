@@ -35,7 +35,9 @@ from millstream_gateway.services.authorization import covers, require
 
 _ACLS_MAX: Final = 1000
 _PATTERN_MAX: Final = 4096
-_SUBJECT: Final = re.compile(r"\*|role:(admin|user|readonly)|[a-z_]{1,32}:[!-~]{1,400}", re.ASCII)
+_SUBJECT: Final = re.compile(
+    r"\*|role:(admin|user|readonly)|(?!role:)[a-z_]{1,32}:[!-~]{1,400}", re.ASCII
+)
 _VERBS: Final = frozenset({Action.READ, Action.WRITE})
 
 
