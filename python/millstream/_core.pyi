@@ -22,7 +22,9 @@ __all__: list[str] = [
     "PromqlTestResult",
     "PushResult",
     "QueryResult",
+    "ReadView",
     "StatsdAggregator",
+    "check_selectors",
     "encode_remote_write",
     "native_ack",
     "native_datagram",
@@ -101,6 +103,25 @@ class CancelToken:
     def __init__(self) -> None: ...
     def cancel(self) -> None: ...
 
+class ReadView:
+    """
+    Whose series a read is about, and which of them it shows.
+    """
+    @typing.overload
+    def __init__(self, tenant: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @typing.overload
+    def __init__(
+        self,
+        scopes: collections.abc.Sequence[
+            tuple[
+                typing.SupportsInt | typing.SupportsIndex,
+                str,
+                collections.abc.Sequence[str],
+                collections.abc.Sequence[str],
+            ]
+        ],
+    ) -> None: ...
+
 class Engine:
     """
     One open database.
@@ -134,7 +155,7 @@ class Engine:
         end_ms: typing.SupportsInt | typing.SupportsIndex,
         limit: typing.SupportsInt | typing.SupportsIndex = 0,
         *,
-        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+        tenant: ReadView = 0,
     ) -> list[str]: ...
     def label_values(
         self,
@@ -144,7 +165,7 @@ class Engine:
         end_ms: typing.SupportsInt | typing.SupportsIndex,
         limit: typing.SupportsInt | typing.SupportsIndex = 0,
         *,
-        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+        tenant: ReadView = 0,
     ) -> list[str]: ...
     def metadata(
         self,
@@ -152,7 +173,7 @@ class Engine:
         limit: typing.SupportsInt | typing.SupportsIndex = 0,
         limit_per_metric: typing.SupportsInt | typing.SupportsIndex = 0,
         *,
-        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+        tenant: ReadView = 0,
     ) -> dict: ...
     def push(
         self,
@@ -162,6 +183,8 @@ class Engine:
         default_timestamp_ms: typing.SupportsInt | typing.SupportsIndex | None = None,
         options: collections.abc.Mapping[str, str] = {},
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+        allow: collections.abc.Sequence[str] = [],
+        deny: collections.abc.Sequence[str] = [],
     ) -> PushResult: ...
     def push_all(
         self,
@@ -187,7 +210,7 @@ class Engine:
         timeout_ms: typing.SupportsInt | typing.SupportsIndex = 0,
         max_samples: typing.SupportsInt | typing.SupportsIndex = 0,
         cancel: CancelToken = None,
-        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+        tenant: ReadView = 0,
     ) -> QueryResult: ...
     def query_exemplars(
         self,
@@ -195,7 +218,7 @@ class Engine:
         start_ms: typing.SupportsInt | typing.SupportsIndex,
         end_ms: typing.SupportsInt | typing.SupportsIndex,
         *,
-        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+        tenant: ReadView = 0,
     ) -> bytes: ...
     def query_range(
         self,
@@ -208,7 +231,7 @@ class Engine:
         timeout_ms: typing.SupportsInt | typing.SupportsIndex = 0,
         max_samples: typing.SupportsInt | typing.SupportsIndex = 0,
         cancel: CancelToken = None,
-        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+        tenant: ReadView = 0,
     ) -> QueryResult: ...
     def remote_read(
         self,
@@ -217,7 +240,7 @@ class Engine:
         timeout_ms: typing.SupportsInt | typing.SupportsIndex = 0,
         max_samples: typing.SupportsInt | typing.SupportsIndex = 0,
         cancel: CancelToken = None,
-        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+        tenant: ReadView = 0,
     ) -> tuple: ...
     def series(
         self,
@@ -226,7 +249,7 @@ class Engine:
         end_ms: typing.SupportsInt | typing.SupportsIndex,
         limit: typing.SupportsInt | typing.SupportsIndex = 0,
         *,
-        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+        tenant: ReadView = 0,
     ) -> list: ...
     def series_refs(
         self, labels: collections.abc.Sequence
@@ -341,6 +364,11 @@ class PromqlTestResult:
     def failures(self) -> list[PromqlTestFailure]: ...
     @property
     def passed(self) -> int: ...
+
+def check_selectors(selectors: collections.abc.Sequence[str]) -> None:
+    """
+    Raises InvalidArgumentError when one is no series selector.
+    """
 
 def encode_remote_write(
     series: collections.abc.Sequence,

@@ -199,11 +199,11 @@ class EmbeddedBackend:
         return engine
 
 
-def _view(tenant: TenantId) -> int | ReadView:
+def _view(tenant: TenantId) -> ReadView:
     from millstream import _core
 
     if not tenant.scopes:
-        return tenant
+        return _core.ReadView(tenant)
     return _core.ReadView(
         [(one.tenant, one.name, list(one.allow), list(one.deny)) for one in tenant.scopes]
     )

@@ -91,14 +91,14 @@ class ServerDirectory:
         return _list(self._remote.json("GET", "/v1/admin/tenants")["tenants"])
 
     def create_acl(self, wanted: Described) -> Described:
-        return self._remote.json("POST", "/v1/admin/acls", wanted).raise_if_error()
+        return self._remote.json("POST", "/v1/admin/acls", wanted)
 
     def acls(self) -> list[Described]:
-        return _list(self._remote.json("GET", "/v1/admin/acls").raise_if_error()["acls"])
+        return _list(self._remote.json("GET", "/v1/admin/acls")["acls"])
 
     def delete_acl(self, acl_id: str) -> Described:
         path = f"/v1/admin/acls/{urllib.parse.quote(acl_id, safe='')}"
-        return self._remote.json("DELETE", path).raise_if_error()
+        return self._remote.json("DELETE", path)
 
 
 class FolderDirectory:

@@ -13,13 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from millstream.cli.directory import directory_of
-from millstream.cli.options import DataOption, ServerOption, TokenOption, duration
+from millstream.cli.options import DataOption, OutputOption, ServerOption, TokenOption, duration
 
 key_app = typer.Typer(no_args_is_help=True, help="API keys: who may come in, and to do what.")
 
 _VERBS = ("read", "write", "monitor", "admin")
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `millstream key list` shows it.")]
-OutputOption = Annotated[Literal["table", "json"], typer.Option(help="How to print.")]
 
 
 @key_app.command("create")

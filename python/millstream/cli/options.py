@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,7 @@ TenantOption = Annotated[
     str | None,
     typer.Option(envvar="MILLSTREAM_TENANT", show_envvar=True, help="Tenant on the server."),
 ]
+OutputOption = Annotated[Literal["table", "json"], typer.Option(help="How to print.")]
 
 
 def when(text: str, now_ms: int) -> int:

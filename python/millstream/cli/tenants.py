@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from millstream.cli.directory import directory_of
-from millstream.cli.keys import OutputOption
-from millstream.cli.options import DataOption, ServerOption, TokenOption
+from millstream.cli.options import DataOption, OutputOption, ServerOption, TokenOption
 
 tenant_app = typer.Typer(no_args_is_help=True, help="Tenants: no query sees another's data.")
 

@@ -96,10 +96,10 @@ TEST(ReadView, NoExpressionReachesPastIt) {
   const ReadView view = Of({{kA, "a", {"up"}, {"{env=\"prod\"}"}}});
   for (const char* hidden :
        {"secret", "{__name__=\"secret\"}", "{env=\"prod\"}", "max_over_time(secret[1h])", "secret offset -0s",
-        "up{env=\"prod\"}", "{__name__!=\"up\"}", "{__name__!~\"up\"}", "last_over_time({env=~\"p.*|\"}[1h])",
-        "max_over_time(secret[1h:1s])", "label_replace(secret, \"a\", \"b\", \"\", \"\")", "secret @ 1",
-        "secret or secret", "up{env=\"dev\"} and on(env) secret", "count_values(\"v\", secret)",
-        "quantile(0.5, up{env!=\"dev\"})"}) {
+        "up{env=\"prod\"}", "{__name__!=\"up\",env!=\"\"}", "{__name__!~\"up\",__name__=~\".+\"}",
+        "last_over_time({__name__=~\".+\",env=~\"p.*|\"}[1h])", "max_over_time(secret[1h:1s])",
+        "label_replace(secret, \"a\", \"b\", \"\", \"\")", "secret @ 1", "secret or secret",
+        "up{env=\"dev\"} and on(env) secret", "count_values(\"v\", secret)", "quantile(0.5, up{env!=\"dev\"})"}) {
     EXPECT_EQ(Ask(*db, view, hidden), R"({"resultType":"vector","result":[]})") << hidden;
   }
   EXPECT_EQ(Ask(*db, view, "absent(secret)"), R"({"resultType":"vector","result":[{"metric":{},"value":[1,"1"]}]})");

@@ -153,7 +153,8 @@ class Database {
 
   Result<std::vector<model::Labels>> Series(const ReadView& view, const LabelQuery& query) const;
   Result<std::vector<std::string>> LabelNames(const ReadView& view, const LabelQuery& query) const;
-  Result<std::vector<std::string>> LabelValues(const ReadView& view, std::string_view name, const LabelQuery& query) const;
+  Result<std::vector<std::string>> LabelValues(const ReadView& view, std::string_view name,
+                                               const LabelQuery& query) const;
   std::vector<model::MetricMetadata> Metadata(const ReadView& view, std::string_view metric, size_t limit) const;
   // The exemplars within `range` of the series that the selectors of a PromQL expression select, ascending by series,
   // then by time. kInvalidArgument when it does not parse.
