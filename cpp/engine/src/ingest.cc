@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "database_impl.h"
+#include "joined_writes.h"
 #include "millstream/base/hash.h"
 #include "millstream/wire/labels_decoder.h"
 #include "write_formats.h"
@@ -21,15 +22,6 @@ void Refuse(uint32_t item, uint64_t samples, Status reason, PushOutcome* outcome
 // What a column that may be short has from `begin` on.
 std::span<const TimestampMs> From(const std::vector<TimestampMs>& column, size_t begin) {
   return std::span(column).subspan(std::min(begin, column.size()));
-}
-
-// From refused samples to refused items, each with its first reason: exact while all reasons are there.
-void CountByItem(uint32_t items, PushOutcome* outcome) {
-  const bool complete = outcome->rejected == outcome->refusals.size();
-  std::vector<ItemRefusal>& refusals = outcome->refusals;
-  const auto [begin, end] = std::ranges::unique(refusals, {}, &ItemRefusal::item);
-  refusals.erase(begin, end);
-  outcome->rejected = complete ? refusals.size() : std::min<uint64_t>(outcome->rejected, items);
 }
 
 // The series of a decoded request: the cache is told where they were found.
@@ -200,14 +192,37 @@ Result<PushOutcome> Database::Push(TenantId tenant, const WriteRequest& request)
 }
 
 std::vector<Result<PushOutcome>> Database::PushAll(std::span<const TenantWrite> writes) {
+  // Requests that go by themselves, and behind them those that are several in one.
   std::vector<Impl::Incoming> incoming;
-  incoming.reserve(writes.size());
-  for (const TenantWrite& write : writes) {
-    Result<wire::DecodedWrite> decoded = Decode(write.request);
-    if (decoded.ok() && !write.request.filter.admits_everything()) RefuseOthers(write.request.filter, &*decoded);
-    incoming.push_back({write.tenant, std::move(decoded)});
+  std::vector<size_t> apart;
+  std::vector<JoinedWrites> joined;
+  for (size_t i = 0; i < writes.size(); ++i) {
+    const TenantId tenant = writes[i].tenant;
+    const WriteRequest& request = writes[i].request;
+    Result<wire::DecodedWrite> decoded = Decode(request);
+    if (decoded.ok() && !request.filter.admits_everything()) RefuseOthers(request.filter, &*decoded);
+    if (writes.size() > 1 && decoded.ok()) {
+      const auto known = std::ranges::find(joined, tenant, &JoinedWrites::tenant);
+      JoinedWrites& group = known == joined.end() ? joined.emplace_back(tenant) : *known;
+      if (group.TryAdd(i, &*decoded)) continue;
+    }
+    incoming.push_back({tenant, std::move(decoded)});
+    apart.push_back(i);
   }
-  return impl_->Push(std::move(incoming));
+  for (JoinedWrites& group : joined) incoming.push_back({group.tenant(), group.Take()});
+
+  std::vector<Result<PushOutcome>> pushed = impl_->Push(std::move(incoming));
+  std::vector<Result<PushOutcome>> outcomes(writes.size(), Result<PushOutcome>(PushOutcome()));
+  for (size_t i = 0; i < apart.size(); ++i) outcomes[apart[i]] = std::move(pushed[i]);
+  for (size_t j = 0; j < joined.size(); ++j) {
+    std::vector<Result<PushOutcome>> parts = joined[j].Split(pushed[apart.size() + j]);
+    for (size_t part = 0; part < joined[j].requests(); ++part) {
+      const size_t i = joined[j].index(part);
+      // Nobody can tell whose refusals they were: each is sent again and answered for itself.
+      outcomes[i] = parts.empty() ? Push(writes[i].tenant, writes[i].request) : std::move(parts[part]);
+    }
+  }
+  return outcomes;
 }
 
 Result<PushOutcome> Database::Write(TenantId tenant, std::span<const model::Label> labels,
