@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.routing import BaseRoute, Mount, Route
@@ -21,6 +22,7 @@ from millstream.errors import (
     UnimplementedError,
 )
 from millstream_gateway.dependencies import Access, Reach, declared_access
+from millstream_gateway.errors import LimitExceededError
 from millstream_gateway.schemas.access import (
     ANONYMOUS,
     TENANT_HEADER,
@@ -34,15 +36,23 @@ from millstream_gateway.schemas.access import (
 )
 from millstream_gateway.schemas.limits import Unit
 from millstream_gateway.services.access import AccessControl
-from millstream_gateway.services.authentication import Credentials
+from millstream_gateway.services.authentication import Credentials, Known
 from millstream_gateway.services.authorization import decide
-from millstream_gateway.services.limits import set_admission
+from millstream_gateway.services.limits import Admission, set_admission
 from millstream_gateway.services.tenants import requested_tenants
 
 _TENANT_HEADER_LOWER: Final = TENANT_HEADER.lower().encode()
 _UNLIMITED: Final = frozenset({Action.ADMIN, Action.MONITOR})
 # More than any body has; a number of a thousand digits is none.
 _LENGTH_DIGITS: Final = 18
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCaller:
+    """A caller, and what that was concluded from."""
+
+    caller: Caller
+    proof: Known
 
 
 class Guard:
@@ -100,6 +110,51 @@ class Guard:
             return message
 
         return receive_and_pay
+
+    def known_caller(
+        self, credentials: Credentials, tenants: list[bytes], client: str
+    ) -> KnownCaller | None:
+        """Who calls, when nothing has to be asked and nothing stands against it.
+
+        None says neither yes nor no: calling the guard does.
+        """
+        control = self._control
+        known = control.authenticator.known(credentials)
+        if known is None or not control.addresses.believes_nobody:
+            return None
+        try:
+            names = requested_tenants(tenants, known.principal)
+        except InvalidArgumentError:
+            return None
+        acls = control.acls.all()
+        decision = decide(known.principal, self.access.action, Resource(names), acls)
+        if len(names) != 1 or not decision.allowed or decision.metrics:
+            return None
+        (name,) = names
+        number = control.tenants.id_of(name)
+        if number is None:
+            return None
+        return KnownCaller(Caller(known.principal, number, name, client), known)
+
+    def still_knows(self, known: KnownCaller) -> bool:
+        """Whether `known_caller` would say the same again; counts as a use of the credentials."""
+        # Keys, tenants and access lists are of one store, and its revision is in the proof.
+        return self._control.authenticator.still_good(known.proof)
+
+    def admit_now(self, caller: Caller, size: int) -> tuple[bool, Admission | None]:
+        """Whether a write of so many bytes is let in, and its admission when something limits it.
+
+        False has counted nothing: calling the guard says why, or asks where others count, too.
+        """
+        limits = self._control.limits
+        if limits.shared is not None:
+            return False, None
+        try:
+            return True, limits.admit(
+                caller, by_tenant=True, is_json=self.access.is_json, size=size
+            )
+        except LimitExceededError:
+            return False, None
 
     async def _admit(self, scope: Scope) -> tuple[Caller, int | None]:
         """Who calls, and how long the body says it is."""

@@ -2,12 +2,16 @@
 
 Without them one slow or endless request head, or one client that never reads its answer, holds a
 connection, and its memory, for ever.
+
+A request that comes as a whole may take a short way past the application (`short_way.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -19,10 +23,56 @@ _URL_BYTES_MAX: Final = 65_535
 #: Requests that a client may send ahead of their turn: each takes some kilobytes until it is answered.
 _PIPELINE_MAX: Final = 64
 _HEAD_STEP_BYTES: Final = 4096
+#: Heads that a connection is known by. Those of one client differ in the length of the body alone.
+_HEADS_MAX: Final = 32
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Shortcut(Protocol):
+    """What answers whole requests to one path by itself."""
+
+    #: The URL; requests with a query have another.
+    path: bytes
+
+    def meet(self, headers: Headers, client: str) -> object | None:
+        """Who sends this, for `take`; None when such a request has to go the usual way."""
+
+    def take(
+        self, visitor: Any, body: bytes, server_headers: Headers, respond: Callable[[bytes], None]
+    ) -> bool:
+        """Whether it will answer; ``respond`` takes the whole answer then."""
+
+
+class _ShortCycle:
+    """What uvicorn wants to know of a request that is being answered, for one on the short way."""
+
+    __slots__ = ("disconnected", "keep_alive", "response_complete")
+
+    def __init__(self) -> None:
+        self.disconnected = False
+        self.keep_alive = True
+        self.response_complete = False
+
+    @property
+    def message_event(self) -> _NobodyWaits:
+        return _NOBODY_WAITS
+
+
+class _NobodyWaits:
+    def set(self) -> None:
+        """Nobody waits for a body that is there."""
+
+
+_NOBODY_WAITS: Final = _NobodyWaits()
 
 
 def bounded_protocol(
-    *, header_bytes_max: int, header_timeout_ms: int, write_timeout_ms: int
+    *,
+    header_bytes_max: int,
+    header_timeout_ms: int,
+    write_timeout_ms: int,
+    short_way: Shortcut | None = None,
 ) -> type[HttpToolsProtocol]:
     """A protocol class for `uvicorn.Config(http=…)`."""
 
@@ -34,6 +84,15 @@ def bounded_protocol(
             self._write_deadline: asyncio.TimerHandle | None = None
             self._in_headers = True
             self._unfed = b""
+            self._in_message = False
+            # The body so far of a request that may take the short way, and who sends it.
+            self._short_body: bytes | None = None
+            self._visitor: object | None = None
+            self._taken_bytes = 0
+            # By the bytes of their heads: who sent requests that took the short way, and the length
+            # of the body. What came before, byte for byte, says the same again, unparsed.
+            self._known: dict[bytes, tuple[object, int]] = {}
+            self._idle_since = 0.0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -60,10 +119,28 @@ def bounded_protocol(
             self._feed()
 
         def timeout_keep_alive_handler(self) -> None:
+            # Requests on the short way leave the timer as it is: two timers for each would cost more
+            # than its permission does.
+            rest = self._idle_since + self.timeout_keep_alive - self.loop.time()
+            if not self._is_free():
+                rest = self.timeout_keep_alive
+            if rest > 0:
+                self._arm_keep_alive(rest)
+                return
             super().timeout_keep_alive_handler()
             self._arm_write()
 
         def data_received(self, data: bytes) -> None:
+            if short_way is not None and not self._unfed and not self._in_message:
+                end = data.find(b"\r\n\r\n") + 4
+                head = data[:end]
+                visitor, size = self._known.get(head, (None, 0))
+                if size and size == len(data) - end and self._take(visitor, data[end:]):
+                    return
+                self._unfed = data
+                self._feed()
+                self._remember(head, len(data) - end)
+                return
             self._unfed += data
             self._feed()
 
@@ -82,23 +159,120 @@ def bounded_protocol(
                 super().data_received(data)
                 if self._in_headers and self._header_bytes > header_bytes_max:
                     self._refuse(b"431 Request Header Fields Too Large")
+            if self.transport.is_closing():
+                return
+            if self._short_body is not None:
+                # It may come in many pieces, and slowly: that is for the usual way.
+                self._leave_short_way()
+            if self._in_headers and self._header_deadline is None:
+                self._arm()
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
             self._in_headers = True
-            if self._header_deadline is None:
-                self._arm()
+            self._in_message = True
+            self._visitor = None
 
         def on_headers_complete(self) -> None:
-            self._disarm()
+            if self._header_deadline is not None:
+                self._disarm()
             self._in_headers = False
             self._header_bytes = 0
-            super().on_headers_complete()
+            if self._may_be_short():
+                self._short_body = b""
+            else:
+                super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            if self._short_body is None:
+                super().on_body(body)
+            else:
+                self._short_body += body
 
         def on_message_complete(self) -> None:
+            self._in_message = False
+            if self._short_body is not None:
+                if self._take(self._visitor, self._short_body):
+                    self._taken_bytes = len(self._short_body)
+                    self._short_body = None
+                    return
+                self._leave_short_way()
             # Before the application's task first runs, when the body came along with its headers.
             self.scope["state"][BODY_AT_HAND] = True
             super().on_message_complete()
+
+        def _is_free(self) -> bool:
+            return self.cycle is None or self.cycle.response_complete
+
+        def _may_be_short(self) -> bool:
+            if (
+                short_way is None
+                or self.url != short_way.path
+                or self.parser.get_method() != b"POST"
+                or self.expect_100_continue
+                or self.parser.get_http_version() != "1.1"
+                or not self.parser.should_keep_alive()
+                or self.parser.should_upgrade()
+            ):
+                return False
+            self._visitor = short_way.meet(self.headers, self.client[0] if self.client else "")
+            return self._visitor is not None
+
+        def _take(self, visitor: object, body: bytes) -> bool:
+            """Whether the request takes the short way."""
+            assert short_way is not None  # noqa: S101
+            most = self.limit_concurrency
+            if not self._is_free() or self.flow.write_paused or self.transport.is_closing():
+                return False
+            if most is not None and max(len(self.connections), len(self.tasks)) >= most:
+                return False
+            cycle = _ShortCycle()
+            respond = partial(self._respond, cycle)
+            if not short_way.take(visitor, body, self.server_state.default_headers, respond):
+                return False
+            self.cycle = cycle  # type: ignore[assignment]
+            return True
+
+        def _leave_short_way(self) -> None:
+            """Hand what came so far to the application after all."""
+            body, self._short_body = self._short_body, None
+            self._visitor = None
+            super().on_headers_complete()
+            if body:
+                super().on_body(body)
+
+        def _remember(self, head: bytes, size: int) -> None:
+            """Know this head again, when it and ``size`` bytes of body were one request, and short."""
+            visitor, self._visitor = self._visitor, None
+            if visitor is None or size != self._taken_bytes:
+                return
+            if len(self._known) >= _HEADS_MAX:
+                self._known.clear()
+            self._known[head] = visitor, size
+
+        def _respond(self, cycle: _ShortCycle, answer: bytes) -> None:
+            cycle.response_complete = True
+            if cycle.disconnected:
+                return
+            if not cycle.keep_alive:
+                self.transport.write(answer.replace(b"\r\n", b"\r\nconnection: close\r\n", 1))
+                self.transport.close()
+                self.on_response_complete()
+                return
+            self.transport.write(answer)
+            if self._unfed or self.pipeline:
+                self.on_response_complete()
+                return
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
+            self._idle_since = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self._arm_keep_alive(self.timeout_keep_alive)
+
+        def _arm_keep_alive(self, seconds: float) -> None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                seconds, self.timeout_keep_alive_handler
+            )
 
         def send_400_response(self, msg: str) -> None:
             if len(self.url) > _URL_BYTES_MAX:

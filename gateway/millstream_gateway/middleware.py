@@ -31,7 +31,7 @@ _PROCESS_ID: Final = os.urandom(10).hex()
 _numbers: Final = itertools.count(1)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Names and values as ASGI wants them, so that no request encodes them again.
-_SECURITY_HEADERS: Final = (
+SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -56,7 +56,7 @@ class RequestContext:
 
     def __init__(self, app: ASGIApp, *, metrics: OwnMetrics, cors_origin: str) -> None:
         self._app = app
-        self._requests = metrics.requests
+        self.requests: Final = metrics.requests
         self._cors_origin = cors_origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,18 +64,18 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         given_id, origin = _read_headers(scope)
-        correlation_id = given_id if _CORRELATION_ID.match(given_id) else _new_id()
+        correlation_id = correlation_id_for(given_id)
         scope.setdefault("state", {})["correlation_id"] = correlation_id
         cors = self._cors_headers(scope, origin)
         outgoing = _Outgoing(
             receive,
             send,
-            ((b"x-correlation-id", correlation_id.encode()), *_SECURITY_HEADERS, *cors),
+            ((b"x-correlation-id", correlation_id.encode()), *SECURITY_HEADERS, *cors),
             scope["state"],
         )
         began = time.perf_counter()
         token = current_correlation_id.set(correlation_id)
-        self._requests.in_flight += 1
+        self.requests.in_flight += 1
         try:
             if scope["method"] == "OPTIONS" and dialect_of(scope["path"]) is not Dialect.PROBLEM:
                 await Response(status_code=204)(scope, receive, outgoing.send)
@@ -95,13 +95,14 @@ class RequestContext:
             )
             await response(scope, receive, outgoing.send)
         finally:
-            self._requests.in_flight -= 1
-            self._finish(scope, outgoing.status, time.perf_counter() - began)
+            self.requests.in_flight -= 1
+            seconds = time.perf_counter() - began
+            self.note(_route_of(scope), scope["method"], scope["path"], outgoing.status, seconds)
             current_correlation_id.reset(token)
 
-    def _finish(self, scope: Scope, status: int, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._requests.count(_route_of(scope), method, status, seconds)
+    def note(self, route: str, method: str, path: str, status: int, seconds: float) -> None:
+        """Count a request that has been answered, and log it."""
+        self.requests.count(route, method if method in _METHODS else "other", status, seconds)
         level = logging.INFO if status >= 400 or status == 0 else logging.DEBUG
         # Asked first: what is not logged would still cost the making of a logger.
         if not _ROOT_LOGGER.isEnabledFor(level):
@@ -109,8 +110,8 @@ class RequestContext:
         log.log(
             level,
             "request",
-            method=scope["method"],
-            path=scope["path"],
+            method=method,
+            path=path,
             status=status,
             seconds=round(seconds, 6),
         )
@@ -180,9 +181,9 @@ def _read_headers(scope: Scope) -> tuple[str, str]:
     return correlation_id, origin
 
 
-def _new_id() -> str:
-    """Unlike any other of this server or another one; not a secret."""
-    return f"{_PROCESS_ID}{next(_numbers):012x}"
+def correlation_id_for(given: str) -> str:
+    """What the client gave, when that can be one; else one unlike any other. Not a secret."""
+    return given if _CORRELATION_ID.match(given) else f"{_PROCESS_ID}{next(_numbers):012x}"
 
 
 def _route_of(scope: Scope) -> str:

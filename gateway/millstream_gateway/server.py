@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import ssl
@@ -110,6 +111,7 @@ def _run(settings: Settings, backend: Backend, listener: socket.socket) -> bool:
             header_bytes_max=settings.limits.header_bytes,
             header_timeout_ms=server.header_timeout,
             write_timeout_ms=server.write_timeout,
+            short_way=app.state.short_way,
         ),
         ws="none",
         lifespan="on",
@@ -132,6 +134,9 @@ def _run(settings: Settings, backend: Backend, listener: socket.socket) -> bool:
         sys.stdout.write(line)
         sys.stdout.flush()
 
+    # What lives as long as the server need not be looked through again and again.
+    gc.collect()
+    gc.freeze()
     reload = services.tls.reload if services.tls.enabled else None
     _Server(config, say_ready, reload).run(sockets=[listener])
     return services.stop_error is None

@@ -119,22 +119,29 @@ def engine_client(settings: Settings) -> Iterator[TestClient]:
 
 
 @contextmanager
-def running(settings: Settings, backend: Backend, grace_seconds: int = 5) -> Iterator[int]:
+def running(
+    settings: Settings, backend: Backend, grace_seconds: int = 5, *, short_way: bool = True
+) -> Iterator[int]:
     """A real server on a free port of this machine; yields the port."""
     free_port = settings.server.model_copy(update={"port": 0})
     settings = settings.model_copy(update={"server": free_port})
     listener = server_module._listen(settings)
     ready = threading.Event()
+    app = create_app(settings, backend)
     config = uvicorn.Config(
-        create_app(settings, backend),
+        app,
         http=bounded_protocol(
             header_bytes_max=settings.limits.header_bytes,
             header_timeout_ms=settings.server.header_timeout,
             write_timeout_ms=settings.server.write_timeout,
+            short_way=app.state.short_way if short_way else None,
         ),
         ws="none",
         lifespan="on",
         log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=settings.server.keep_alive // 1000,
         timeout_graceful_shutdown=grace_seconds,
     )
     server = server_module._Server(config, ready.set)

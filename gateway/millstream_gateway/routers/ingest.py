@@ -263,6 +263,11 @@ class JsonMetrics(IngestEndpoint):
         outcome = await ingest.push(
             tenant, WriteBody("json", body), gzip_limit_name=self.gzip_limit_name(headers)
         )
+        return self.answer_of(outcome)
+
+    @staticmethod
+    def answer_of(outcome: PushOutcome) -> Response:
+        """Counts, and what was refused."""
         counts = {
             "accepted": outcome.stored,
             "rejected": outcome.rejected,
@@ -273,10 +278,11 @@ class JsonMetrics(IngestEndpoint):
         return Response(orjson.dumps(counts), media_type="application/json")
 
 
+JSON_METRICS: Final = needs(WRITES_JSON)(JsonMetrics())
 ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (
     needs(WRITES)(RemoteWrite()),
     needs(WRITES)(TextImport()),
-    needs(WRITES_JSON)(JsonMetrics()),
+    JSON_METRICS,
 )
 
 

@@ -61,7 +61,9 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered:
+class Known:
+    """Somebody whose credentials were good at a revision of the store."""
+
     principal: Principal
     revision: int
     until_ms: int
@@ -149,7 +151,7 @@ class Authenticator:
         self._tokens = tokens
         self._elsewhere = bool(settings.issuers or settings.providers.named())
         self._clock = clock
-        self._remembered: dict[bytes, _Remembered] = {}
+        self._remembered: dict[bytes, Known] = {}
         self._failed = FailedAttempts(settings.failed_attempts_per_minute)
         self._shared = (
             None if shared is None else SharedAttempts(settings.failed_attempts_per_minute, shared)
@@ -191,6 +193,20 @@ class Authenticator:
         # Not worth while a second time: the issuer was asked a moment ago.
         return self.authenticate(credentials, client)
 
+    def known(self, credentials: Credentials) -> Known | None:
+        """Whose credentials these are, when they were good a moment ago; None says nothing."""
+        revision = self._revision()
+        if not self.required:
+            return Known(ANONYMOUS, revision, _FOREVER_MS)
+        found = self._remembered.get(_digest_of(credentials))
+        return found if found is not None and self.still_good(found) else None
+
+    def still_good(self, known: Known) -> bool:
+        """Whether nothing has changed since; counts as a use."""
+        if known.revision != self._revision():
+            return False
+        return self._used(known, self._clock()) is not None
+
     def authenticate(self, credentials: Credentials, client: str) -> Principal:
         """Whose credentials these are.
 
@@ -205,10 +221,9 @@ class Authenticator:
         known = self._remembered.get(digest)
         if known is not None and known.revision != self._revision():
             known = self._renewed(digest, known)
-        if known is not None and now_ms < known.until_ms:
-            if known.principal.kind == "key":
-                self._keys.note_use(known.principal.id, now_ms)
-            return known.principal
+        principal = None if known is None else self._used(known, now_ms)
+        if principal is not None:
+            return principal
         self.check_wait(client, now_ms)
         return self._check(credentials, digest, client, now_ms)
 
@@ -238,18 +253,25 @@ class Authenticator:
             raise UnauthenticatedError(f"these credentials are not good (any more): {_HOW}")
         return found[0]
 
+    def _used(self, known: Known, now_ms: int) -> Principal | None:
+        if now_ms >= known.until_ms:
+            return None
+        if known.principal.kind == "key":
+            self._keys.note_use(known.principal.id, now_ms)
+        return known.principal
+
     def _revision(self) -> int:
         # Both only grow, so their sum tells every change.
         return self._store.snapshot().revision + self._tokens.epoch
 
-    def _renewed(self, digest: bytes, known: _Remembered) -> _Remembered | None:
+    def _renewed(self, digest: bytes, known: Known) -> Known | None:
         """A token that is still good is remembered anew without a look at its signature."""
         revision = self._revision()
         token = None if known.token is None else self._tokens.renewed(known.token)
         if token is None:
             del self._remembered[digest]
             return None
-        renewed = _Remembered(token.principal, revision, token.until_ms, token)
+        renewed = Known(token.principal, revision, token.until_ms, token)
         self._remembered[digest] = renewed
         return renewed
 
@@ -279,7 +301,7 @@ class Authenticator:
         if len(self._remembered) >= _REMEMBERED_MAX:
             self._remembered.clear()
         until_ms = _FOREVER_MS if until is None else until
-        self._remembered[digest] = _Remembered(principal, revision, until_ms, token)
+        self._remembered[digest] = Known(principal, revision, until_ms, token)
         return principal
 
     def _by_key(self, text: str, now_ms: int) -> tuple[Principal, int | None] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from millstream_gateway.settings import LimitsSettings
 
 _T = TypeVar("_T")
 # Larger ones keep a thread busy for longer than the way to it takes.
-_SHARED_BYTES_MAX: Final = 16 << 10
+SHARED_BYTES_MAX: Final = 16 << 10
 _GZIP_STEP_BYTES: Final = 1 << 16
 # Small bodies may exceed the ratio: a few kilobytes of zeros harm nobody.
 _GZIP_RATIO_FREE_BYTES: Final = 1 << 20
@@ -38,6 +39,16 @@ class BodyBudget:
         self.bytes_max = bytes_max
         self.bytes_in_use = 0
 
+    def try_take(self, size: int) -> bool:
+        """Take so many bytes if they are free; who did gives them back."""
+        if self.bytes_in_use + size > self.bytes_max:
+            return False
+        self.bytes_in_use += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        self.bytes_in_use -= size
+
     @contextmanager
     def lease(self) -> Iterator[Callable[[int], None]]:
         """Yields a function that takes so many bytes more; all are given back at the end."""
@@ -45,18 +56,17 @@ class BodyBudget:
 
         def take(size: int) -> None:
             nonlocal taken
-            if self.bytes_in_use + size > self.bytes_max:
+            if not self.try_take(size):
                 raise OverloadedError(
                     f"request bodies in progress fill limits.ingest_bytes_in_flight "
                     f"({self.bytes_max} bytes); try again in a moment"
                 )
-            self.bytes_in_use += size
             taken += size
 
         try:
             yield take
         finally:
-            self.bytes_in_use -= taken
+            self.give_back(taken)
 
 
 class IngestService:
@@ -76,6 +86,15 @@ class IngestService:
         """`OverloadedError` when no write can be taken now."""
         self._pool.check_room()
         self._shared.check_room()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `check_room` would let a write in."""
+        return self._pool.has_room and self._shared.has_room
+
+    def begin(self, tenant: TenantId, write: WriteBody) -> asyncio.Future[PushOutcome]:
+        """Store a small body, which `has_room` was asked for; whoever waits calls `count`."""
+        return self._shared.begin(tenant, write)
 
     async def remote_write(self, tenant: TenantId, form: str, body: bytes) -> PushOutcome:
         """Store a snappy block of ``form``, which is one of the versions of remote write."""
@@ -107,7 +126,7 @@ class IngestService:
             plain = self._plain(write.body, gzip_limit_name)
             return self._backend.push(tenant, replace(write, body=plain))
 
-        if gzip_limit_name is None and len(write.body) <= _SHARED_BYTES_MAX:
+        if gzip_limit_name is None and len(write.body) <= SHARED_BYTES_MAX:
             return self._counted(form or write.format, await self._shared.push(tenant, write))
         return await self.apply(form or write.format, work)
 
@@ -115,8 +134,12 @@ class IngestService:
         """Do the work of one write on a thread, and count what came of it."""
         return self._counted(form, await self._pool.run(work))
 
+    def count(self, form: str, outcome: PushOutcome) -> None:
+        """Note in the server's own metrics what came of a write."""
+        self._metrics.items.count(form, outcome)
+
     def _counted(self, form: str, outcome: PushOutcome) -> PushOutcome:
-        self._metrics.count_push(form, outcome)
+        self.count(form, outcome)
         # What was refused cost the reading of it, too.
         charge_current(Unit.SAMPLES, outcome.stored + outcome.rejected)
         return outcome

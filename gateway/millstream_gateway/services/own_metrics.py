@@ -21,9 +21,8 @@ from prometheus_client.registry import Collector
 from millstream.errors import MillstreamError
 from millstream_gateway.backends.redis_buckets import RedisBuckets
 from millstream_gateway.backends.tls_files import CertificateState
-from millstream_gateway.schemas.push import PushOutcome
 from millstream_gateway.services.pool import BoundedPool
-from millstream_gateway.services.request_counts import RequestCounts
+from millstream_gateway.services.request_counts import ItemCounts, RequestCounts
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _Family = CounterMetricFamily | GaugeMetricFamily
@@ -69,12 +68,8 @@ class OwnMetrics:
         ProcessCollector(registry=self.registry)
         self.requests = RequestCounts()
         self.registry.register(self.requests)
-        self._pushed = Counter(
-            "millstream_ingest_items",
-            "Items written over HTTP, by form of the body and result.",
-            ("form", "result"),
-            registry=self.registry,
-        )
+        self.items = ItemCounts()
+        self.registry.register(self.items)
         self._stopped = Counter(
             "millstream_queries_stopped",
             "Queries that ended early, by reason.",
@@ -89,17 +84,6 @@ class OwnMetrics:
         )
         build.labels(version).set(1)
         self._listeners = _ListenerFamilies(self.registry)
-        # The family looks its children up under a lock and by strings; these are as many, at hand.
-        self._pushed_of: dict[str, tuple[Counter, Counter]] = {}
-
-    def count_push(self, form: str, outcome: PushOutcome) -> None:
-        children = self._pushed_of.get(form)
-        if children is None:
-            labels = self._pushed.labels
-            children = self._pushed_of[form] = (labels(form, "stored"), labels(form, "rejected"))
-        stored, rejected = children
-        stored.inc(outcome.stored)
-        rejected.inc(outcome.rejected)
 
     def count_query_stopped(self, reason: str) -> None:
         self._stopped.labels(reason).inc()

@@ -78,6 +78,11 @@ class BoundedPool:
         """Calls that were refused since the start."""
         return self._refused
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `run` would take a call now."""
+        return self._in_use < self.capacity
+
     async def run(self, work: Callable[[], T]) -> T:
         """Run ``work`` on a thread and wait for it.
 
@@ -103,7 +108,7 @@ class BoundedPool:
 
     def check_room(self) -> None:
         """`OverloadedError` when `run` would refuse now: asked before a body is read in vain."""
-        if self._in_use >= self.capacity:
+        if not self.has_room:
             raise self.refuse()
 
     async def wait_and_run(self, work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""How many requests were answered, and how long that took.
+"""How many requests were answered, how long that took, and what they brought.
 
 Counted with plain numbers instead of the metric library's own, whose locks cost a small write more
 than its permission does. What is read while another request is being counted may lack that one.
@@ -18,6 +18,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from millstream_gateway.schemas.push import PushOutcome
+
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
 _BOUNDS: Final = (*(str(float(bound)) for bound in _SECONDS), "+Inf")
 
@@ -28,6 +30,32 @@ class _Durations:
     def __init__(self) -> None:
         self.counts = [0] * len(_BOUNDS)
         self.seconds = 0.0
+
+
+class ItemCounts(Collector):
+    """Threads  All but `collect` from the event loop only."""
+
+    def __init__(self) -> None:
+        # By form: stored and rejected.
+        self._items: dict[str, list[int]] = {}
+
+    def count(self, form: str, outcome: PushOutcome) -> None:
+        counts = self._items.get(form)
+        if counts is None:
+            counts = self._items[form] = [0, 0]
+        counts[0] += outcome.stored
+        counts[1] += outcome.rejected
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        items = CounterMetricFamily(
+            "millstream_ingest_items",
+            "Items written over HTTP, by form of the body and result.",
+            labels=("form", "result"),
+        )
+        for form, (stored, rejected) in list(self._items.items()):
+            items.add_metric((form, "stored"), stored)
+            items.add_metric((form, "rejected"), rejected)
+        return (items,)
 
 
 class RequestCounts(Collector):

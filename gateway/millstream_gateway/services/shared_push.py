@@ -36,19 +36,27 @@ class SharedPush:
         self._calls: set[asyncio.Task[None]] = set()
         self._woken = False
 
+    @property
+    def has_room(self) -> bool:
+        return len(self._waiting) < self._pool.capacity
+
     def check_room(self) -> None:
         """`OverloadedError` when one write more would be refused now."""
-        if len(self._waiting) >= self._pool.capacity:
+        if not self.has_room:
             raise self._pool.refuse()
 
     async def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
+        return await self.begin(tenant, write)
+
+    def begin(self, tenant: TenantId, write: WriteBody) -> asyncio.Future[PushOutcome]:
+        """As `push`; cancelling the future drops the write when it has not left yet."""
         self.check_room()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[PushOutcome] = loop.create_future()
         self._waiting.append((tenant, write, future))
         # After the other requests that this turn of the loop brings.
         self._wake(loop)
-        return await future
+        return future
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._woken:
