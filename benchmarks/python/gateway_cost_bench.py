@@ -62,6 +62,7 @@ def server_us(server: Millstream, requests: list[bytes]) -> float:
         "Authorization": f"Bearer {KEY}",
         "Content-Type": "application/x-protobuf",
         "Content-Encoding": "snappy",
+        "X-Prometheus-Remote-Write-Version": "0.1.0",
     }
     with Client(server.url) as client:
         for number, body in enumerate(requests):

@@ -41,6 +41,7 @@ from millstream_gateway.routers.ingest import IngestEndpoint
 from millstream_gateway.routers.openapi import completed
 from millstream_gateway.services.container import Services
 from millstream_gateway.settings import Settings
+from millstream_gateway.short_routes import JsonRoute, RemoteWriteRoute
 from millstream_gateway.short_way import ShortWay
 
 _ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (
@@ -115,9 +116,15 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
         and isinstance(route.app, Guard)
         and isinstance(route.endpoint, IngestEndpoint)
     }
-    json_metrics = ingest.JSON_METRICS
     app.state.short_way = ShortWay(
-        services, app.hot, app.hot_routes[json_metrics.path], json_metrics
+        services.ingest,
+        app.hot,
+        (
+            JsonRoute(app.hot_routes[JsonRoute.path], settings.limits.json_bytes),
+            RemoteWriteRoute(
+                app.hot_routes[RemoteWriteRoute.path], settings.limits.remote_write_bytes
+            ),
+        ),
     )
     return app
 

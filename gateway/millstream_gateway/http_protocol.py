@@ -29,14 +29,28 @@ _HEADS_MAX: Final = 32
 Headers = Sequence[tuple[bytes, bytes]]
 
 
+class Visitor(Protocol):
+    """What a shortcut remembers of a request's head."""
+
+    @property
+    def size(self) -> int:
+        """Of the body, in bytes; positive."""
+
+
 class Shortcut(Protocol):
-    """What answers whole requests to one path by itself."""
+    """What answers whole requests to a few paths by itself."""
 
-    #: The URL; requests with a query have another.
-    path: bytes
+    #: URLs; requests with a query have another.
+    paths: frozenset[bytes]
 
-    def meet(self, headers: Headers, client: str) -> object | None:
+    def meet(self, url: bytes, headers: Headers, client: str) -> Visitor | None:
         """Who sends this, for `take`; None when such a request has to go the usual way."""
+
+    def hold(self, visitor: Any) -> bool:
+        """Whether the body may be waited for; if so, `let_go` ends that."""
+
+    def let_go(self, visitor: Any) -> None:
+        """The body is waited for no longer."""
 
     def take(
         self, visitor: Any, body: bytes, server_headers: Headers, respond: Callable[[bytes], None]
@@ -72,6 +86,7 @@ def bounded_protocol(
     header_bytes_max: int,
     header_timeout_ms: int,
     write_timeout_ms: int,
+    body_timeout_ms: int,
     short_way: Shortcut | None = None,
 ) -> type[HttpToolsProtocol]:
     """A protocol class for `uvicorn.Config(http=…)`."""
@@ -85,13 +100,15 @@ def bounded_protocol(
             self._in_headers = True
             self._unfed = b""
             self._in_message = False
-            # The body so far of a request that may take the short way, and who sends it.
-            self._short_body: bytes | None = None
-            self._visitor: object | None = None
-            self._taken_bytes = 0
-            # By the bytes of their heads: who sent requests that took the short way, and the length
-            # of the body. What came before, byte for byte, says the same again, unparsed.
-            self._known: dict[bytes, tuple[object, int]] = {}
+            # Who sends a request that may take the short way, and its body so far.
+            self._visitor: Visitor | None = None
+            self._short_body: list[bytes] = []
+            self._body_deadline: asyncio.TimerHandle | None = None
+            # Whose request took the short way just now.
+            self._taken: Visitor | None = None
+            # By the bytes of their heads: who sent requests that took the short way. What came
+            # before, byte for byte, says the same again, unparsed.
+            self._known: dict[bytes, Visitor] = {}
             self._idle_since = 0.0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -101,6 +118,7 @@ def bounded_protocol(
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
             self._disarm_write()
+            self._stop_waiting()
             super().connection_lost(exc)
 
         def pause_writing(self) -> None:
@@ -131,18 +149,22 @@ def bounded_protocol(
             self._arm_write()
 
         def data_received(self, data: bytes) -> None:
-            if short_way is not None and not self._unfed and not self._in_message:
-                end = data.find(b"\r\n\r\n") + 4
-                head = data[:end]
-                visitor, size = self._known.get(head, (None, 0))
-                if size and size == len(data) - end and self._take(visitor, data[end:]):
-                    return
-                self._unfed = data
+            if short_way is None or self._unfed or self._in_message:
+                self._unfed += data
                 self._feed()
-                self._remember(head, len(data) - end)
                 return
-            self._unfed += data
+            end = data.find(b"\r\n\r\n") + 4
+            head = data[:end]
+            visitor = self._known.get(head)
+            if (
+                visitor is not None
+                and visitor.size == len(data) - end
+                and self._take(visitor, data[end:])
+            ):
+                return
+            self._unfed = data
             self._feed()
+            self._remember(head, len(data) - end)
 
         def _feed(self) -> None:
             """Hand the parser what came, but no more requests than may wait for their turn."""
@@ -161,9 +183,8 @@ def bounded_protocol(
                     self._refuse(b"431 Request Header Fields Too Large")
             if self.transport.is_closing():
                 return
-            if self._short_body is not None:
-                # It may come in many pieces, and slowly: that is for the usual way.
-                self._leave_short_way()
+            if self._visitor is not None and self._body_deadline is None:
+                self._await_body()
             if self._in_headers and self._header_deadline is None:
                 self._arm()
 
@@ -171,30 +192,29 @@ def bounded_protocol(
             super().on_message_begin()
             self._in_headers = True
             self._in_message = True
-            self._visitor = None
+            self._taken = None
 
         def on_headers_complete(self) -> None:
             if self._header_deadline is not None:
                 self._disarm()
             self._in_headers = False
             self._header_bytes = 0
-            if self._may_be_short():
-                self._short_body = b""
-            else:
+            if not self._may_be_short():
                 super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
-            if self._short_body is None:
+            if self._visitor is None:
                 super().on_body(body)
             else:
-                self._short_body += body
+                self._short_body.append(body)
 
         def on_message_complete(self) -> None:
             self._in_message = False
-            if self._short_body is not None:
-                if self._take(self._visitor, self._short_body):
-                    self._taken_bytes = len(self._short_body)
-                    self._short_body = None
+            if self._visitor is not None:
+                self._stop_waiting()
+                if self._take(self._visitor, b"".join(self._short_body)):
+                    self._taken, self._visitor = self._visitor, None
+                    self._short_body = []
                     return
                 self._leave_short_way()
             # Before the application's task first runs, when the body came along with its headers.
@@ -207,7 +227,7 @@ def bounded_protocol(
         def _may_be_short(self) -> bool:
             if (
                 short_way is None
-                or self.url != short_way.path
+                or self.url not in short_way.paths
                 or self.parser.get_method() != b"POST"
                 or self.expect_100_continue
                 or self.parser.get_http_version() != "1.1"
@@ -215,10 +235,11 @@ def bounded_protocol(
                 or self.parser.should_upgrade()
             ):
                 return False
-            self._visitor = short_way.meet(self.headers, self.client[0] if self.client else "")
+            client = self.client[0] if self.client else ""
+            self._visitor = short_way.meet(self.url, self.headers, client)
             return self._visitor is not None
 
-        def _take(self, visitor: object, body: bytes) -> bool:
+        def _take(self, visitor: Visitor, body: bytes) -> bool:
             """Whether the request takes the short way."""
             assert short_way is not None  # noqa: S101
             most = self.limit_concurrency
@@ -233,22 +254,39 @@ def bounded_protocol(
             self.cycle = cycle  # type: ignore[assignment]
             return True
 
+        def _await_body(self) -> None:
+            """The rest of the body comes later, if there is room for it."""
+            assert short_way is not None  # noqa: S101
+            if short_way.hold(self._visitor):
+                self._body_deadline = self.loop.call_later(
+                    body_timeout_ms / 1000, self._refuse, b"408 Request Timeout"
+                )
+            else:
+                self._leave_short_way()
+
+        def _stop_waiting(self) -> None:
+            if self._body_deadline is not None:
+                assert short_way is not None  # noqa: S101
+                short_way.let_go(self._visitor)
+                self._body_deadline.cancel()
+                self._body_deadline = None
+
         def _leave_short_way(self) -> None:
             """Hand what came so far to the application after all."""
-            body, self._short_body = self._short_body, None
+            parts, self._short_body = self._short_body, []
             self._visitor = None
             super().on_headers_complete()
-            if body:
-                super().on_body(body)
+            for part in parts:
+                super().on_body(part)
 
         def _remember(self, head: bytes, size: int) -> None:
             """Know this head again, when it and ``size`` bytes of body were one request, and short."""
-            visitor, self._visitor = self._visitor, None
-            if visitor is None or size != self._taken_bytes:
+            visitor, self._taken = self._taken, None
+            if visitor is None or visitor.size != size:
                 return
             if len(self._known) >= _HEADS_MAX:
                 self._known.clear()
-            self._known[head] = visitor, size
+            self._known[head] = visitor
 
         def _respond(self, cycle: _ShortCycle, answer: bytes) -> None:
             cycle.response_complete = True

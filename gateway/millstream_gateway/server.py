@@ -111,6 +111,7 @@ def _run(settings: Settings, backend: Backend, listener: socket.socket) -> bool:
             header_bytes_max=settings.limits.header_bytes,
             header_timeout_ms=server.header_timeout,
             write_timeout_ms=server.write_timeout,
+            body_timeout_ms=server.body_timeout,
             short_way=app.state.short_way,
         ),
         ws="none",

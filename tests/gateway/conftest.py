@@ -134,6 +134,7 @@ def running(
             header_bytes_max=settings.limits.header_bytes,
             header_timeout_ms=settings.server.header_timeout,
             write_timeout_ms=settings.server.write_timeout,
+            body_timeout_ms=settings.server.body_timeout,
             short_way=app.state.short_way if short_way else None,
         ),
         ws="none",

@@ -19,6 +19,7 @@ from millstream_gateway.settings import AuthSettings, LimitsSettings, ServerSett
 from millstream_gateway.short_way import ShortWay
 from tests.gateway.access_support import ROOT_KEY
 from tests.gateway.conftest import running, wait_until
+from tests.gateway.wire import snappy, write_request
 
 GOOD = b'{"metrics":[{"name":"m","value":1.5,"timestamp":1732000000000,"labels":{"a":"b"}}]}'
 PARTLY = b'{"metrics":[{"name":"m","value":1,"timestamp":1732000000000},{"name":"m"}]}'
@@ -34,6 +35,20 @@ def request(
         lines.append(b"Authorization: Bearer " + key)
     lines.append(b"Content-Length: %d" % len(body))
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def remote_write(
+    *headers: bytes, body: bytes | None = None, message: bytes = b"", version: bytes = b"0.1.0"
+) -> bytes:
+    given = [
+        b"Content-Encoding: snappy",
+        b"Content-Type: application/x-protobuf" + message,
+        b"User-Agent: Prometheus/3.15.0",
+        b"X-Prometheus-Remote-Write-Version: " + version,
+    ]
+    if body is None:
+        body = snappy(write_request(({"__name__": "m"}, [(1_732_000_000_000, 1.0)])))
+    return request(body, *given, *headers, path=b"/api/v1/write")
 
 
 def read_answer(connection: socket.socket, received: bytearray) -> tuple[bytes, bytes]:
@@ -98,11 +113,12 @@ def server(
     short_way: bool = True,
     limits: LimitsSettings | None = None,
     keep_alive: str = "75s",
+    body_timeout: str = "30s",
 ) -> Iterator[int]:
     settings = Settings(
         auth=AuthSettings(admin_key=ROOT_KEY),
         limits=limits or LimitsSettings(),
-        server=ServerSettings(keep_alive=keep_alive),
+        server=ServerSettings(keep_alive=keep_alive, body_timeout=body_timeout),
     )
     settings = settings.model_copy(
         update={"storage": settings.storage.model_copy(update={"path": str(folder)})}
@@ -138,6 +154,24 @@ CASES = {
     "empty": ([request(b"")] * 3, 0),
     "expects to be asked": ([request(GOOD, b"Expect: 200-never")] * 2, 0),
     "http 1.0": ([request().replace(b"HTTP/1.1", b"HTTP/1.0")], 0),
+    "remote write": ([remote_write()] * 4, 3),
+    "remote write, refused in part": (
+        [remote_write(body=snappy(write_request(({"a": "b"}, [(1, 1.0)]))))] * 3,
+        2,
+    ),
+    "remote write, not snappy": ([remote_write(body=b"\xff" * 20)] * 3, 2),
+    "remote write, too large unpacked": ([remote_write(body=b"\xff\xff\xff\xff\x0f123")] * 3, 0),
+    "remote write, sent again": ([remote_write(b"Retry-Attempt: 1")] * 3, 0),
+    "remote write, another version": ([remote_write(version=b"9.0.0")] * 3, 0),
+    "remote write, another message": ([remote_write(message=b";proto=x.y")] * 3, 0),
+    "remote write 2, of what is 1": (
+        [remote_write(message=b";proto=io.prometheus.write.v2.Request", version=b"2.0.0")] * 3,
+        2,
+    ),
+    "content type twice": (
+        [request(GOOD, b"Content-Type: application/json", b"Content-Type: text/plain")] * 3,
+        0,
+    ),
     "blank lines between": ([request() + b"\r\n"] * 4, 3),
     "a blank line before": ([b"\r\n" + request()] * 4, 3),
 }
@@ -172,7 +206,33 @@ def test_requests_in_pieces_are_answered_all_the_same(tmp_path: Path, taken: lis
             connection.sendall(request()[:cut])
             connection.sendall(request()[cut:])
             assert read_answer(connection, received)[0].startswith(b"HTTP/1.1 200")
-    assert taken
+    assert len(taken) == 4
+
+
+def test_a_body_that_stops_coming_is_cut_off_and_its_room_given_back(tmp_path: Path) -> None:
+    limits = LimitsSettings(ingest_bytes_in_flight=200_000)
+    body = GOOD + b" " * 150_000
+    with server(tmp_path, limits=limits, body_timeout="300ms") as port:
+        received = bytearray()
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(request())
+            assert read_answer(connection, received)[0].startswith(b"HTTP/1.1 200")
+            connection.sendall(request(body)[:-1000])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+        assert talk(port, [request(), request(body)], 2)[1][0].startswith(b"HTTP/1.1 200")
+
+
+def test_bodies_on_their_way_share_one_budget(tmp_path: Path) -> None:
+    limits = LimitsSettings(ingest_bytes_in_flight=200_000)
+    body = GOOD + b" " * 150_000
+    with server(tmp_path, limits=limits) as port:
+        talk(port, [request()], 1)
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as first:
+            first.sendall(request(body)[:-1])
+            wait_until(lambda: talk(port, [request(body)], 1)[0][0].startswith(b"HTTP/1.1 503"))
+            first.sendall(request(body)[-1:])
+            assert read_answer(first, bytearray())[0].startswith(b"HTTP/1.1 200")
+        assert talk(port, [request(body)], 1)[0][0].startswith(b"HTTP/1.1 200")
 
 
 def test_what_follows_a_known_head_is_never_taken_for_a_body(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from millstream.errors import InvalidArgumentError, OutOfRangeError
+from millstream.errors import InvalidArgumentError, MillstreamError, OutOfRangeError
 from millstream_gateway.dependencies import WRITES, WRITES_JSON, caller_of, needs, services_of
 from millstream_gateway.errors import envelope_error, problem_response
 from millstream_gateway.http_protocol import BODY_AT_HAND
@@ -172,22 +172,32 @@ class RemoteWrite(IngestEndpoint):
         self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
     ) -> Response:
         _, parameters = media_type(headers.get("content-type", ""))
-        message = parameters.get("proto", _REMOTE_WRITE_1)
-        counts = _written if message == _REMOTE_WRITE_2 else _unsaid
+        form = _REMOTE_WRITE_FORMS[parameters.get("proto", _REMOTE_WRITE_1)]
         try:
-            outcome = await ingest.remote_write(tenant, _REMOTE_WRITE_FORMS[message], body)
+            outcome = await ingest.remote_write(tenant, form, body)
         except (InvalidArgumentError, OutOfRangeError) as error:
-            # Not understood as a whole, so that nothing was stored.
-            return envelope_error(400, "bad_data", error.message, headers=counts(PushOutcome()))
+            return self.refusal_of(form, error)
+        return self.answer_of(form, outcome)
+
+    @staticmethod
+    def answer_of(form: str, outcome: PushOutcome) -> Response:
+        """What the sender of a message of this form is told."""
+        counts = _COUNTS[form](outcome)
         if outcome.rejected:
             return envelope_error(
                 400,
                 "bad_data",
                 reasons(outcome, "item"),
-                headers=counts(outcome),
+                headers=counts,
                 data=_refusals(outcome, "index"),
             )
-        return Response(status_code=204, headers=counts(outcome))
+        return Response(status_code=204, headers=counts)
+
+    @staticmethod
+    def refusal_of(form: str, error: MillstreamError) -> Response:
+        """The same for a message that was not understood as a whole, so that nothing was stored."""
+        headers = _COUNTS[form](PushOutcome())
+        return envelope_error(400, "bad_data", error.message, headers=headers)
 
 
 def _written(outcome: PushOutcome) -> dict[str, str]:
@@ -201,6 +211,9 @@ def _written(outcome: PushOutcome) -> dict[str, str]:
 
 def _unsaid(_outcome: PushOutcome) -> dict[str, str]:
     return {}
+
+
+_COUNTS: Final = {"remote_write": _unsaid, "remote_write_2": _written}
 
 
 class TextImport(IngestEndpoint):
@@ -278,9 +291,10 @@ class JsonMetrics(IngestEndpoint):
         return Response(orjson.dumps(counts), media_type="application/json")
 
 
+REMOTE_WRITE: Final = needs(WRITES)(RemoteWrite())
 JSON_METRICS: Final = needs(WRITES_JSON)(JsonMetrics())
 ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (
-    needs(WRITES)(RemoteWrite()),
+    REMOTE_WRITE,
     needs(WRITES)(TextImport()),
     JSON_METRICS,
 )

@@ -22,6 +22,7 @@ from millstream_gateway.services.shared_push import SharedPush
 from millstream_gateway.settings import LimitsSettings
 
 _T = TypeVar("_T")
+_SNAPPY_FORMATS: Final = frozenset({"remote_write", "remote_write_2"})
 # Larger ones keep a thread busy for longer than the way to it takes.
 SHARED_BYTES_MAX: Final = 16 << 10
 _GZIP_STEP_BYTES: Final = 1 << 16
@@ -92,9 +93,17 @@ class IngestService:
         """Whether `check_room` would let a write in."""
         return self._pool.has_room and self._shared.has_room
 
+    def fits(self, write: WriteBody) -> bool:
+        """Whether `begin` may take this body, as far as its size goes."""
+        allowed = self._limits.remote_write_decoded_bytes
+        is_packed = write.format in _SNAPPY_FORMATS
+        return not is_packed or declared_snappy_bytes(write.body) <= allowed
+
     def begin(self, tenant: TenantId, write: WriteBody) -> asyncio.Future[PushOutcome]:
-        """Store a small body, which `has_room` was asked for; whoever waits calls `count`."""
-        return self._shared.begin(tenant, write)
+        """Store a body, which `has_room` and `fits` were asked for; whoever waits calls `count`."""
+        if len(write.body) <= SHARED_BYTES_MAX:
+            return self._shared.begin(tenant, write)
+        return asyncio.ensure_future(self._pool.run(lambda: self._backend.push(tenant, write)))
 
     async def remote_write(self, tenant: TenantId, form: str, body: bytes) -> PushOutcome:
         """Store a snappy block of ``form``, which is one of the versions of remote write."""
