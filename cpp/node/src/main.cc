@@ -28,6 +28,12 @@ void AddDuration(CLI::App& app, const std::string& name, int64_t* ms, const std:
       });
 }
 
+// As it was given; the port may have been picked.
+std::string_view HostOf(std::string_view address) {
+  const std::string_view host = address.substr(0, address.rfind(':'));
+  return host == "localhost" ? "127.0.0.1" : host;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -48,6 +54,10 @@ int main(int argc, char** argv) {
   app.add_option("--data", config.data, "folder of the data; made when absent")->capture_default_str();
   app.add_option("--grpc", config.grpc, "HOST:PORT of gRPC; port 0 picks a free one")->capture_default_str();
   app.add_option("--health", config.health, "HOST:PORT of /health and /metrics; empty is off")->capture_default_str();
+  app.add_option("--native", config.native.address,
+                 "HOST:PORT of native frames over TCP and UDP; without it they are off");
+  AddDuration(app, "--native-write-timeout", &config.native.write_timeout_ms,
+              "after which a client of native frames that reads no answers is cut off, as 1m");
   app.add_option("--tls-cert", config.tls.cert_file,
                  "PEM file of this node's certificate; with it, and only then, gRPC "
                  "may listen beyond loopback");
@@ -86,9 +96,10 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "millstreamd: {}\n", server.status().ToString());
     return kWorkFailed;
   }
-  const std::string_view host = std::string_view(config.grpc).substr(0, config.grpc.rfind(':'));
-  fmt::print("millstreamd ready: grpc {}:{}", host == "localhost" ? "127.0.0.1" : host, (*server)->grpc_port());
+  fmt::print("millstreamd ready: grpc {}:{}", HostOf(config.grpc), (*server)->grpc_port());
   if ((*server)->health_port() != 0) fmt::print(", health http://127.0.0.1:{}", (*server)->health_port());
+  if ((*server)->native_port() != 0)
+    fmt::print(", native {}:{}", HostOf(config.native.address), (*server)->native_port());
   fmt::print("\n");
   std::fflush(stdout);
 

@@ -11,6 +11,7 @@
 
 #include "health_http.h"
 #include "ingest_service.h"
+#include "native_server.h"
 #include "query_service.h"
 #include "tls.h"
 #include "work_pool.h"
@@ -55,6 +56,7 @@ class NodeServer::Impl {
   std::unique_ptr<QueryService> query;
   std::unique_ptr<TlsIdentity> tls;  // none without TLS
   std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<NativeServer> native;
   std::unique_ptr<HealthHttp> health;
   int grpc_port = 0;
 };
@@ -95,13 +97,18 @@ Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, 
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr || impl->grpc_port == 0) return Unavailable("cannot listen on {}", config.grpc);
 
+  if (!config.native.address.empty()) {
+    MS_ASSIGN_OR_RETURN(impl->native, NativeServer::Start(config.native, *impl->database, *impl->push_pool,
+                                                          impl->tls.get(), *env.executor));
+  }
   if (!config.health.empty()) {
     MS_ASSIGN_OR_RETURN(const HostPort health, ParseLoopback(config.health));
     MS_ASSIGN_OR_RETURN(impl->health, HealthHttp::Start(
                                           health,
                                           [raw = impl.get()] {
                                             return MetricsText(*raw->database) +
-                                                   (raw->tls != nullptr ? TlsMetricsText(*raw->tls) : "");
+                                                   (raw->tls != nullptr ? TlsMetricsText(*raw->tls) : "") +
+                                                   (raw->native != nullptr ? raw->native->MetricsText() : "");
                                           },
                                           *env.executor));
   }
@@ -116,6 +123,7 @@ Status NodeServer::Stop(int64_t grace_ms) {
   impl_->server->Wait();
   impl_->server.reset();
   impl_->health.reset();
+  impl_->native.reset();
   impl_->push_pool.reset();
   impl_->query_pool.reset();
   return impl_->database->Close();
@@ -127,6 +135,10 @@ uint16_t NodeServer::grpc_port() const {
 
 uint16_t NodeServer::health_port() const {
   return impl_->health != nullptr ? impl_->health->port() : 0;
+}
+
+uint16_t NodeServer::native_port() const {
+  return impl_->native != nullptr ? impl_->native->port() : 0;
 }
 
 }  // namespace millstream::node

@@ -1,12 +1,16 @@
 #include "tls.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <grpc/grpc_security.h>
 #include <grpcpp/impl/grpc_library.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <ctime>
 #include <optional>
@@ -25,10 +29,12 @@ struct Free {
   void operator()(BIO* bio) const { BIO_free(bio); }
   void operator()(X509* certificate) const { X509_free(certificate); }
   void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+  void operator()(GENERAL_NAMES* names) const { GENERAL_NAMES_free(names); }
 };
 using Bio = std::unique_ptr<BIO, Free>;
 using Certificate = std::unique_ptr<X509, Free>;
 using Key = std::unique_ptr<EVP_PKEY, Free>;
+using Names = std::unique_ptr<GENERAL_NAMES, Free>;
 
 struct Files {
   std::string certificate;
@@ -42,9 +48,23 @@ int NoPassword(char* /*buffer*/, int /*size*/, int /*writing*/, void* /*data*/) 
   return -1;
 }
 
+Bio Reading(const std::string& pem) {
+  return Bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+}
+
 Certificate FirstCertificate(const std::string& pem) {
-  const Bio bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-  return Certificate(PEM_read_bio_X509(bio.get(), nullptr, &NoPassword, nullptr));
+  return Certificate(PEM_read_bio_X509(Reading(pem).get(), nullptr, &NoPassword, nullptr));
+}
+
+std::vector<Certificate> AllCertificates(const std::string& pem) {
+  std::vector<Certificate> out;
+  const Bio bio = Reading(pem);
+  while (Certificate next{PEM_read_bio_X509(bio.get(), nullptr, &NoPassword, nullptr)}) out.push_back(std::move(next));
+  return out;
+}
+
+Key PrivateKey(const std::string& pem) {
+  return Key(PEM_read_bio_PrivateKey(Reading(pem).get(), nullptr, &NoPassword, nullptr));
 }
 
 Result<int64_t> ExpirySeconds(const X509* certificate) {
@@ -59,8 +79,7 @@ Result<int64_t> ExpirySeconds(const X509* certificate) {
 Result<int64_t> Judge(const Files& files, const TlsOptions& options) {
   const Certificate certificate = FirstCertificate(files.certificate);
   if (certificate == nullptr) return FailedPrecondition("{} holds no certificate", options.cert_file);
-  const Bio bio(BIO_new_mem_buf(files.key.data(), static_cast<int>(files.key.size())));
-  const Key key(PEM_read_bio_PrivateKey(bio.get(), nullptr, &NoPassword, nullptr));
+  const Key key = PrivateKey(files.key);
   if (key == nullptr) return FailedPrecondition("{} holds no key without a password", options.key_file);
   if (X509_check_private_key(certificate.get(), key.get()) != 1) {
     return FailedPrecondition("{} is not the key of {}", options.key_file, options.cert_file);
@@ -77,6 +96,42 @@ Result<Files> ReadAll(env::FileSystem& files, const TlsOptions& options) {
   MS_ASSIGN_OR_RETURN(out.key, env::ReadFile(files, options.key_file, kFileBytesMax));
   MS_ASSIGN_OR_RETURN(out.client_ca, env::ReadFile(files, options.client_ca_file, kFileBytesMax));
   return out;
+}
+
+// None when OpenSSL cannot use the files, which Judge rules out but for a lack of memory.
+std::shared_ptr<SSL_CTX> MakeContext(const Files& files) {
+  std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), &SSL_CTX_free);
+  const std::vector<Certificate> chain = AllCertificates(files.certificate);
+  const Key key = PrivateKey(files.key);
+  if (context == nullptr || chain.empty() || key == nullptr) return nullptr;
+  SSL_CTX_set_min_proto_version(context.get(), TLS1_3_VERSION);
+  bool good = SSL_CTX_use_certificate(context.get(), chain[0].get()) == 1 &&
+              SSL_CTX_use_PrivateKey(context.get(), key.get()) == 1;
+  for (size_t i = 1; i < chain.size(); ++i) good = good && SSL_CTX_add1_chain_cert(context.get(), chain[i].get()) == 1;
+  for (const Certificate& ca : AllCertificates(files.client_ca)) {
+    good = good && X509_STORE_add_cert(SSL_CTX_get_cert_store(context.get()), ca.get()) == 1;
+  }
+  SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+  // A resumed connection would not be asked for its certificate again.
+  SSL_CTX_set_num_tickets(context.get(), 0);
+  SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
+  return good ? context : nullptr;
+}
+
+std::string_view View(const ASN1_STRING* text) {
+  return {reinterpret_cast<const char*>(ASN1_STRING_get0_data(text)), static_cast<size_t>(ASN1_STRING_length(text))};
+}
+
+// As gRPC says it: a DNS name, a URI, or an address; empty for anything else.
+std::string NameOf(const GENERAL_NAME& name) {
+  if (name.type == GEN_DNS) return std::string(View(name.d.dNSName));
+  if (name.type == GEN_URI) return std::string(View(name.d.uniformResourceIdentifier));
+  if (name.type != GEN_IPADD) return {};
+  const std::string_view address = View(name.d.iPAddress);
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  const int family = address.size() == 4 ? AF_INET : AF_INET6;
+  if (address.size() != 4 && address.size() != 16) return {};
+  return inet_ntop(family, address.data(), text.data(), text.size()) != nullptr ? text.data() : "";
 }
 
 // gRPC's C++ interface has no way to say "ask me for the certificates", its C interface has.
@@ -132,6 +187,31 @@ class TlsIdentity::Impl {
     grpc_server_credentials_set_auth_metadata_processor(
         made, {.process = &Impl::CheckCaller, .destroy = nullptr, .state = this});
     return std::make_shared<Credentials>(made);
+  }
+
+  Result<std::shared_ptr<SSL_CTX>> server_context() EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    ReloadLocked(true);
+    if (context_ == nullptr || version_ != context_version_) {
+      std::shared_ptr<SSL_CTX> made = MakeContext(files_);
+      if (made == nullptr) return FailedPrecondition("OpenSSL cannot use the certificate");
+      context_ = std::move(made);
+      context_version_ = version_;
+    }
+    return context_;
+  }
+
+  bool IsCallerAllowed(SSL* connection) const {
+    const Certificate certificate(SSL_get1_peer_certificate(connection));
+    if (certificate == nullptr || SSL_get_verify_result(connection) != X509_V_OK) return false;
+    const Names names(
+        static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate.get(), NID_subject_alt_name, nullptr, nullptr)));
+    if (names == nullptr) return false;
+    for (int i = 0; i < sk_GENERAL_NAME_num(names.get()); ++i) {
+      const std::string name = NameOf(*sk_GENERAL_NAME_value(names.get(), i));
+      if (!name.empty() && IsAllowed(options_.allowed_names, name)) return true;
+    }
+    return false;
   }
 
   int64_t expires_at() const EXCLUDES(mutex_) {
@@ -216,6 +296,8 @@ class TlsIdentity::Impl {
   Files files_ GUARDED_BY(mutex_);
   uint64_t version_ GUARDED_BY(mutex_) = 1;
   uint64_t fetched_version_ GUARDED_BY(mutex_) = 0;
+  std::shared_ptr<SSL_CTX> context_ GUARDED_BY(mutex_);
+  uint64_t context_version_ GUARDED_BY(mutex_) = 0;
   uint64_t reloads_ GUARDED_BY(mutex_) = 0;
   int64_t expires_at_ GUARDED_BY(mutex_) = 0;
   std::string refused_ GUARDED_BY(mutex_);  // why the files as they are now cannot be used; empty when they can
@@ -242,6 +324,14 @@ Result<std::unique_ptr<TlsIdentity>> TlsIdentity::Open(const TlsOptions& options
 
 std::shared_ptr<grpc::ServerCredentials> TlsIdentity::credentials() const {
   return impl_->MakeCredentials();
+}
+
+Result<std::shared_ptr<SSL_CTX>> TlsIdentity::server_context() {
+  return impl_->server_context();
+}
+
+bool TlsIdentity::IsCallerAllowed(SSL* connection) const {
+  return impl_->IsCallerAllowed(connection);
 }
 
 bool TlsIdentity::Reload() {

@@ -7,12 +7,15 @@
 // stay. What cannot be used changes nothing: it is told once on standard error, and Failing() says so until it is
 // mended.
 //
+// Other listeners than gRPC's take server_context() for each connection, and ask IsCallerAllowed after its handshake.
+//
 // Threads     Open and the destructor from one thread. gRPC asks for certificates and checks names on its own threads;
 //             the files are read on one thread of this object. The getters from any thread.
 // Ownership   What credentials() returned, and every server made with it, must be gone before this object is.
 #pragma once
 
 #include <grpcpp/security/server_credentials.h>
+#include <openssl/ssl.h>
 
 #include <cstdint>
 #include <memory>
@@ -33,6 +36,11 @@ class TlsIdentity {
   ~TlsIdentity();
 
   std::shared_ptr<grpc::ServerCredentials> credentials() const;
+
+  // TLS 1.3 with the certificate in use now; callers must show one of the client CA.
+  Result<std::shared_ptr<SSL_CTX>> server_context();
+  // Whether the other side of a finished handshake has one of the allowed names.
+  bool IsCallerAllowed(SSL* connection) const;
 
   // Looks at the files now; whether new ones are in use.
   bool Reload();

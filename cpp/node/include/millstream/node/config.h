@@ -20,10 +20,17 @@ struct TlsOptions {
   bool enabled() const { return !cert_file.empty() || !key_file.empty() || !client_ca_file.empty(); }
 };
 
+// Native frames, over TCP and UDP.
+struct NativeOptions {
+  std::string address;                // HOST:PORT; port 0 picks a free one, empty is off
+  int64_t write_timeout_ms = 60'000;  // after which a client that takes no answer is cut off
+};
+
 struct NodeConfig {
   std::string data = "data";
   std::string grpc = "127.0.0.1:8081";    // HOST:PORT; port 0 picks a free one
   std::string health = "127.0.0.1:8083";  // HTTP /health, /-/ready and /metrics; empty is off
+  NativeOptions native;
   int push_threads = 16;
   int query_threads = 0;  // 0: one per CPU, at least 4
   TlsOptions tls;

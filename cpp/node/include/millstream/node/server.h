@@ -24,6 +24,7 @@ class NodeServer {
 
   uint16_t grpc_port() const;
   uint16_t health_port() const;  // 0 when off
+  uint16_t native_port() const;  // 0 when off
 
  private:
   class Impl;
