@@ -372,6 +372,15 @@ def test_frames_carry_a_key_and_a_tenant_and_a_revoked_key_ends_at_once(tmp_path
                 "GET", "/api/v1/query", params={"query": "mine"}, headers=shop
             ).json()
             assert len(found["data"]["result"]) == 1
+            line = {"tenant": "shop", "pattern": "secret", "effect": "deny", "subject": "*"}
+            body = json.dumps({"resource": "metric", **line}).encode()
+            told = client.request("POST", "/v1/admin/acls", body=body, headers=bearer)
+            assert told.status in (200, 201), told.text
+            both = sender.series([{"__name__": "mine"}, {"__name__": "secret"}])
+            sender.write(both, [now_ms()] * 2, [3.0, 4.0])
+            totals = sender.flush()
+            assert (totals.samples, totals.rejected) == (2, 1)
+            assert [refusal.item for refusal in totals.refusals] == [1]
             # A burst is let in, and paid off by those who come after it.
             sender.write(np.full(5000, refs[0]), np.arange(5000) + now_ms(), np.ones(5000))
             sender.flush()

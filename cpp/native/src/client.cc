@@ -113,8 +113,8 @@ class Connection {
       tls_->async_handshake(asio::ssl::stream_base::client, [done](error_code failed) mutable { done(failed, 0); });
     });
     if (SSL_get_verify_result(tls_->native_handle()) != X509_V_OK) {
-      return Unauthenticated("the server's certificate: {}",
-                             X509_verify_cert_error_string(SSL_get_verify_result(tls_->native_handle())));
+      return FailedPrecondition("the server's certificate: {}",
+                                X509_verify_cert_error_string(SSL_get_verify_result(tls_->native_handle())));
     }
     return status;
   }

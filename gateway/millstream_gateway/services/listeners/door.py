@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from millstream.errors import Code, InvalidArgumentError, NotFoundError, PermissionDeniedError
+from millstream.errors import (
+    Code,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from millstream_gateway.backends.wire import Hello
-from millstream_gateway.schemas.access import Action, Caller, Resource, TenantId
+from millstream_gateway.schemas.access import Action, Caller, Resource, TenantId, TenantScope
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.authentication import Credentials
 from millstream_gateway.services.authorization import decide
 from millstream_gateway.services.limits import set_admission
 from millstream_gateway.services.tenants import requested_tenants
+
+_NOTED: Final = "native.write"
 
 
 class Door:
@@ -32,20 +40,26 @@ class Door:
         credentials = Credentials(
             authorization=(b"Bearer " + hello.key.encode(),) if hello.key else ()
         )
-        principal = await self._access.authenticator.identify(credentials, client)
+        try:
+            principal = await self._access.authenticator.identify(credentials, client)
+        except (UnauthenticatedError, PermissionDeniedError) as error:
+            if credentials != Credentials():
+                self._access.note_refused(client, _NOTED, error.message)
+            raise
         headers = [hello.tenant.encode("latin-1", "replace")] if hello.tenant else []
         names = requested_tenants(headers, principal)
-        decision = decide(principal, Action.WRITE, Resource(names))
+        decision = decide(principal, Action.WRITE, Resource(names), self._access.acls.all())
+        caller = Caller(principal, client=client)
         if not decision.allowed:
-            unknown = Caller(principal, client=client)
-            self._access.audit.note(unknown, "native.write", "forbidden", reason=decision.reason)
+            self._access.audit.note(caller, _NOTED, "forbidden", reason=decision.reason)
             raise PermissionDeniedError(decision.reason)
         if len(names) != 1:
             raise InvalidArgumentError("a write goes to one tenant")
         (name,) = names
-        return Caller(
-            principal, await self._number(Caller(principal, client=client), name), name, client
-        )
+        number = await self._number(caller, name)
+        if decision.metrics:
+            number = TenantId.of((TenantScope(number, name, *decision.metrics[name]),))
+        return Caller(principal, number, name, client)
 
     async def charge(self, caller: Caller, size: int) -> None:
         """Ask the limits whether a write of so many bytes may be; its samples are paid later."""
