@@ -35,6 +35,8 @@ class PrometheusConfig:
     scrape_extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # Names for --enable-feature.
     features: Sequence[str] = ()
+    # The section `otlp`; when it is there the receiver is on.
+    otlp: Mapping[str, Any] | None = None
     scrape_itself: bool = True
     scrape_interval: str = "1s"
 
@@ -76,6 +78,8 @@ class PrometheusConfig:
             ],
             "remote_read": list(self.remote_read),
         }
+        if self.otlp is not None:
+            document["otlp"] = dict(self.otlp)
         return json.dumps(document, indent=1)
 
 
@@ -113,6 +117,8 @@ class Prometheus(Process):
         ]
         if config.features:
             command.append(f"--enable-feature={','.join(config.features)}")
+        if config.otlp is not None:
+            command.append("--web.enable-otlp-receiver")
         if receive_remote_write:
             command.append("--web.enable-remote-write-receiver")
         super().__init__("prometheus", command, folder)

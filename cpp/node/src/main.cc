@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "millstream/node/server.h"
 #include "millstream/promql/parser.h"
@@ -83,6 +84,13 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--pin-threads", pin_threads, "pin each partition's thread to a CPU");
   app.add_option("--enable-feature", config.database.enabled_features, "a PromQL feature by Prometheus's name");
+  std::vector<std::string> otlp_options;
+  app.add_option("--otlp-option", otlp_options,
+                 "how OTLP metrics that come by gRPC become series, as NAME=VALUE with a name of the gateway's otlp "
+                 "settings; may be repeated")
+      ->check([](const std::string& text) {
+        return text.find('=') == std::string::npos ? "\"" + text + "\" is not NAME=VALUE" : std::string();
+      });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -90,6 +98,11 @@ int main(int argc, char** argv) {
   }
   config.database.pin_threads = pin_threads;
   if (durability == "fsync") config.database.durability = millstream::storage::Durability::kFsync;
+
+  for (const std::string& option : otlp_options) {
+    const size_t equals = option.find('=');
+    config.otlp[option.substr(0, equals)] = option.substr(equals + 1);
+  }
 
   Result<std::unique_ptr<NodeServer>> server = NodeServer::Start(config);
   if (!server.ok()) {

@@ -7,18 +7,6 @@
 namespace millstream::node {
 namespace {
 
-std::string Utf8(std::string_view text) {
-  std::string out;
-  while (!text.empty()) {
-    const size_t bad = FirstInvalidUtf8(text);
-    out += text.substr(0, bad);
-    if (bad == std::string_view::npos) break;
-    out += "\xEF\xBF\xBD";
-    text.remove_prefix(bad + 1);
-  }
-  return out;
-}
-
 void SpansToProto(const std::vector<model::Span>& spans, google::protobuf::RepeatedPtrField<v1::BucketSpan>* out) {
   for (const model::Span& span : spans) {
     v1::BucketSpan* added = out->Add();
@@ -78,6 +66,18 @@ void CountsToProto(const std::vector<tsdb::NamedCount>& counts,
 }
 
 }  // namespace
+
+std::string Utf8(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const size_t bad = FirstInvalidUtf8(text);
+    out += text.substr(0, bad);
+    if (bad == std::string_view::npos) break;
+    out += "\xEF\xBF\xBD";
+    text.remove_prefix(bad + 1);
+  }
+  return out;
+}
 
 grpc::Status ToGrpc(const Status& status) {
   if (status.ok()) return grpc::Status::OK;

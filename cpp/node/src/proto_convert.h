@@ -3,6 +3,9 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <string>
+#include <string_view>
+
 #include "millstream/base/result.h"
 #include "millstream/base/status.h"
 #include "millstream/engine/database.h"
@@ -11,6 +14,9 @@
 #include "millstream/v1/query.pb.h"
 
 namespace millstream::node {
+
+// `text` with U+FFFD for each byte that is not UTF-8, which protobuf's strings do not carry.
+std::string Utf8(std::string_view text);
 
 // Codes are the same numbers; text that is not UTF-8 is replaced, since gRPC sends it as such.
 grpc::Status ToGrpc(const Status& status);

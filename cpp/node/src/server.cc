@@ -12,6 +12,7 @@
 #include "health_http.h"
 #include "ingest_service.h"
 #include "native_server.h"
+#include "otlp_service.h"
 #include "query_service.h"
 #include "tls.h"
 #include "work_pool.h"
@@ -53,6 +54,7 @@ class NodeServer::Impl {
   std::unique_ptr<WorkPool> push_pool;
   std::unique_ptr<WorkPool> query_pool;
   std::unique_ptr<IngestService> ingest;
+  std::unique_ptr<OtlpService> otlp;
   std::unique_ptr<QueryService> query;
   std::unique_ptr<TlsIdentity> tls;  // none without TLS
   std::unique_ptr<grpc::Server> server;
@@ -70,6 +72,7 @@ NodeServer::~NodeServer() {
 Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, const env::Env& env) {
   const bool secure = config.tls.enabled();
   MS_ASSIGN_OR_RETURN(const HostPort address, secure ? ParseHostPort(config.grpc) : ParseLoopback(config.grpc));
+  MS_RETURN_IF_ERROR(engine::CheckWriteOptions("otlp", config.otlp));
   auto impl = std::make_unique<Impl>(*env.clock);
   if (secure) {
     MS_ASSIGN_OR_RETURN(impl->tls, TlsIdentity::Open(config.tls, env));
@@ -80,6 +83,7 @@ Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, 
                       WorkPool::Start("ms-push", config.push_threads, kQueuedPushesMax, *env.executor));
   MS_ASSIGN_OR_RETURN(impl->query_pool, WorkPool::Start("ms-query", query_threads, kQueuedQueriesMax, *env.executor));
   impl->ingest = std::make_unique<IngestService>(*impl->database, *impl->push_pool);
+  impl->otlp = std::make_unique<OtlpService>(*impl->database, *impl->push_pool, config.otlp);
   impl->query = std::make_unique<QueryService>(*impl->database, *env.clock, *impl->query_pool);
 
   grpc::EnableDefaultHealthCheckService(true);
@@ -93,6 +97,7 @@ Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, 
   // A port that another process listens on is an error, not something to share.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.RegisterService(impl->ingest.get());
+  builder.RegisterService(impl->otlp.get());
   builder.RegisterService(impl->query.get());
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr || impl->grpc_port == 0) return Unavailable("cannot listen on {}", config.grpc);

@@ -35,6 +35,7 @@ struct NodeConfig {
   int query_threads = 0;  // 0: one per CPU, at least 4
   TlsOptions tls;
   engine::DatabaseOptions database;
+  engine::WriteOptions otlp;  // of metrics that come by OTLP/gRPC
 };
 
 struct HostPort {

@@ -1,0 +1,135 @@
+// Samples of delta temporality, as OTLP sends them, are stored as totals.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "millstream/engine/database.h"
+
+namespace millstream::engine {
+namespace {
+
+constexpr TenantId kOther{7};
+
+std::unique_ptr<Database> Memory() {
+  DatabaseOptions options;
+  options.partitions = 2;
+  return Database::Open(std::string(kMemoryPath), options).value();
+}
+
+// Interval in seconds, both ends, and what was counted in it.
+struct Interval {
+  int64_t start;
+  int64_t end;
+  double value;
+};
+
+std::string Body(std::string_view kind, const std::vector<Interval>& intervals) {
+  std::string points;
+  for (const Interval& interval : intervals) {
+    const std::string value =
+        kind == "sum"
+            ? fmt::format(R"("asDouble":{})", interval.value)
+            : fmt::format(R"("count":{0},"sum":{0},"bucketCounts":[{0},0],"explicitBounds":[1])", interval.value);
+    points += fmt::format(R"({}{{"startTimeUnixNano":"{}000000000","timeUnixNano":"{}000000000",{}}})",
+                          points.empty() ? "" : ",", interval.start, interval.end, value);
+  }
+  return fmt::format(
+      R"({{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","{}":{{"aggregationTemporality":1,"dataPoints":[{}]}}}}]}}]}}]}})",
+      kind, points);
+}
+
+PushOutcome Push(Database& db, const std::string& body, WriteOptions options = {}, TenantId tenant = kDefaultTenant) {
+  Result<PushOutcome> outcome = db.Push(tenant, {.format = "otlp_json", .body = body, .options = std::move(options)});
+  EXPECT_TRUE(outcome.ok()) << outcome.status().ToString();
+  return outcome.ok() ? std::move(outcome).value() : PushOutcome();
+}
+
+// The values of a series' samples, in order.
+std::string Stored(const Database& db, const std::string& selector, TenantId tenant = kDefaultTenant) {
+  const auto result = db.Query(tenant, selector + "[1d]", 86'400'000, {});
+  EXPECT_TRUE(result.ok()) << result.status().ToString();
+  std::string out;
+  if (!result.ok()) return out;
+  for (const promql::MatrixSeries& series : std::get<promql::Matrix>(result->value)) {
+    for (const double value : series.values) out += fmt::format("{} ", value);
+  }
+  return out;
+}
+
+TEST(Delta, SumsGrowFromRequestToRequest) {
+  const auto db = Memory();
+  Push(*db, Body("sum", {{1, 10, 5}}));
+  Push(*db, Body("sum", {{10, 20, 2}, {20, 30, 1}}));
+  EXPECT_EQ(Stored(*db, "m"), "5 7 8 ");
+  EXPECT_EQ(db->Stats().at("millstream_delta_series"), 1);
+}
+
+TEST(Delta, TenantsHaveTheirOwnTotals) {
+  const auto db = Memory();
+  Push(*db, Body("sum", {{1, 10, 5}}));
+  Push(*db, Body("sum", {{10, 20, 2}}), {}, kOther);
+  EXPECT_EQ(Stored(*db, "m", kOther), "2 ");
+  EXPECT_EQ(Stored(*db, "m"), "5 ");
+}
+
+TEST(Delta, TheLastIntervalAgainChangesNothingAndAnOlderOneIsRefused) {
+  const auto db = Memory();
+  Push(*db, Body("sum", {{1, 10, 5}, {10, 20, 2}}));
+  EXPECT_EQ(Push(*db, Body("sum", {{10, 20, 2}})).rejected, 0u);
+  const PushOutcome older = Push(*db, Body("sum", {{1, 10, 5}, {20, 30, 1}}));
+  EXPECT_EQ(older.rejected, 1u);
+  ASSERT_EQ(older.refusals.size(), 1u);
+  EXPECT_EQ(older.refusals[0].item, 0u);
+  EXPECT_EQ(Stored(*db, "m"), "5 7 8 ");
+}
+
+TEST(Delta, AnIntervalThatBeginsBeforeTheTotalIsRefused) {
+  const auto db = Memory();
+  Push(*db, Body("sum", {{10, 20, 5}}));
+  EXPECT_EQ(Push(*db, Body("sum", {{5, 30, 9}})).rejected, 1u);
+  EXPECT_EQ(Stored(*db, "m"), "5 ");
+}
+
+TEST(Delta, AGapBeginsAnewWhenItIsLongerThanAllowed) {
+  const auto db = Memory();
+  Push(*db, Body("sum", {{1, 10, 5}, {15, 20, 2}, {90, 100, 1}}), {{"delta_stale_ms", "60000"}});
+  EXPECT_EQ(Stored(*db, "m"), "5 7 1 ");
+}
+
+TEST(Delta, APointOfAHistogramIsRefusedAsOne) {
+  const auto db = Memory();
+  Push(*db, Body("histogram", {{1, 10, 5}, {10, 20, 2}}));
+  EXPECT_EQ(Stored(*db, "m_count"), "5 7 ");
+  EXPECT_EQ(Stored(*db, "m_sum"), "5 7 ");
+  EXPECT_EQ(Stored(*db, "m_bucket{le=\"1\"}"), "5 7 ");
+  EXPECT_EQ(Push(*db, Body("histogram", {{1, 10, 5}})).rejected, 1u);
+}
+
+TEST(Delta, CustomBucketsAreAdded) {
+  const auto db = Memory();
+  Push(*db, Body("histogram", {{1, 10, 5}, {10, 20, 2}}), {{"convert_histograms_to_nhcb", "true"}});
+  const auto result = db->Query(kDefaultTenant, "histogram_count(m)", 20'000, {});
+  ASSERT_TRUE(result.ok());
+  EXPECT_EQ(std::get<promql::Vector>(result->value).at(0).value, 7);
+}
+
+TEST(Delta, SeriesPastTheLimitAreRefusedAndTheOthersGoOn) {
+  const auto db = Memory();
+  const WriteOptions one = {{"delta_series", "1"}};
+  Push(*db, Body("sum", {{1, 10, 5}}), one);
+  EXPECT_EQ(Push(*db, Body("histogram", {{1, 10, 5}}), one).rejected, 1u);
+  Push(*db, Body("sum", {{10, 20, 5}}), one);
+  EXPECT_EQ(Stored(*db, "m"), "5 10 ");
+}
+
+TEST(Delta, AWriteOptionThatMeansNothingIsRefused) {
+  EXPECT_TRUE(CheckWriteOptions("otlp", {{"delta", "refuse"}}).ok());
+  EXPECT_FALSE(CheckWriteOptions("otlp", {{"delta", "drop"}}).ok());
+  EXPECT_FALSE(CheckWriteOptions("otlp", {{"new", "1"}}).ok());
+  EXPECT_FALSE(CheckWriteOptions("new", {}).ok());
+}
+
+}  // namespace
+}  // namespace millstream::engine
