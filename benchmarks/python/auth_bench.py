@@ -5,32 +5,18 @@ python -m benchmarks.python.auth_bench
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from typing import Final
 
 from benchmarks.python.machine import machine
+from benchmarks.python.timing import microseconds
 from millstream_gateway.schemas.access import ADMIN_KEY, Caller, Role
 from millstream_gateway.schemas.keys import KeyRequest
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.authentication import Authenticator, Credentials
 from millstream_gateway.settings import AuthSettings, Settings, StorageSettings
 
-ROUNDS: Final = 9
 CHECKS: Final = 2_000
 KEYS: Final = 100
-
-
-def microseconds(check: Callable[[], object]) -> float:
-    """The median over rounds of the mean processor time of one check."""
-    rounds = []
-    for _ in range(ROUNDS):
-        began = time.process_time()
-        for _ in range(CHECKS):
-            check()
-        rounds.append((time.process_time() - began) / CHECKS * 1e6)
-    return statistics.median(rounds)
 
 
 def report(what: str, authenticator: Authenticator, text: str) -> None:
@@ -43,7 +29,7 @@ def report(what: str, authenticator: Authenticator, text: str) -> None:
         authenticator._remembered.clear()
         return authenticator.authenticate(credentials, "192.0.2.1")
 
-    slow, fast = microseconds(anew), microseconds(remembered)
+    slow, fast = microseconds(anew, CHECKS), microseconds(remembered, CHECKS)
     print(f"{what:<32} anew {slow:8.2f} us, seen before {fast:6.2f} us")
 
 

@@ -12,12 +12,12 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from benchmarks.python.machine import machine
+from benchmarks.python.timing import microseconds
 from millstream_gateway.backends.local_meta_store import MemoryMetaStore
 from millstream_gateway.schemas.access import Caller, Role
 from millstream_gateway.schemas.access import Principal as Someone
@@ -25,20 +25,8 @@ from millstream_gateway.services.limits import Limiter
 from millstream_gateway.settings import LimitsSettings, RedisSettings, Settings
 from tests.services.redis import Redis
 
-ROUNDS: Final = 9
 CHECKS: Final = 5_000
 MANY: Final = 10**9
-
-
-def microseconds(check: Callable[[], object]) -> float:
-    """The median over rounds of the mean processor time of one check."""
-    rounds = []
-    for _ in range(ROUNDS):
-        began = time.process_time()
-        for _ in range(CHECKS):
-            check()
-        rounds.append((time.process_time() - began) / CHECKS * 1e6)
-    return statistics.median(rounds)
 
 
 def every_limit() -> LimitsSettings:
@@ -90,7 +78,7 @@ def main() -> None:
             admission = limiter.admit(caller, by_tenant=True, is_json=True, size=600)
             return admission and admission.headers()
 
-        print(f"{name:<40} {microseconds(ask):8.2f} us")
+        print(f"{name:<40} {microseconds(ask, CHECKS):8.2f} us")
     if "--redis" in sys.argv[1:]:
         with_redis(caller)
 

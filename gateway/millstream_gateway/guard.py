@@ -6,7 +6,6 @@ depends on the route that was found and never on the text of its URL.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millstream.errors import (
     InvalidArgumentError,
-    NotFoundError,
     PermissionDeniedError,
     UnauthenticatedError,
     UnimplementedError,
@@ -28,16 +26,11 @@ from millstream_gateway.schemas.access import (
     TENANT_HEADER,
     Action,
     Caller,
-    Decision,
     Principal,
-    Resource,
-    TenantId,
-    TenantScope,
 )
 from millstream_gateway.schemas.limits import Unit
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.authentication import Credentials, Known
-from millstream_gateway.services.authorization import decide
 from millstream_gateway.services.limits import Admission, set_admission
 from millstream_gateway.services.tenants import requested_tenants
 
@@ -126,8 +119,7 @@ class Guard:
             names = requested_tenants(tenants, known.principal)
         except InvalidArgumentError:
             return None
-        acls = control.acls.all()
-        decision = decide(known.principal, self.access.action, Resource(names), acls)
+        decision = control.entrance.decide(known.principal, self.access.action, names)
         if len(names) != 1 or not decision.allowed or decision.metrics:
             return None
         (name,) = names
@@ -177,46 +169,22 @@ class Guard:
             raise
         by_tenant = self.access.reach is Reach.TENANT
         names = requested_tenants(tenants, principal) if by_tenant else frozenset()
-        acls = self._control.acls.all()
-        decision = decide(principal, self.access.action, Resource(names), acls)
+        entrance = self._control.entrance
+        decision = entrance.decide(principal, self.access.action, names)
         if not decision.allowed:
             self._note(Caller(principal, client=client), scope, "forbidden", decision.reason)
             raise PermissionDeniedError(_explain(principal, self.access, decision.reason))
         if not by_tenant:
             return Caller(principal, client=client)
-        if len(names) == 1 and not decision.metrics:
-            (name,) = names
-            return Caller(principal, await self._number(principal, name, client), name, client)
-        return await self._narrowed(principal, sorted(names), decision, client)
-
-    async def _narrowed(
-        self, principal: Principal, names: list[str], decision: Decision, client: str
-    ) -> Caller:
-        """A caller who gets less than a tenant, or several."""
-        if len(names) > 1 and self.access.action is Action.WRITE:
-            raise InvalidArgumentError(f"a write goes to one tenant; {TENANT_HEADER} names two")
         if not self.access.narrows:
             if len(names) > 1:
                 raise UnimplementedError("this route is about one tenant at a time; name one")
-            raise PermissionDeniedError(
-                f"access lists give {principal.name} a part of this tenant's data, and this route "
-                "is about all of it"
-            )
-        scopes = []
-        for name in names:
-            number = await self._number(principal, name, client)
-            scopes.append(TenantScope(number, name, *decision.metrics.get(name, ((), ()))))
-        return Caller(principal, TenantId.of(tuple(scopes)), names[0], client)
-
-    async def _number(self, principal: Principal, name: str, client: str) -> TenantId:
-        tenants = self._control.tenants
-        number = tenants.id_of(name)
-        if number is None:
-            caller = Caller(principal, client=client)
-            if self.access.action is not Action.WRITE or not principal.has_every_tenant:
-                raise NotFoundError(f"there is no tenant {name}")
-            number = (await asyncio.to_thread(tenants.ensure, caller, name)).id
-        return number
+            if decision.metrics:
+                raise PermissionDeniedError(
+                    f"access lists give {principal.name} a part of this tenant's data, and this "
+                    "route is about all of it"
+                )
+        return await entrance.enter(principal, self.access.action, names, decision, client)
 
     def _note(self, caller: Caller, scope: Scope, outcome: str, reason: str) -> None:
         self._control.audit.note(

@@ -138,6 +138,7 @@ class ServerSettings(_Section):
 _PerSecond = Annotated[int, Field(ge=0, le=10**9)]
 _PerPeriod = Annotated[int, Field(ge=0, le=10**15)]
 _AtATime = Annotated[int, Field(ge=0, le=100_000)]
+_Series = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class TenantLimits(_Section):
@@ -164,6 +165,7 @@ class TenantLimits(_Section):
     concurrent_queries: _AtATime | None = None
     caller_concurrent_queries: _AtATime | None = None
     client_concurrent_queries: _AtATime | None = None
+    max_series: _Series | None = None
 
 
 class TenantSettings(_Section):
@@ -196,6 +198,8 @@ class LimitsSettings(_Section):
     tenant_concurrent_queries: _AtATime = 0
     caller_concurrent_queries: _AtATime = 0
     client_concurrent_queries: _AtATime = 0
+    # In memory, of a tenant.
+    max_series: _Series = 0
 
     header_bytes: int = Field(default=64 * 1024, ge=1024, le=_MIB)
     form_bytes: int = Field(default=_MIB, ge=1024, le=64 * _MIB)

@@ -25,6 +25,7 @@ __all__: list[str] = [
     "ReadView",
     "StatsdAggregator",
     "check_selectors",
+    "count_forbidden",
     "encode_remote_write",
     "native_ack",
     "native_datagram",
@@ -185,6 +186,7 @@ class Engine:
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
         allow: collections.abc.Sequence[str] = [],
         deny: collections.abc.Sequence[str] = [],
+        series_max: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> PushResult: ...
     def push_all(
         self,
@@ -195,11 +197,12 @@ class Engine:
                 typing.SupportsInt | typing.SupportsIndex | None,
                 collections.abc.Mapping[str, str],
                 typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
             ]
         ],
     ) -> list:
         """
-        Bodies of any tenants, as tuples of what push takes. In place of an outcome stands the error, not raised.
+        Bodies of any tenants, as tuples of what push takes but for allow and deny. In place of an outcome stands the error, not raised.
         """
     def query(
         self,
@@ -368,6 +371,17 @@ class PromqlTestResult:
 def check_selectors(selectors: collections.abc.Sequence[str]) -> None:
     """
     Raises InvalidArgumentError when one is no series selector.
+    """
+
+def count_forbidden(
+    format: str,
+    body: bytes,
+    *,
+    allow: collections.abc.Sequence[str],
+    deny: collections.abc.Sequence[str],
+) -> int:
+    """
+    How many series of a body these access lists let nobody write; nothing is written.
     """
 
 def encode_remote_write(

@@ -19,6 +19,7 @@ from tests.gateway.access_support import ROOT, TIME_MS, Site, bearer, settings_i
 from tests.gateway.conftest import needs_engine, needs_node, node
 from tests.gateway.test_remote_read import HEADERS as READ_HEADERS
 from tests.gateway.test_remote_read import read_request
+from tests.gateway.ways_in import KEYED, KEYLESS, ROUTES, all_series, listening, until
 
 AT = TIME_MS // 1000
 EVERYTHING = '{__name__=~".+"}'
@@ -128,6 +129,57 @@ def test_a_writer_stores_what_is_allowed_and_is_told_the_rest(site: Site) -> Non
     assert site.names(ROOT) == ["up"]
     assert total(site, mine) == 1, "reading is not what the line is about"
     assert site.push(ROOT, "secret") == 200
+
+
+@needs_engine
+def test_no_way_in_gets_past_access_lists(tmp_path: Path) -> None:
+    ways = {**ROUTES, **KEYED, **KEYLESS}
+    with listening(tmp_path, EmbeddedBackend(settings_in(tmp_path).storage)) as site:
+        key = site.issue()
+        mine = bearer(key["key"])
+        for subject in (f"key:{key['id']}", "listener:graphite", "listener:statsd"):
+            add(site, subject=subject, pattern='{env="prod"}', effect="deny", verbs=["write"])
+        for number, (way, send) in enumerate(ways.items()):
+            # What comes by datagram is handled in order, so that the second tells of the first.
+            assert send(site, mine, f"m{number}", {"env": "prod"}) in (0, 200, 204, 400, 403), way
+            assert send(site, mine, f"m{number}", {"env": "dev"}) in (0, 200, 202, 204), way
+        until(lambda: len([s for s in all_series(site, ROOT) if "env=dev" in s]) == len(ways))
+        assert [s for s in all_series(site, ROOT) if "env=prod" in s] == []
+
+
+@needs_engine
+def test_a_pushed_group_is_changed_only_by_who_may_write_what_it_has(tmp_path: Path) -> None:
+    with site_in(tmp_path, EmbeddedBackend(settings_in(tmp_path).storage)) as site:
+        key = site.issue()
+        mine = bearer(key["key"])
+        add(site, subject=f"key:{key['id']}", pattern="good", verbs=["write"])
+
+        def pushed(method: str, text: str, headers: dict[str, str]) -> int:
+            path = "/metrics/job/j"
+            return site.client.request(method, path, content=text, headers=headers).status_code
+
+        def now() -> dict[str, str]:
+            answer = site.client.get(
+                "/api/v1/query", params={"query": '{job="j"}'}, headers=ROOT
+            ).json()
+            found = {one["metric"]["__name__"]: one["value"][1] for one in answer["data"]["result"]}
+            found.pop("push_time_seconds", None)
+            return found
+
+        assert pushed("POST", "bad 1\n", mine) == 403
+        assert pushed("PUT", "good 1\nbad 1\n", mine) == 403
+        assert now() == {}
+        assert pushed("POST", "bad 1\n", ROOT) == 200
+        assert now() == {"bad": "1", "push_failure_time_seconds": "0"}
+        for method, text in (("PUT", "good 2\n"), ("POST", "bad 2\n"), ("DELETE", "")):
+            assert pushed(method, text, mine) == 403, method
+        assert pushed("POST", "what is this\n", mine) == 400
+        assert now() == {"bad": "1", "push_failure_time_seconds": "0"}
+        assert pushed("POST", "good 3\n", mine) == 200
+        assert now() == {"bad": "1", "good": "3", "push_failure_time_seconds": "0"}
+        assert pushed("PUT", "good 4\n", ROOT) == 200
+        assert pushed("DELETE", "", mine) == 202
+        assert now() == {}
 
 
 def test_lines_count_at_once_and_no_longer_than_they_are_there(site: Site) -> None:

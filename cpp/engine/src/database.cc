@@ -45,11 +45,13 @@ promql::EngineOptions PromqlOptions(const DatabaseOptions& options) {
   return out;
 }
 
-tsdb::PartitionOptions ViewOptions(const DatabaseOptions& options, int partitions) {
+tsdb::PartitionOptions ViewOptions(const DatabaseOptions& options, int partitions,
+                                   std::shared_ptr<tsdb::SeriesCounts> series_counts) {
   tsdb::PartitionOptions out;
   out.out_of_order_window_ms = options.out_of_order_window_ms;
   out.retention_ms = options.retention_ms;
   out.series_max = options.series_max;
+  out.series_counts = std::move(series_counts);
   out.exemplar_bytes_max = static_cast<uint64_t>(options.exemplar_bytes_max / partitions);
   return out;
 }
@@ -78,7 +80,7 @@ Status Database::Impl::OpenInMemory() {
   const int count = options_.partitions > 0 ? options_.partitions : env_.executor->cpu_count();
   for (int i = 0; i < count; ++i) {
     PartitionParts parts;
-    parts.partition = tsdb::Partition::MakeInMemory(ViewOptions(options_, count));
+    parts.partition = tsdb::Partition::MakeInMemory(ViewOptions(options_, count, series_counts_));
     partitions_.push_back(std::move(parts));
   }
   return StartWorkers();
@@ -144,8 +146,8 @@ Status Database::Impl::OpenFolder(const std::string& path) {
     MS_RETURN_IF_ERROR(env::MakeFolders(files, folder + "/metrics"));
     PartitionParts parts;
     MS_ASSIGN_OR_RETURN(parts.log, log::LocalLog::Open(env_, folder + "/log", {.durability = options_.durability}));
-    MS_ASSIGN_OR_RETURN(parts.partition, tsdb::Partition::Open(ViewOptions(options_, count), files, *env_.clock,
-                                                               folder + "/metrics", parts.log.get()));
+    MS_ASSIGN_OR_RETURN(parts.partition, tsdb::Partition::Open(ViewOptions(options_, count, series_counts_), files,
+                                                               *env_.clock, folder + "/metrics", parts.log.get()));
     partitions_.push_back(std::move(parts));
     MS_RETURN_IF_ERROR(files.SyncFolder(folder));
   }

@@ -44,6 +44,7 @@ class Database::Impl {
   struct Incoming {
     TenantId tenant;
     Result<wire::DecodedWrite> decoded;
+    uint64_t series_max = 0;
   };
   std::vector<Result<PushOutcome>> Push(std::vector<Incoming> incoming) EXCLUDES(open_mutex_);
 
@@ -77,6 +78,7 @@ class Database::Impl {
   const DatabaseOptions options_;
   const env::Env env_;
   const promql::Engine promql_;
+  const std::shared_ptr<tsdb::SeriesCounts> series_counts_ = std::make_shared<tsdb::SeriesCounts>();
 
   // Held shared by every call, and alone by Close.
   mutable SharedMutex open_mutex_;

@@ -125,12 +125,12 @@ Status Database::Impl::PushSeries(TenantId tenant, uint32_t index, wire::Decoded
 // A decoded request from its labels to its outcome. The database is open and held open as long as it lives.
 class Database::Impl::PendingPush {
  public:
-  PendingPush(Impl& database, TenantId tenant, wire::DecodedWrite decoded)
+  PendingPush(Impl& database, TenantId tenant, wire::DecodedWrite decoded, uint64_t series_max)
       : database_(database),
         tenant_(tenant),
         decoded_(std::move(decoded)),
         source_(tenant, decoded_, database.cache_),
-        writer_(tenant, database.doors_, source_, &outcome_) {}
+        writer_(tenant, database.doors_, source_, &outcome_, series_max) {}
 
   // Finds the series' places and sends their samples, without waiting.
   Status Start() {
@@ -175,7 +175,7 @@ std::vector<Result<PushOutcome>> Database::Impl::Push(std::vector<Incoming> inco
     Incoming& one = incoming[i];
     refused[i] = ready.ok() ? one.decoded.status() : ready;
     if (!refused[i].ok()) continue;
-    pending[i] = std::make_unique<PendingPush>(*this, one.tenant, std::move(one.decoded).value());
+    pending[i] = std::make_unique<PendingPush>(*this, one.tenant, std::move(one.decoded).value(), one.series_max);
     refused[i] = pending[i]->Start();
   }
   std::vector<Result<PushOutcome>> outcomes;
@@ -184,6 +184,13 @@ std::vector<Result<PushOutcome>> Database::Impl::Push(std::vector<Incoming> inco
     outcomes.push_back(refused[i].ok() ? pending[i]->Finish() : Result<PushOutcome>(refused[i]));
   }
   return outcomes;
+}
+
+Result<uint64_t> CountForbidden(const WriteRequest& request) {
+  MS_ASSIGN_OR_RETURN(wire::DecodedWrite decoded, Decode(request));
+  const size_t before = decoded.series.size();
+  RefuseOthers(request.filter, &decoded);
+  return before - decoded.series.size();
 }
 
 Result<PushOutcome> Database::Push(TenantId tenant, const WriteRequest& request) {
@@ -202,14 +209,16 @@ std::vector<Result<PushOutcome>> Database::PushAll(std::span<const TenantWrite> 
     Result<wire::DecodedWrite> decoded = Decode(request);
     if (decoded.ok() && !request.filter.admits_everything()) RefuseOthers(request.filter, &*decoded);
     if (writes.size() > 1 && decoded.ok()) {
-      const auto known = std::ranges::find(joined, tenant, &JoinedWrites::tenant);
-      JoinedWrites& group = known == joined.end() ? joined.emplace_back(tenant) : *known;
+      const auto known = std::ranges::find_if(joined, [&](const JoinedWrites& group) {
+        return group.tenant() == tenant && group.series_max() == request.series_max;
+      });
+      JoinedWrites& group = known == joined.end() ? joined.emplace_back(tenant, request.series_max) : *known;
       if (group.TryAdd(i, &*decoded)) continue;
     }
-    incoming.push_back({tenant, std::move(decoded)});
+    incoming.push_back({tenant, std::move(decoded), request.series_max});
     apart.push_back(i);
   }
-  for (JoinedWrites& group : joined) incoming.push_back({group.tenant(), group.Take()});
+  for (JoinedWrites& group : joined) incoming.push_back({group.tenant(), group.Take(), group.series_max()});
 
   std::vector<Result<PushOutcome>> pushed = impl_->Push(std::move(incoming));
   std::vector<Result<PushOutcome>> outcomes(writes.size(), Result<PushOutcome>(PushOutcome()));

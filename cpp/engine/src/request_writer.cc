@@ -45,8 +45,14 @@ void AddStart(std::span<const TimestampMs> starts, size_t i, Columns* columns) {
 }  // namespace
 
 RequestWriter::RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source,
-                             PushOutcome* outcome)
-    : tenant_(tenant), doors_(doors), source_(source), outcome_(outcome), lanes_(MakeLanes()), offsets_(doors.size()) {}
+                             PushOutcome* outcome, uint64_t series_max)
+    : tenant_(tenant),
+      series_max_(series_max),
+      doors_(doors),
+      source_(source),
+      outcome_(outcome),
+      lanes_(MakeLanes()),
+      offsets_(doors.size()) {}
 
 RequestWriter::~RequestWriter() {
   if (flight_ != nullptr) flight_->group.Wait();
@@ -54,7 +60,10 @@ RequestWriter::~RequestWriter() {
 
 std::vector<RequestWriter::Lane> RequestWriter::MakeLanes() const {
   std::vector<Lane> lanes(doors_.size());
-  for (Lane& lane : lanes) lane.batch.tenant = tenant_;
+  for (Lane& lane : lanes) {
+    lane.batch.tenant = tenant_;
+    lane.batch.tenant_series_max = series_max_;
+  }
   return lanes;
 }
 

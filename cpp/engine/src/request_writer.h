@@ -42,7 +42,8 @@ struct PartitionDoor {
 
 class RequestWriter {
  public:
-  RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source, PushOutcome* outcome);
+  RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source, PushOutcome* outcome,
+                uint64_t series_max = 0);
   // Waits for what Start sent.
   ~RequestWriter();
   RequestWriter(const RequestWriter&) = delete;
@@ -99,6 +100,7 @@ class RequestWriter {
   std::vector<Lane> MakeLanes() const;
 
   const TenantId tenant_;
+  const uint64_t series_max_;  // of the tenant; 0 is any number
   const std::span<const PartitionDoor> doors_;
   SeriesSource& source_;
   PushOutcome* const outcome_;

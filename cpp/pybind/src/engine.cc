@@ -51,28 +51,38 @@ std::unique_ptr<Database> Open(const std::string& path, bool create, int partiti
 
 PushOutcome Push(Database& self, const std::string& format, const py::bytes& body,
                  std::optional<int64_t> default_timestamp, engine::WriteOptions write_options, uint32_t tenant,
-                 const std::vector<std::string>& allow, const std::vector<std::string>& deny) {
+                 const std::vector<std::string>& allow, const std::vector<std::string>& deny, uint64_t series_max) {
   const std::string_view view = BytesView(body);
   const py::gil_scoped_release released;
   return ValueOrThrow(self.Push(TenantId(tenant), {.format = format,
                                                    .body = view,
                                                    .default_timestamp = default_timestamp.value_or(self.Now()),
                                                    .options = std::move(write_options),
-                                                   .filter = ValueOrThrow(engine::MakeFilter(allow, deny))}));
+                                                   .filter = ValueOrThrow(engine::MakeFilter(allow, deny)),
+                                                   .series_max = series_max}));
 }
 
-using PushItem = std::tuple<std::string, py::bytes, std::optional<int64_t>, engine::WriteOptions, uint32_t>;
+uint64_t CountForbidden(const std::string& format, const py::bytes& body, const std::vector<std::string>& allow,
+                        const std::vector<std::string>& deny) {
+  const std::string_view view = BytesView(body);
+  const py::gil_scoped_release released;
+  return ValueOrThrow(engine::CountForbidden(
+      {.format = format, .body = view, .filter = ValueOrThrow(engine::MakeFilter(allow, deny))}));
+}
+
+using PushItem = std::tuple<std::string, py::bytes, std::optional<int64_t>, engine::WriteOptions, uint32_t, uint64_t>;
 
 py::list PushAll(Database& self, const std::vector<PushItem>& items) {
   const TimestampMs now = self.Now();
   std::vector<engine::TenantWrite> writes;
   writes.reserve(items.size());
-  for (const auto& [format, body, default_timestamp, write_options, tenant] : items) {
+  for (const auto& [format, body, default_timestamp, write_options, tenant, series_max] : items) {
     writes.push_back({TenantId(tenant),
                       {.format = format,
                        .body = BytesView(body),
                        .default_timestamp = default_timestamp.value_or(now),
-                       .options = write_options}});
+                       .options = write_options,
+                       .series_max = series_max}});
   }
   std::vector<Result<PushOutcome>> outcomes;
   {
@@ -276,6 +286,9 @@ void RegisterEngine(py::module_& module) {
       [](const std::vector<std::string>& selectors) { ValueOrThrow(engine::MakeFilter(selectors, {})); },
       py::arg("selectors"), "Raises InvalidArgumentError when one is no series selector.");
 
+  module.def("count_forbidden", &CountForbidden, py::arg("format"), py::arg("body"), py::kw_only(), py::arg("allow"),
+             py::arg("deny"), "How many series of a body these access lists let nobody write; nothing is written.");
+
   py::class_<Database>(module, "Engine", "One open database.")
       .def_static("open", &Open, py::arg("path"), py::kw_only(), py::arg("create") = true, py::arg("partitions") = 0,
                   py::arg("durability") = "process", py::arg("retention_ms") = 0, py::arg("memory_limit_bytes") = 0,
@@ -287,9 +300,10 @@ void RegisterEngine(py::module_& module) {
       .def("push", &Push, py::arg("format"), py::arg("body"), py::kw_only(),
            py::arg("default_timestamp_ms") = py::none(), py::arg("options") = engine::WriteOptions(),
            py::arg("tenant") = kDefaultTenant.value(), py::arg("allow") = std::vector<std::string>(),
-           py::arg("deny") = std::vector<std::string>())
+           py::arg("deny") = std::vector<std::string>(), py::arg("series_max") = 0)
       .def("push_all", &PushAll, py::arg("items"),
-           "Bodies of any tenants, as tuples of what push takes. In place of an outcome stands the error, not raised.")
+           "Bodies of any tenants, as tuples of what push takes but for allow and deny. In place of an outcome stands "
+           "the error, not raised.")
       .def("write", &Write, py::arg("name"), py::arg("labels"), py::arg("timestamps"), py::arg("values"))
       .def("series_refs", &SeriesRefs, py::arg("labels"))
       .def("append", &Append, py::arg("refs"), py::arg("timestamps"), py::arg("values"))

@@ -120,8 +120,9 @@ uint32_t BatchStager::StageNew(const model::Labels& labels) {
       !new_by_labels_.contains(labels.encoded())) {
     return kTooMany;
   }
-  const auto [at, is_new] = new_by_labels_.emplace(labels.encoded(), index);
-  if (!is_new) return at->second;
+  if (const auto at = new_by_labels_.find(labels.encoded()); at != new_by_labels_.end()) return at->second;
+  if (!tenant_.ReservePlace(batch_.tenant_series_max)) return kTenantFull;
+  new_by_labels_.emplace(labels.encoded(), index);
   StagedSeries staged;
   staged.labels = &labels;
   staged.max_time = partition_.MaxTimeInBlocks(tenant_.id(), labels);
@@ -158,6 +159,12 @@ void BatchStager::StageSample(uint32_t batch_series, uint32_t item, TimedSample 
   if (index == kNoLabels) return Reject(item, InvalidArgument("the series has no labels"));
   if (index == kTooMany) {
     return Reject(item, ResourceExhausted("the limit of {} series is reached", partition_.options_.series_max));
+  }
+  if (index == kTenantFull) {
+    return Reject(item, ResourceExhausted("limits.max_series allows one tenant {} series and this one has as many: "
+                                          "known series go on, new ones are refused; an administrator can raise it "
+                                          "for all, or in tenants.NAME.limits",
+                                          batch_.tenant_series_max));
   }
   if (sample.timestamp < retention_bound_) {
     return Reject(item, OutOfRange("too old sample: timestamp {} is before {}, where the retention begins",

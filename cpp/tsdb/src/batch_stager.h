@@ -34,6 +34,9 @@ struct StagedSample {
 class BatchStager {
  public:
   BatchStager(PartitionImpl& partition, TenantHead& tenant, storage::WriteBatch& batch, storage::WriteOutcome* outcome);
+  ~BatchStager() { tenant_.ReleasePlaces(); }
+  BatchStager(const BatchStager&) = delete;
+  BatchStager& operator=(const BatchStager&) = delete;
 
   // Resolves all series and judges all samples.
   Status Stage();
@@ -48,9 +51,10 @@ class BatchStager {
   uint64_t out_of_order() const { return out_of_order_; }
 
  private:
-  static constexpr uint32_t kUnknown = UINT32_MAX;       // an unknown ref without labels
-  static constexpr uint32_t kNoLabels = UINT32_MAX - 1;  // no labels at all
-  static constexpr uint32_t kTooMany = UINT32_MAX - 2;   // beyond series_max
+  static constexpr uint32_t kUnknown = UINT32_MAX;         // an unknown ref without labels
+  static constexpr uint32_t kNoLabels = UINT32_MAX - 1;    // no labels at all
+  static constexpr uint32_t kTooMany = UINT32_MAX - 2;     // beyond series_max
+  static constexpr uint32_t kTenantFull = UINT32_MAX - 3;  // beyond the batch's tenant_series_max
 
   struct SampleKey {
     uint32_t series;

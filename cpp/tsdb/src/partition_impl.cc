@@ -12,6 +12,7 @@ namespace millstream::tsdb {
 namespace {
 
 PartitionOptions Bounded(PartitionOptions options) {
+  if (options.series_counts == nullptr) options.series_counts = std::make_shared<SeriesCounts>();
   options.block_range_ms = std::max<int64_t>(options.block_range_ms, 1);
   options.out_of_order_window_ms = std::max<int64_t>(options.out_of_order_window_ms, 0);
   options.float_chunk_samples_max =
@@ -37,7 +38,9 @@ PartitionImpl::PartitionImpl(PartitionOptions options, env::FileSystem* files, e
 TenantHead& PartitionImpl::TenantFor(TenantId tenant) {
   WriterLock lock(tenants_mutex_);
   auto& head = tenants_[tenant.value()];
-  if (head == nullptr) head = std::make_unique<TenantHead>(tenant, options_.exemplar_bytes_max);
+  if (head == nullptr) {
+    head = std::make_unique<TenantHead>(tenant, options_.exemplar_bytes_max, options_.series_counts->Of(tenant));
+  }
   return *head;
 }
 

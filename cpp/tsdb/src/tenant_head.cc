@@ -45,7 +45,25 @@ void TenantHead::SetRef(SeriesRef ref, MemSeries* series) {
   if (by_ref_[page]->used == 0) by_ref_[page].reset();
 }
 
+bool TenantHead::ReservePlace(uint64_t most) {
+  // Relaxed: the number itself is all that is told.
+  uint64_t count = count_->load(std::memory_order_relaxed);
+  do {
+    if (most != 0 && count >= most) return false;
+  } while (!count_->compare_exchange_weak(count, count + 1, std::memory_order_relaxed));
+  ++places_;
+  return true;
+}
+
+void TenantHead::ReleasePlaces() {
+  count_->fetch_sub(places_, std::memory_order_relaxed);
+  places_ = 0;
+}
+
 std::vector<MemSeries*> TenantHead::Create(std::vector<NewSeries> series) {
+  const uint64_t placed = std::min<uint64_t>(places_, series.size());
+  places_ -= placed;
+  count_->fetch_add(series.size() - placed, std::memory_order_relaxed);
   std::vector<MemSeries*> created;
   created.reserve(series.size());
   WriterLock lock(mutex_);
@@ -78,6 +96,7 @@ void TenantHead::Rename(MemSeries* series, SeriesRef ref) {
 }
 
 void TenantHead::Remove(std::span<MemSeries* const> series) {
+  count_->fetch_sub(series.size(), std::memory_order_relaxed);
   WriterLock lock(mutex_);
   for (MemSeries* item : series) {
     const auto [begin, end] = older_refs_.equal_range(item);

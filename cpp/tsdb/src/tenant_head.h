@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -29,7 +30,8 @@ using SeriesPtr = std::shared_ptr<MemSeries>;
 
 class TenantHead {
  public:
-  TenantHead(TenantId id, uint64_t exemplar_bytes_max) : id_(id), exemplars_(exemplar_bytes_max) {}
+  TenantHead(TenantId id, uint64_t exemplar_bytes_max, std::shared_ptr<SeriesCount> count)
+      : id_(id), count_(std::move(count)), exemplars_(exemplar_bytes_max) {}
 
   TenantId id() const { return id_; }
 
@@ -37,6 +39,11 @@ class TenantHead {
   MemSeries* FindByRef(SeriesRef ref) const;
   MemSeries* FindByLabels(const model::Labels& labels) const;
   uint64_t series_count() const { return by_labels_.size(); }
+
+  // Writer. Keeps a place for one more series, for Create to take, unless the tenant has `most` in all partitions; 0 is
+  // any number. What Create did not take goes back with ReleasePlaces.
+  bool ReservePlace(uint64_t most);
+  void ReleasePlaces();
 
   // Writer. Adds series whose labels and refs are new; the result has their order.
   struct NewSeries {
@@ -80,12 +87,14 @@ class TenantHead {
   void SetRef(SeriesRef ref, MemSeries* series);
 
   const TenantId id_;
+  const std::shared_ptr<SeriesCount> count_;  // in all partitions, with the places that are kept
 
   // The writer's own.
   std::vector<std::unique_ptr<Page>> by_ref_;
   std::unordered_map<std::string_view, MemSeries*> by_labels_;  // keys live in the series
   std::unordered_multimap<MemSeries*, uint64_t> older_refs_;    // only of renamed series
   std::vector<uint32_t> free_slots_;
+  uint64_t places_ = 0;
 
   mutable SharedMutex mutex_;
   LabelIndex index_ GUARDED_BY(mutex_);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from millstream.errors import MillstreamError, UnavailableError
@@ -34,6 +34,7 @@ class EmbeddedBackend:
         self._storage = storage
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self._series_max: Callable[[TenantId], int] = lambda _tenant: 0
 
     def open(self) -> None:
         from millstream import _core
@@ -62,6 +63,9 @@ class EmbeddedBackend:
     def check_ready(self) -> None:
         self._open_engine()
 
+    def limit_series(self, series_max: Callable[[TenantId], int]) -> None:
+        self._series_max = series_max
+
     def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
         return _outcome(
             self._open_engine().push(
@@ -70,6 +74,7 @@ class EmbeddedBackend:
                 default_timestamp_ms=write.default_timestamp_ms,
                 options=write.options,
                 tenant=tenant,
+                series_max=self._series_max(tenant),
                 **_part(tenant),
             )
         )
@@ -82,7 +87,14 @@ class EmbeddedBackend:
             return [self._push_or_error(tenant, write) for tenant, write in writes]
         results = self._open_engine().push_all(
             [
-                (write.format, write.body, write.default_timestamp_ms, write.options, tenant)
+                (
+                    write.format,
+                    write.body,
+                    write.default_timestamp_ms,
+                    write.options,
+                    tenant,
+                    self._series_max(tenant),
+                )
                 for tenant, write in writes
             ]
         )

@@ -21,6 +21,7 @@ from millstream.errors import (
     InvalidArgumentError,
     MillstreamError,
     OutOfRangeError,
+    ResourceExhaustedError,
     UnavailableError,
     UnimplementedError,
 )
@@ -66,6 +67,7 @@ class FakeBackend:
         self._series: defaultdict[TenantId, dict[_Key, dict[int, float]]] = defaultdict(dict)
         self._metadata: defaultdict[TenantId, dict[str, MetricMetadata]] = defaultdict(dict)
         self._appended = 0
+        self._series_max: Callable[[TenantId], int] = lambda _tenant: 0
 
     def open(self) -> None:
         self._open = True
@@ -76,6 +78,9 @@ class FakeBackend:
     def check_ready(self) -> None:
         if not self._open:
             raise UnavailableError("the engine is not open")
+
+    def limit_series(self, series_max: Callable[[TenantId], int]) -> None:
+        self._series_max = series_max
 
     def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
         now = _now_ms() if write.default_timestamp_ms is None else write.default_timestamp_ms
@@ -223,8 +228,12 @@ class FakeBackend:
             raise InvalidArgumentError("the metric name is empty")
         if not _is_utf8("".join((*labels, *labels.values()))):
             raise InvalidArgumentError("a label is not valid UTF-8")
+        most = self._series_max(tenant)
         with self._lock:
-            samples = self._series[tenant].setdefault(frozenset(labels.items()), {})
+            known, series = self._series[tenant], frozenset(labels.items())
+            if most and len(known) >= most and series not in known:
+                raise ResourceExhaustedError(f"limits.max_series allows one tenant {most} series")
+            samples = known.setdefault(series, {})
             if samples and time_ms < max(samples):
                 raise OutOfRangeError("out of order sample")
             samples[time_ms] = value

@@ -18,12 +18,15 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from millstream.errors import AbortedError
 
 # Absent records have this version, so expecting it means "not there yet".
 ABSENT: Final = 0
+# How often a commit is tried anew after somebody else's came first.
+_TRIES: Final = 16
+_T = TypeVar("_T")
 
 
 class Kind(enum.StrEnum):
@@ -127,6 +130,20 @@ class MetaStore(Protocol):
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Call back after each change, whoever made it; returns a function that ends it."""
+
+
+def retried(attempt: Callable[[], _T], otherwise: str) -> _T:
+    """What ``attempt`` returns, which reads a snapshot and commits what it expected there.
+
+    It is made again while somebody else's commit comes first; `AbortedError` with the words of
+    ``otherwise`` when that happens too often.
+    """
+    for _ in range(_TRIES):
+        try:
+            return attempt()
+        except AbortedError:
+            continue
+    raise AbortedError(otherwise)
 
 
 def differences(before: Snapshot, after: Snapshot) -> list[Change]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import grpc
@@ -51,6 +51,7 @@ class NodesBackend:
     """`Backend` over the gRPC services of one node. Conversion only."""
 
     def __init__(self, settings: NodesSettings) -> None:
+        self._series_max: Callable[[TenantId], int] = lambda _tenant: 0
         self._settings = settings
         self._address = settings.addresses[0]
         self._channel = NodeChannel(settings, self._address)
@@ -69,8 +70,14 @@ class NodesBackend:
         except DeadlineExceededError:
             raise UnavailableError(f"the node {self._address} does not answer") from None
 
+    def limit_series(self, series_max: Callable[[TenantId], int]) -> None:
+        self._series_max = series_max
+
+    def _request(self, tenant: TenantId, write: WriteBody) -> Any:
+        return _push_request(tenant, write, self._series_max(tenant))
+
     def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
-        return _outcome(self._call("Push", _push_request(tenant, write)))
+        return _outcome(self._call("Push", self._request(tenant, write)))
 
     def push_all(
         self, writes: Sequence[tuple[TenantId, WriteBody]]
@@ -78,7 +85,7 @@ class NodesBackend:
         with self._channel.use() as link:
             # All are on their way before the first is waited for.
             calls = [
-                self._begin(link, "Push", _push_request(tenant, write)) for tenant, write in writes
+                self._begin(link, "Push", self._request(tenant, write)) for tenant, write in writes
             ]
             return [_outcome_or_error(call) for call in calls]
 
@@ -236,13 +243,14 @@ def _outcome_or_error(call: _Call[Any]) -> PushOutcome | MillstreamError:
         return error
 
 
-def _push_request(tenant: TenantId, write: WriteBody) -> Any:
+def _push_request(tenant: TenantId, write: WriteBody, series_max: int) -> Any:
     request = ingest_pb2.PushRequest(
         format=write.format,
         body=write.body,
         options=write.options,
         default_timestamp_ms=write.default_timestamp_ms,
         tenant=tenant,
+        series_max=series_max,
     )
     if tenant.scopes:
         (scope,) = tenant.scopes

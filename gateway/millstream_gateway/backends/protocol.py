@@ -10,7 +10,7 @@ Errors   Only classes of `millstream.errors`. A write that stores some items and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from millstream.errors import MillstreamError
@@ -45,6 +45,9 @@ class Backend(Protocol):
 
     def check_ready(self) -> None:
         """Return when requests can be served now; raise `UnavailableError` with the reason."""
+
+    def limit_series(self, series_max: Callable[[TenantId], int]) -> None:
+        """Ask this for each write: how many series the tenant may have; 0 is any number."""
 
     def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
         """Store what a body says; positions in the outcome are as its format counts them."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from millstream.errors import Code, MillstreamError
+from millstream_gateway.schemas.access import TenantScope
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 
 COLUMNS: Final = "columns"
@@ -34,6 +35,13 @@ class MappingRule:
     name: str
     labels: Mapping[str, str]
     drop: bool
+
+
+def count_forbidden(scope: TenantScope, text: bytes) -> int:
+    """How many series of a text exposition lie outside of what may be written."""
+    from millstream import _core
+
+    return _core.count_forbidden("text", text, allow=list(scope.allow), deny=list(scope.deny))
 
 
 class GraphiteDecoder:

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.types import Scope
 
-from millstream_gateway.dependencies import WRITES, needs
+from millstream_gateway.dependencies import WRITES_JSON, needs
 from millstream_gateway.errors import opentsdb_error
 from millstream_gateway.routers.documentation import body_operation
 from millstream_gateway.routers.ingest import IngestEndpoint, check_json, is_gzipped, reasons
@@ -89,7 +89,7 @@ class OpenTsdbPut(IngestEndpoint):
         return Response(orjson.dumps(answer), status, media_type="application/json")
 
 
-ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (needs(WRITES)(OpenTsdbPut()),)
+ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (needs(WRITES_JSON)(OpenTsdbPut()),)
 
 
 def _details(outcome: PushOutcome, body: bytes) -> list[dict[str, Any]]:

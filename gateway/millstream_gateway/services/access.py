@@ -14,6 +14,7 @@ from millstream_gateway.services.acls import AclService
 from millstream_gateway.services.audit import FILE_NAME, AuditFile, AuditLog, AuditMemory
 from millstream_gateway.services.authentication import Authenticator, Credentials
 from millstream_gateway.services.client_address import ClientAddress
+from millstream_gateway.services.entrance import Entrance
 from millstream_gateway.services.keys import KeyService
 from millstream_gateway.services.limits import Limiter
 from millstream_gateway.services.secret_box import SecretBox
@@ -42,6 +43,7 @@ class AccessControl:
         self.audit = AuditLog(AuditMemory() if folder is None else AuditFile(folder / FILE_NAME))
         self.tenants = TenantService(self.store, self.audit, settings.limits.tenants)
         self.acls = AclService(self.store, self.audit, make_selector_check())
+        self.entrance = Entrance(self.tenants, self.acls)
         self.keys = KeyService(self.store, self.tenants, self.audit)
         self.users = UserService(self.store, self.tenants, self.audit)
         auth = settings.auth

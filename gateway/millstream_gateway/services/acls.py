@@ -86,7 +86,7 @@ class AclService:
             raise PermissionDeniedError(f"{caller.principal.name} does not belong to this tenant")
         if not _SUBJECT.fullmatch(subject):
             raise InvalidArgumentError(
-                f"{subject!r} is nobody: key:ID, user:ID, role:ROLE and * (everybody) are"
+                f"{subject!r} is nobody: key:ID, user:ID, role:ROLE, listener:NAME and * (everybody) are"
             )
         if not pattern or len(pattern) > _PATTERN_MAX:
             raise InvalidArgumentError(f"a pattern has 1 to {_PATTERN_MAX} letters")

@@ -49,6 +49,7 @@ class Services:
         self.otlp_options: Final = settings.otlp.options()
         self.version = product_version()
         self.access = AccessControl(settings)
+        backend.limit_series(self.access.tenant_limits.series_max)
         self.metrics = OwnMetrics(self.version)
         self._ingest_pool = BoundedPool(
             "ingest", threads=limits.ingest_threads, queue_max=limits.ingest_queue

@@ -17,13 +17,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from millstream.errors import (
-    AbortedError,
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
     ResourceExhaustedError,
 )
-from millstream_gateway.backends.meta_store import ABSENT, Kind, MetaStore, Snapshot
+from millstream_gateway.backends.meta_store import ABSENT, Kind, MetaStore, Snapshot, retried
 from millstream_gateway.schemas.access import (
     EVERY_TENANT,
     Action,
@@ -44,7 +43,6 @@ _SECRET_BITS: Final = 256
 _SECRET_LENGTH: Final = 43  # 62^43 > 2^256
 _KEYS_MAX: Final = 10_000
 _NAME_MAX: Final = 200
-_TRIES: Final = 16
 # How far a last use may lie behind before it is worth writing down again.
 _USAGE_STEP_MS: Final = 1000
 # Compared with when there is no such key, so that a wrong id takes as long as a wrong secret.
@@ -189,7 +187,8 @@ class KeyService:
 
     def flush_usage(self) -> None:
         """Write down the uses since the last time, in one commit."""
-        for _ in range(_TRIES):
+
+        def attempt() -> None:
             snapshot = self._store.snapshot()
             used = dict(self._used)
             fresh = {}
@@ -199,15 +198,12 @@ class KeyService:
                 known = snapshot.get(Kind.KEY, key_id) is not None
                 if known and used_ms >= stored + _USAGE_STEP_MS:
                     fresh[(Kind.USAGE, key_id)] = {"last_used_ms": used_ms}
-            if not fresh:
-                return
-            expect = {key: snapshot.version(*key) for key in fresh}
-            try:
+            if fresh:
+                # Aborted when another process wrote down its uses: the later of the two counts.
+                expect = {key: snapshot.version(*key) for key in fresh}
                 self._store.commit(fresh, expect=expect)
-                return
-            except AbortedError:
-                # Another process wrote down its uses; the later of the two counts.
-                continue
+
+        retried(attempt, "too many others write down when keys were used")
 
     def _new(self, caller: Caller, request: KeyRequest) -> tuple[KeyRecord, str]:
         name = request.name.strip()
@@ -251,7 +247,8 @@ class KeyService:
     ) -> KeyRecord:
         require(caller.principal, Action.ADMIN, Resource())
         at = (Kind.KEY, key_id)
-        for _ in range(_TRIES):
+
+        def attempt() -> KeyRecord:
             snapshot = self._store.snapshot()
             before = self._mine(caller, snapshot, key_id)
             after = change(before)
@@ -260,13 +257,11 @@ class KeyService:
             # Whoever may not give a key may not have one renewed either.
             if action == "key.rotate":
                 may_give(caller.principal, before.tenants, before.verbs)
-            try:
-                self._store.commit({at: after.to_value()}, expect={at: snapshot.version(*at)})
-            except AbortedError:
-                continue
+            self._store.commit({at: after.to_value()}, expect={at: snapshot.version(*at)})
             self._audit.record(caller, action, "ok", key=key_id, name=after.name)
             return after
-        raise AbortedError(f"key {key_id} is being changed by others; try again")
+
+        return retried(attempt, f"key {key_id} is being changed by others; try again")
 
 
 def _new_secret() -> str:

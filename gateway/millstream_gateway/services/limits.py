@@ -116,7 +116,10 @@ class Limiter:
         self._configured = {name: one.limits for name, one in settings.tenants.items()}
         # What a body declares beyond this is answered 413, and must not be owed for ever.
         self._body_max = max(
-            self._limits.json_bytes, self._limits.import_bytes, self._limits.remote_write_bytes
+            self._limits.json_bytes,
+            self._limits.import_bytes,
+            self._limits.remote_write_bytes,
+            self._limits.otlp_bytes,
         )
         self._buckets = buckets or LocalBuckets()
         self._calendar = calendar or Calendar()

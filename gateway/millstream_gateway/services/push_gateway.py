@@ -15,7 +15,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,10 +26,12 @@ import structlog
 from millstream.errors import (
     InvalidArgumentError,
     MillstreamError,
+    PermissionDeniedError,
     ResourceExhaustedError,
     UnavailableError,
 )
 from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.backends.wire import count_forbidden
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.pushed_text import (
@@ -115,7 +117,8 @@ class PushGateway:
         """Put metrics into a group: in place of all that it has, or of those of the same names.
 
         Taken whole or not at all: `InvalidArgumentError` leaves the group as it was, but for the
-        time of the failure.
+        time of the failure. `PermissionDeniedError` when access lists do not let the caller write
+        every series that would begin, change or end.
         """
         while True:
             group = self._group_for(tenant, labels)
@@ -123,7 +126,11 @@ class PushGateway:
                 if group.gone:
                     continue
                 try:
-                    return self._change(group, families, replace)
+                    return self._change(group, families, replace, tenant)
+                except PermissionDeniedError:
+                    if not group.pushed_ms:
+                        self._drop(group)
+                    raise
                 except MillstreamError:
                     self._failed(group)
                     raise
@@ -134,7 +141,7 @@ class PushGateway:
             group = self._groups.get(_key(tenant, labels))
         if group is not None:
             with group.lock:
-                if not group.gone:
+                if not group.gone and not _forbidden(tenant, group.series):
                     self._failed(group)
 
     def delete(self, tenant: TenantId, labels: Mapping[str, str]) -> None:
@@ -146,6 +153,7 @@ class PushGateway:
         with group.lock:
             if group.gone:
                 return
+            _check_may(tenant, group.series.keys() - _times(group.labels, 0, 0).keys())
             self._end(group, group.series)
             self._drop(group)
 
@@ -164,7 +172,9 @@ class PushGateway:
                     log.warning("a pushed group could not be written", error=error.message)
         return stored
 
-    def _change(self, group: _Group, families: Mapping[str, Family], replace: bool) -> PushOutcome:
+    def _change(
+        self, group: _Group, families: Mapping[str, Family], replace: bool, tenant: TenantId
+    ) -> PushOutcome:
         merged = dict(families) if replace else {**group.families, **families}
         pushed_ms = self._clock()
         merged_series = series_of(merged.values(), group.labels)
@@ -174,6 +184,8 @@ class PushGateway:
                 f"{self._settings.series}"
             )
         series = {**merged_series, **_times(group.labels, pushed_ms, group.failed_ms)}
+        pushed = series_of(families.values(), group.labels)
+        _check_may(tenant, pushed.keys() | (group.series.keys() - series.keys()))
         text = render((*merged.values(), *_TIME_FAMILIES), series)
         self._take(len(text) - len(group.text))
         try:
@@ -231,7 +243,8 @@ class PushGateway:
                         f"the tenant has push.groups ({self._settings.groups}) pushed groups; "
                         "delete one, or raise it"
                     )
-                group = self._groups[key] = _Group(tenant, dict(labels))
+                # The group is the tenant's, whatever part of it the one who pushes first may write.
+                group = self._groups[key] = _Group(TenantId(int(tenant)), dict(labels))
             return group
 
     def _take(self, size: int) -> None:
@@ -321,7 +334,24 @@ def _times(labels: Mapping[str, str], pushed_ms: int, failed_ms: int) -> dict[st
 
 
 def _key(tenant: TenantId, labels: Mapping[str, str]) -> _GroupKey:
-    return tenant, tuple(sorted(labels.items()))
+    return TenantId(int(tenant)), tuple(sorted(labels.items()))
+
+
+def _check_may(tenant: TenantId, series: Iterable[str]) -> None:
+    forbidden = _forbidden(tenant, series)
+    if forbidden:
+        raise PermissionDeniedError(
+            f"access lists do not let you write {forbidden} of the series that this would begin, "
+            "change or end"
+        )
+
+
+def _forbidden(tenant: TenantId, series: Iterable[str]) -> int:
+    """How many of these series the caller may not write."""
+    if not tenant.scopes:
+        return 0
+    (scope,) = tenant.scopes
+    return count_forbidden(scope, "".join(lines((text, "0") for text in series)).encode())
 
 
 def _path(folder: Path, group: _Group) -> Path:

@@ -14,11 +14,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from millstream.errors import AbortedError
-from millstream_gateway.backends.meta_store import Kind, MetaStore
+from millstream_gateway.backends.meta_store import Kind, MetaStore, retried
 from millstream_gateway.schemas.limits import Plan, Quota, Unit
 
-_TRIES: Final = 16
 QUOTA_UNITS: Final = {
     "requests_per_day": Unit.REQUESTS,
     "samples_per_day": Unit.SAMPLES,
@@ -105,7 +103,7 @@ class QuotaBook:
             self._flushing = {}
 
     def _add(self, counts: Mapping[_At, int]) -> None:
-        for _ in range(_TRIES):
+        def attempt() -> None:
             snapshot = self._store.snapshot()
             puts: dict[tuple[Kind, str], dict[str, Any]] = {}
             for (tenant, name, period), count in counts.items():
@@ -115,12 +113,9 @@ class QuotaBook:
                     puts[key] = {} if record is None else dict(record.value)
                 before = _stored(puts[key], name, period)
                 puts[key][name] = {"period": period, "count": before + count}
-            try:
-                self._store.commit(puts, expect={key: snapshot.version(*key) for key in puts})
-                return
-            except AbortedError:
-                continue
-        raise AbortedError("the quotas are being counted by too many others")
+            self._store.commit(puts, expect={key: snapshot.version(*key) for key in puts})
+
+        retried(attempt, "the quotas are being counted by too many others")
 
 
 def _stored(value: Mapping[str, Any], name: str, period: str) -> int:

@@ -18,13 +18,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from millstream.errors import (
-    AbortedError,
     NotFoundError,
     PermissionDeniedError,
     ResourceExhaustedError,
     UnauthenticatedError,
 )
-from millstream_gateway.backends.meta_store import ABSENT, Kind, MetaStore, RecordKey
+from millstream_gateway.backends.meta_store import ABSENT, Kind, MetaStore, RecordKey, retried
 from millstream_gateway.schemas.access import (
     ADMIN_KEY,
     VERBS,
@@ -50,7 +49,6 @@ _SESSIONS_OF_ONE_MAX: Final = 100
 _REVOCATIONS_MAX: Final = 10_000
 # Longer than any token that is accepted can live; see `tokens.FOREIGN_LIFE_MAX_MS`.
 _REVOKED_FOR_MS: Final = 91 * 86_400_000
-_TRIES: Final = 16
 _NOT_GOOD: Final = "this refresh token is not good (any more); sign in again"
 
 
@@ -132,7 +130,8 @@ class SessionService:
 
         `UnauthenticatedError` when it is none. One that was used before ends its session.
         """
-        for _ in range(_TRIES):
+
+        def attempt() -> Issued:
             found = self._find(text)
             session, at = found.session, (Kind.SESSION, found.session.id)
             principal = self.principal_of(session.id)
@@ -154,14 +153,12 @@ class SessionService:
                 renewed_ms=now_ms,
                 renewals=session.renewals + 1,
             )
-            try:
-                self._store.commit({at: after.to_value()}, expect={at: found.version})
-            except AbortedError:
-                # Somebody else came with the same token, or the session has ended.
-                continue
+            # Aborted when somebody else came with the same token, or the session has ended.
+            self._store.commit({at: after.to_value()}, expect={at: found.version})
             self._audit.record(caller, "session.renew", "ok", session=session.id)
             return self._issued(after, principal, found.family, fresh)
-        raise AbortedError("the session is being changed by others; try again")
+
+        return retried(attempt, "the session is being changed by others; try again")
 
     def end_by_refresh_token(self, text: str, client: str) -> None:
         """Sign out. One that was used before will do, too: it ends the session all the same."""

@@ -35,7 +35,6 @@ log = structlog.get_logger(__name__)
 
 ACCESS_TOKEN: Final = "at+jwt"  # noqa: S105
 _RSA_BITS: Final = 3072
-_TRIES: Final = 16
 
 _Private = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 
-from millstream.errors import AbortedError, InvalidArgumentError, NotFoundError
-from millstream_gateway.backends.meta_store import Kind, MetaStore
+from millstream.errors import InvalidArgumentError, NotFoundError
+from millstream_gateway.backends.meta_store import Kind, MetaStore, retried
 from millstream_gateway.schemas.access import EVERY_TENANT, Action, Caller, Resource
 from millstream_gateway.services.audit import AuditLog
 from millstream_gateway.services.authorization import require
 from millstream_gateway.services.limits import Limiter
 from millstream_gateway.services.tenants import TenantService
 from millstream_gateway.settings import Settings, TenantLimits
-
-_TRIES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,22 @@ class TenantLimitsService:
         self._tenants = tenants
         self._limiter = limiter
         self._audit = audit
+        # By number, for the tenants that have one of their own; made anew after a change.
+        self._series_max: tuple[int, dict[int, int]] = (-1, {})
+
+    def series_max(self, tenant: int) -> int:
+        """How many series a tenant may have, by its number; 0 is any number. Cheap."""
+        revision, own = self._series_max
+        snapshot = self._store.snapshot()
+        if revision != snapshot.revision:
+            names = self._settings.tenants.keys() | snapshot.of_kind(Kind.LIMITS).keys()
+            own = {
+                number: self._limiter.value_of(name, "max_series")
+                for name in names
+                if (number := self._tenants.id_of(name)) is not None
+            }
+            self._series_max = (snapshot.revision, own)
+        return own.get(tenant, self._settings.limits.max_series)
 
     def list(self, caller: Caller) -> list[LimitsOfTenant]:
         """Those of the caller's tenants, by name."""
@@ -85,17 +99,16 @@ class TenantLimitsService:
         require(caller.principal, Action.ADMIN, Resource(frozenset({EVERY_TENANT})))
         self.get(caller, tenant)
         at = (Kind.LIMITS, tenant)
-        for _ in range(_TRIES):
+
+        def attempt() -> LimitsOfTenant:
             snapshot = self._store.snapshot()
             if snapshot.get(*at) is None:
                 return self.get(caller, tenant)
-            try:
-                self._store.commit({}, [at], expect={at: snapshot.version(*at)})
-            except AbortedError:
-                continue
+            self._store.commit({}, [at], expect={at: snapshot.version(*at)})
             self._audit.record(caller, "limits.delete", "ok", tenant=tenant)
             return self.get(caller, tenant)
-        raise AbortedError(f"the limits of {tenant} are being changed by others; try again")
+
+        return retried(attempt, f"the limits of {tenant} are being changed by others; try again")
 
     def _of(self, tenant: str, tenant_id: int) -> LimitsOfTenant:
         record = self._store.snapshot().get(Kind.LIMITS, tenant)

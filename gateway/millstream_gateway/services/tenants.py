@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from millstream.errors import (
-    AbortedError,
     AlreadyExistsError,
     InvalidArgumentError,
     PermissionDeniedError,
     ResourceExhaustedError,
 )
-from millstream_gateway.backends.meta_store import ABSENT, Kind, MetaStore, Snapshot
+from millstream_gateway.backends.meta_store import ABSENT, Kind, MetaStore, Snapshot, retried
 from millstream_gateway.schemas.access import (
     DEFAULT_TENANT,
     DEFAULT_TENANT_ID,
@@ -34,7 +33,6 @@ from millstream_gateway.services.audit import AuditLog
 from millstream_gateway.services.authorization import require
 
 NAMED_MAX: Final = 16
-_TRIES: Final = 16
 _HEADER_BYTES_MAX: Final = 4096
 _COUNTER: Final = (Kind.COUNTER, "tenant")
 
@@ -85,7 +83,8 @@ class TenantService:
         Whoever has every tenant may make one: by writing to it, or by giving a key for it.
         """
         check_tenant_name(name)
-        for _ in range(_TRIES):
+
+        def attempt() -> Tenant:
             snapshot = self._store.snapshot()
             if name == DEFAULT_TENANT:
                 return Tenant(name, DEFAULT_TENANT_ID, 0)
@@ -94,12 +93,10 @@ class TenantService:
                 return Tenant(name, TenantId(record.value["id"]), record.value["created_ms"])
             if not caller.principal.has_every_tenant:
                 raise PermissionDeniedError(f"{caller.principal.name} may not make tenants")
-            try:
-                return self._make(caller, snapshot, name)
-            except AbortedError:
-                # Another process made one meanwhile; the store knows of it now.
-                continue
-        raise AbortedError(f"the tenant {name} could not be made: too many others are being made")
+            return self._make(caller, snapshot, name)
+
+        words = f"the tenant {name} could not be made: too many others are being made"
+        return retried(attempt, words)
 
     def _make(self, caller: Caller, snapshot: Snapshot, name: str) -> Tenant:
         if len(snapshot.of_kind(Kind.TENANT)) >= self._max:

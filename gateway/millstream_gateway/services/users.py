@@ -14,13 +14,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from millstream.errors import (
-    AbortedError,
     AlreadyExistsError,
     InvalidArgumentError,
     NotFoundError,
     ResourceExhaustedError,
 )
-from millstream_gateway.backends.meta_store import ABSENT, Kind, MetaStore, Snapshot
+from millstream_gateway.backends.meta_store import ABSENT, Kind, MetaStore, Snapshot, retried
 from millstream_gateway.schemas.access import EVERY_TENANT, Action, Caller, Principal, Resource
 from millstream_gateway.schemas.users import UserRecord, UserRequest
 from millstream_gateway.services.audit import AuditLog
@@ -35,7 +34,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.@+-]{1,100}\Z", re.ASCII)
 _PASSWORD_MIN: Final = 10
 _PASSWORD_MAX: Final = 200
 _USERS_MAX: Final = 10_000
-_TRIES: Final = 16
 
 
 class UserService:
@@ -118,7 +116,8 @@ class UserService:
         """Set a password, which ends the user's sessions; shut a user out, or let them in again."""
         require(caller.principal, Action.ADMIN, Resource())
         digest = None if password is None else self._hash(password)
-        for _ in range(_TRIES):
+
+        def attempt() -> UserRecord:
             snapshot = self._store.snapshot()
             user = self._mine(caller, snapshot, name)
             # Whoever may not make such a user may not become one by a new password either.
@@ -129,10 +128,7 @@ class UserService:
             if disabled is not None:
                 after = replace(after, disabled=disabled)
             at = (Kind.USER, name)
-            try:
-                self._store.commit({at: after.to_value()}, expect={at: snapshot.version(*at)})
-            except AbortedError:
-                continue
+            self._store.commit({at: after.to_value()}, expect={at: snapshot.version(*at)})
             self._audit.record(
                 caller,
                 "user.change",
@@ -142,7 +138,8 @@ class UserService:
                 disabled=after.disabled,
             )
             return after
-        raise AbortedError(f"user {name} is being changed by others; try again")
+
+        return retried(attempt, f"user {name} is being changed by others; try again")
 
     def delete(self, caller: Caller, name: str) -> UserRecord:
         """Remove a user, and so end their sessions."""

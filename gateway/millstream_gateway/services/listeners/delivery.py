@@ -8,8 +8,9 @@ from typing import Final
 import structlog
 
 from millstream.errors import Code, MillstreamError
-from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.access import Action, Principal, Role
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
+from millstream_gateway.services.entrance import Entrance
 from millstream_gateway.services.ingest import IngestService
 
 log = structlog.get_logger(__name__)
@@ -23,16 +24,32 @@ _WAIT_SECONDS_MAX: Final = 2.0
 
 
 class Delivery:
-    """Pushes bodies of one listener to its tenant. Threads: event loop only."""
+    """Pushes bodies of one listener to its tenant, as far as access lists let it.
 
-    def __init__(self, form: str, ingest: IngestService, tenant: TenantId) -> None:
+    To them it is `listener:NAME`, with the role user. Threads: event loop only.
+    """
+
+    def __init__(self, form: str, ingest: IngestService, entrance: Entrance, tenant: str) -> None:
         self._form = form
         self._ingest = ingest
-        self._tenant = tenant
+        self._entrance = entrance
+        self._tenants = frozenset({tenant})
+        self._principal = Principal(
+            kind="listener",
+            id=form,
+            name=form,
+            role=Role.USER,
+            verbs=frozenset({Action.WRITE}),
+            tenants=self._tenants,
+        )
 
     async def once(self, body: WriteBody) -> PushOutcome:
         """Push one time; raises what the store says."""
-        outcome = await self._ingest.push(self._tenant, body, form=self._form)
+        decision = self._entrance.decide(self._principal, Action.WRITE, self._tenants)
+        caller = await self._entrance.enter(
+            self._principal, Action.WRITE, self._tenants, decision, ""
+        )
+        outcome = await self._ingest.push(caller.tenant, body, form=self._form)
         if outcome.errors:
             log.debug(
                 "the store refused items",

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
-from millstream.errors import (
-    Code,
-    InvalidArgumentError,
-    NotFoundError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-)
+from millstream.errors import Code, PermissionDeniedError, UnauthenticatedError
 from millstream_gateway.backends.wire import Hello
-from millstream_gateway.schemas.access import Action, Caller, Resource, TenantId, TenantScope
+from millstream_gateway.schemas.access import Action, Caller
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.authentication import Credentials
-from millstream_gateway.services.authorization import decide
 from millstream_gateway.services.limits import set_admission
 from millstream_gateway.services.tenants import requested_tenants
 
@@ -48,18 +40,13 @@ class Door:
             raise
         headers = [hello.tenant.encode("latin-1", "replace")] if hello.tenant else []
         names = requested_tenants(headers, principal)
-        decision = decide(principal, Action.WRITE, Resource(names), self._access.acls.all())
-        caller = Caller(principal, client=client)
+        entrance = self._access.entrance
+        decision = entrance.decide(principal, Action.WRITE, names)
         if not decision.allowed:
+            caller = Caller(principal, client=client)
             self._access.audit.note(caller, _NOTED, "forbidden", reason=decision.reason)
             raise PermissionDeniedError(decision.reason)
-        if len(names) != 1:
-            raise InvalidArgumentError("a write goes to one tenant")
-        (name,) = names
-        number = await self._number(caller, name)
-        if decision.metrics:
-            number = TenantId.of((TenantScope(number, name, *decision.metrics[name]),))
-        return Caller(principal, number, name, client)
+        return await entrance.enter(principal, Action.WRITE, names, decision, client)
 
     async def charge(self, caller: Caller, size: int) -> None:
         """Ask the limits whether a write of so many bytes may be; its samples are paid later."""
@@ -69,12 +56,3 @@ class Door:
         else:
             admission = await limits.admit_shared(caller, by_tenant=True, is_json=False, size=size)
         set_admission(admission)
-
-    async def _number(self, caller: Caller, name: str) -> TenantId:
-        tenants = self._access.tenants
-        number = tenants.id_of(name)
-        if number is not None:
-            return number
-        if not caller.principal.has_every_tenant:
-            raise NotFoundError(f"there is no tenant {name}")
-        return (await asyncio.to_thread(tenants.ensure, caller, name)).id

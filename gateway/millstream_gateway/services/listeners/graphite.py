@@ -9,7 +9,6 @@ import structlog
 
 from millstream_gateway.backends.wire import GraphiteDecoder, MappingRule
 from millstream_gateway.services.listeners.delivery import Delivery
-from millstream_gateway.services.listeners.intake import Intake
 from millstream_gateway.services.listeners.lines import LineListener
 from millstream_gateway.services.listeners.sockets import Pair
 from millstream_gateway.services.own_metrics import ListenerMetrics
@@ -44,31 +43,26 @@ class GraphiteListener:
         self._pool = pool
         self._delivery = delivery
         self._metrics = metrics
-        self._intake = Intake(self._consume, settings.buffer_bytes)
         self._lines = LineListener(
+            self.name,
             sockets,
-            self._intake,
+            self._consume,
             metrics,
+            buffer_bytes=settings.buffer_bytes,
             connections_max=settings.connections_max,
             line_bytes_max=_LINE_BYTES_MAX,
         )
 
     async def start(self) -> None:
-        self._intake.start()
         await self._lines.start()
 
     async def stop(self, seconds: float) -> None:
-        self._lines.stop()
-        lost = await self._intake.close(seconds)
-        if lost:
-            log.error("lines were lost at the stop", listener=self.name, bytes=lost)
+        await self._lines.stop(seconds)
 
     async def _consume(self, lines: bytes) -> None:
         now_ms = time.time_ns() // 1_000_000
         body, taken = await self._pool.wait_and_run(lambda: self._decoder.decode(lines, now_ms))
         self._metrics.received.inc(taken.values)
-        if taken.refused:
-            self._metrics.refused.inc(taken.refused)
-            log.debug("lines were refused", listener=self.name, first=taken.errors[0].reason)
+        self._lines.note_refused(taken)
         if taken.values and not await self._delivery.until_taken(body):
             self._metrics.dropped.inc(taken.values)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
+import structlog
+
+from millstream_gateway.backends.wire import Taken
 from millstream_gateway.services.listeners.intake import Intake
 from millstream_gateway.services.listeners.sockets import Pair
 from millstream_gateway.services.own_metrics import ListenerMetrics
+
+log = structlog.get_logger(__name__)
 
 _DATAGRAM_BYTES_MAX: Final = 65_535
 # Between two of them other sockets have their turn.
@@ -18,7 +24,7 @@ _DATAGRAMS_LEFT_MAX: Final = 100_000
 
 
 class LineListener:
-    """Accepts connections and datagrams and offers their whole lines to an `Intake`.
+    """Accepts connections and datagrams and hands their whole lines on in batches.
 
     A connection that finds no room is not read until there is some, so its sender waits. A datagram
     that finds none is dropped and counted.
@@ -28,30 +34,34 @@ class LineListener:
 
     def __init__(
         self,
+        name: str,
         sockets: Pair,
-        intake: Intake,
+        consume: Callable[[bytes], Awaitable[None]],
         metrics: ListenerMetrics,
         *,
+        buffer_bytes: int,
         connections_max: int,
         line_bytes_max: int,
     ) -> None:
+        self._name = name
         self._sockets = sockets
         self._metrics = metrics
-        self.intake = intake
+        self.intake = Intake(consume, buffer_bytes)
         self.connections_max = connections_max
         self.line_bytes_max = line_bytes_max
         self.connections: set[LineConnection] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
+        self.intake.start()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: LineConnection(self, self._metrics), sock=self._sockets.stream
         )
         loop.add_reader(self._sockets.datagram, self._read_datagrams)
 
-    def stop(self) -> None:
-        """Take nothing more than what has come already."""
+    async def stop(self, seconds: float) -> None:
+        """Take nothing more than what has come already, and hand that on within this time."""
         if self._server is None:
             return
         self._server.close()
@@ -62,6 +72,15 @@ class LineListener:
         for connection in tuple(self.connections):
             connection.close()
         self._sockets.close()
+        lost = await self.intake.close(seconds)
+        if lost:
+            log.error("lines were lost at the stop", listener=self._name, bytes=lost)
+
+    def note_refused(self, taken: Taken) -> None:
+        """Count the lines of a batch that broke a rule, and say why the first did."""
+        if taken.refused:
+            self._metrics.refused.inc(taken.refused)
+            log.debug("lines were refused", listener=self._name, first=taken.errors[0].reason)
 
     def _read_datagrams(self) -> bool:
         """Whether there may be more."""

@@ -140,8 +140,7 @@ class Listeners:
         }
 
     async def _delivery(self, name: str, tenant: str) -> Delivery:
-        tenant_id = self._access.tenants.id_of(tenant)
-        if tenant_id is None:
-            ensure = self._access.tenants.ensure
-            tenant_id = (await self._pool.wait_and_run(lambda: ensure(_OPERATOR, tenant))).id
-        return Delivery(name, self._ingest, tenant_id)
+        tenants = self._access.tenants
+        if tenants.id_of(tenant) is None:
+            await self._pool.wait_and_run(lambda: tenants.ensure(_OPERATOR, tenant))
+        return Delivery(name, self._ingest, self._access.entrance, tenant)

@@ -13,7 +13,6 @@ from millstream.errors import MillstreamError
 from millstream_gateway.backends.wire import StatsdAggregator
 from millstream_gateway.schemas.push import WriteBody
 from millstream_gateway.services.listeners.delivery import RETRYABLE, Delivery
-from millstream_gateway.services.listeners.intake import Intake
 from millstream_gateway.services.listeners.lines import LineListener
 from millstream_gateway.services.listeners.sockets import Pair
 from millstream_gateway.services.own_metrics import ListenerMetrics
@@ -56,26 +55,23 @@ class StatsdListener:
         self._waiting: deque[WriteBody] = deque()
         self._waiting_bytes = 0
         self._flushing: asyncio.Task[None] | None = None
-        self._intake = Intake(self._consume, settings.buffer_bytes)
         self._lines = LineListener(
+            self.name,
             sockets,
-            self._intake,
+            self._consume,
             metrics,
+            buffer_bytes=settings.buffer_bytes,
             connections_max=settings.connections_max,
             line_bytes_max=_LINE_BYTES_MAX,
         )
 
     async def start(self) -> None:
-        self._intake.start()
         await self._lines.start()
         self._flushing = asyncio.create_task(self._flush_for_ever())
 
     async def stop(self, seconds: float) -> None:
         """Aggregate what has come, and flush it."""
-        self._lines.stop()
-        lost = await self._intake.close(seconds)
-        if lost:
-            log.error("lines were lost at the stop", listener=self.name, bytes=lost)
+        await self._lines.stop(seconds)
         if self._flushing is not None:
             self._flushing.cancel()
             await asyncio.wait((self._flushing,))
@@ -88,9 +84,7 @@ class StatsdListener:
         taken = await self._pool.wait_and_run(lambda: self._aggregator.add(lines, now_ms))
         self._metrics.received.inc(taken.values)
         self._metrics.dropped.inc(taken.dropped)
-        if taken.refused:
-            self._metrics.refused.inc(taken.refused)
-            log.debug("lines were refused", listener=self.name, first=taken.errors[0].reason)
+        self._lines.note_refused(taken)
 
     async def _flush_for_ever(self) -> None:
         loop = asyncio.get_running_loop()

@@ -18,6 +18,7 @@
 #include <string>
 #include <string_view>
 
+#include "millstream/base/result.h"
 #include "millstream/base/status.h"
 #include "millstream/base/strong_int.h"
 #include "millstream/storage/series_filter.h"
@@ -34,9 +35,14 @@ struct WriteRequest {
   WriteOptions options = {};
   // What the writer may write; series outside are refused by themselves.
   storage::SeriesFilter filter = {};
+  // How many series the tenant may have: new ones beyond it are refused by themselves. 0 is any number.
+  uint64_t series_max = 0;
 };
 
 // kInvalidArgument unless the format is known and takes these options.
 Status CheckWriteOptions(std::string_view format, const WriteOptions& options);
+
+// How many of its series the filter of a request refuses; nothing is written.
+Result<uint64_t> CountForbidden(const WriteRequest& request);
 
 }  // namespace millstream::engine

@@ -50,6 +50,8 @@ struct BatchExemplar {
 
 struct WriteBatch {
   TenantId tenant{0};
+  // How many series the tenant may have in all partitions together: new ones beyond it are refused. 0 is any number.
+  uint64_t tenant_series_max = 0;
   std::vector<BatchSeries> series;
   FloatColumns floats;
   HistogramColumns histograms;

@@ -30,6 +30,7 @@
 #include "millstream/model/metadata.h"
 #include "millstream/storage/queryable.h"
 #include "millstream/storage/write_batch.h"
+#include "millstream/tsdb/series_counts.h"
 
 namespace millstream::env {
 class Clock;
@@ -54,6 +55,9 @@ struct PartitionOptions {
   int64_t retention_ms = 0;
   // Series in the head, per tenant.
   uint64_t series_max = 10'000'000;
+  // Where the series of a tenant are counted over all partitions, for the limits that batches bring; null counts this
+  // partition alone.
+  std::shared_ptr<SeriesCounts> series_counts = nullptr;
   // Memory for exemplars, per tenant; the oldest make room for new ones. 0 keeps none.
   uint64_t exemplar_bytes_max = 8 << 20;
   uint32_t float_chunk_samples_max = 240;
@@ -116,7 +120,7 @@ class Partition final : public storage::Queryable {
   // log or when there is nothing to wait for.
   //   older than the window          kOutOfRange, "too old sample" (without a window: "out of order sample")
   //   other value at the same time   kAlreadyExists, "duplicate sample for timestamp"
-  //   a series beyond series_max     kResourceExhausted
+  //   a series beyond series_max     kResourceExhausted; the same beyond the batch's own
   //   an invalid histogram           kInvalidArgument
   //   an exemplar behind the window  kOutOfRange, "out of order exemplar"
   //   one too large for its memory   kResourceExhausted
