@@ -269,7 +269,11 @@ def test_bytes_of_a_body_without_a_length_are_charged_as_they_come(tmp_path: Pat
 
 def test_a_length_that_is_refused_anyway_is_not_owed_for_ever(tmp_path: Path) -> None:
     limits = LimitsSettings(
-        bytes_per_second=1_000_000, json_bytes=1024, import_bytes=1024, remote_write_bytes=1024
+        bytes_per_second=1_000_000,
+        json_bytes=1024,
+        import_bytes=1024,
+        remote_write_bytes=1024,
+        otlp_bytes=1024,
     )
     with site(tmp_path, limits=limits) as one:
         answer = one.client.post(
