@@ -246,6 +246,49 @@ def test_the_page_asks_which_tenant_when_a_key_has_several(town: Town, browser: 
         assert page.legend() == ["in_the_vale"]
 
 
+def test_the_page_signs_a_user_in_by_a_password_that_it_keeps_nowhere(
+    town: Town, browser: Browser
+) -> None:
+    writer = town.key("--name", "h", "--role", "user", "--tenant", "harbour")
+    town.send(writer, "boats 3\n")
+    password = "a long word of passing"
+    wanted = {"name": "ann", "password": password, "role": "readonly", "tenants": ["harbour"]}
+    headers = {"Authorization": f"Bearer {town.root}", "Content-Type": "application/json"}
+    with Client(town.url) as client:
+        body = json.dumps(wanted).encode()
+        assert client.request("POST", "/v1/admin/users", body=body, headers=headers).status == 201
+    with explorer(browser, town.url, width=360) as page:
+        page.page.goto(f"{town.url}/?q=boats")
+        form = page.page.get_by_role("form", name="Sign in")
+        form.get_by_role("button", name="Use a name and password").click()
+        for tried, says in (
+            ("not the right one", "The name or the password is wrong"),
+            (password, ""),
+        ):
+            form.get_by_label("Name").fill("ann")
+            form.get_by_label("Password").fill(tried)
+            form.get_by_role("button", name="Sign in").click()
+            if says:
+                expect(form.get_by_role("alert")).to_contain_text(says)
+                assert page.overflow() == 0
+        page.settle()
+        assert page.legend() == ["boats"]
+        stored = page.page.evaluate(
+            "[JSON.stringify(sessionStorage), JSON.stringify(localStorage), document.cookie]"
+        )
+        assert not [one for one in stored if password in one or "ey" in one or "msr_" in one]
+        assert password not in page.page.url
+        page.page.get_by_role("button", name="Sign out").click()
+        expect(form).to_be_visible()
+        with Client(town.url) as client:
+
+            def over() -> bool:
+                listed = client.request("GET", "/v1/admin/sessions", headers=headers).json()
+                return not [one for one in listed["sessions"] if one["kind"] == "user"]
+
+            wait_until("the session is over", 10, over)
+
+
 def test_the_page_asks_again_when_its_key_is_revoked(town: Town, browser: Browser) -> None:
     key = town.key("--name", "gone", "--role", "readonly")
     with explorer(browser, town.url) as page:

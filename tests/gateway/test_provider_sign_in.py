@@ -85,7 +85,8 @@ def test_the_page_learns_how_one_can_sign_in(site: Site) -> None:
         "providers": [
             {"name": "github", "login": "v1/auth/github/login"},
             {"name": "oidc", "login": "v1/auth/oidc/login"},
-        ]
+        ],
+        "passwords": False,
     }
     assert begin(site, "okta").status_code == 404
     assert begin(site, "x" * 3000).status_code == 404

@@ -47,7 +47,8 @@ async def providers(services: ServicesDep) -> ProviderList:
         providers=[
             Provider(name=name, login=f"v1/auth/{name}/login")
             for name in services.access.sign_in.names
-        ]
+        ],
+        passwords=services.access.users.exist,
     )
 
 

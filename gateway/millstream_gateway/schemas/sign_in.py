@@ -36,6 +36,7 @@ class ProviderList(_Body):
     """Ways to sign in without a key."""
 
     providers: list[Provider]
+    passwords: bool = Field(description="Whether there are users with a name and a password.")
 
 
 class SessionDescription(_Body):

@@ -96,6 +96,11 @@ class UserService:
         )
         return user
 
+    @property
+    def exist(self) -> bool:
+        """Whether there are users at all."""
+        return any(kind is Kind.USER for kind, _ in self._store.snapshot().records)
+
     def visible_to(self, caller: Caller) -> list[UserRecord]:
         """The users of the caller's tenants, by name."""
         require(caller.principal, Action.ADMIN, Resource())

@@ -58,6 +58,30 @@ describe('a session', () => {
     expect(new Session(kept).chosenTenant).toBe('shop');
   });
 
+  it('renews by the refresh token that it was given last, which it keeps in memory only', async () => {
+    const kept = storage();
+    let now = 0;
+    const used: string[] = [];
+    const renew = async (token: string) => {
+      used.push(token);
+      return { access_token: `at${used.length}`, expires_in: 100, refresh_token: `rt${used.length}` };
+    };
+    const session = new Session(kept, renew, () => now);
+    session.signInFor({ access_token: 'at0', expires_in: 100, refresh_token: 'rt0' }, '');
+    for (const _ of [1, 2]) {
+      now += 100_000;
+      await session.fresh();
+    }
+    expect(used).toEqual(['rt0', 'rt1']);
+    expect(session.headers()).toEqual({ Authorization: 'Bearer at2' });
+    expect([...kept.items.values()]).toEqual([]);
+    session.signIn({ key: KEY, tenant: '' });
+    session.signInFor({ access_token: 'by cookie', expires_in: 100 }, '');
+    now += 100_000;
+    await session.fresh();
+    expect(used).toEqual(['rt0', 'rt1', '']);
+  });
+
   it('asks to sign in again when the session is over', async () => {
     let now = 0;
     const session = new Session(storage(), async () => null, () => now);

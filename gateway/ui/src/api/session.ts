@@ -1,6 +1,7 @@
 // What the page shows to the server. A key lives in the tab's session storage: other tabs do not have it, and it is gone
 // when the tab is. Who signed in at a provider has an access token, which stays in memory; what lasts is a cookie that no
-// script can read, and that the server turns into the next access token.
+// script can read, and that the server turns into the next access token. Who signed in by a password has a refresh token
+// in memory for that, and so signs in again when the page was left.
 
 export interface Credentials {
   readonly key: string;
@@ -15,11 +16,20 @@ export interface Me {
   readonly tenants: readonly string[];
 }
 
-/** What the server gives for the browser's cookie. */
+/** What the server gives for the browser's cookie, for a password, or for a refresh token. */
 export interface AccessToken {
   readonly access_token: string;
   /** Seconds. */
   readonly expires_in: number;
+  /** Good once, for the next access token. A cookie stands in for it when it is absent. */
+  readonly refresh_token?: string;
+}
+
+/** How somebody without a key may sign in. */
+export interface Ways {
+  readonly providers: readonly Provider[];
+  /** Whether there are users with a password. */
+  readonly passwords: boolean;
 }
 
 /** A way to sign in without a key. */
@@ -46,10 +56,12 @@ export class Session {
   private renewAt = 0;
   private hasLeft = false;
   private renewing: Promise<void> | null = null;
+  /** Empty for a key, and where a cookie does it. */
+  private refreshToken = '';
 
   constructor(
     private readonly storage: Storage | null,
-    private readonly renew: () => Promise<AccessToken | null> = renewByCookie,
+    private readonly renew: (refreshToken: string) => Promise<AccessToken | null> = renewBy,
     private readonly now: () => number = Date.now,
   ) {
     this.credentials = read(storage);
@@ -117,13 +129,14 @@ export class Session {
 
   private async renewNow(): Promise<void> {
     const before = this.headers();
-    const token = await this.renew();
+    const token = await this.renew(this.refreshToken);
     if (token === null) this.refused(before);
     else this.take(token, this.credentials?.tenant ?? '');
   }
 
   private take(token: AccessToken, tenant: string): void {
     this.credentials = { key: token.access_token, tenant };
+    this.refreshToken = token.refresh_token ?? '';
     this.renewAt = this.now() + token.expires_in * 1000 * (1 - RENEW_PART);
   }
 
@@ -135,7 +148,7 @@ export class Session {
   signOut(): void {
     this.hasLeft = true;
     keep(this.storage, TENANT_ITEM, '');
-    if (this.renewAt !== 0) endCookie();
+    if (this.renewAt !== 0) endSession(this.refreshToken);
     this.demanded = true;
     this.reason = '';
     this.set(null);
@@ -149,6 +162,7 @@ export class Session {
   private set(credentials: Credentials | null): void {
     this.credentials = credentials;
     this.renewAt = 0;
+    this.refreshToken = '';
     keep(this.storage, ITEM, credentials === null ? '' : JSON.stringify(credentials));
     for (const listener of this.listeners) listener();
   }
@@ -179,14 +193,42 @@ export async function whoIs(credentials: Credentials): Promise<Me> {
   return (await response.json()) as Me;
 }
 
+const NO_WAYS: Ways = { providers: [], passwords: false };
+
 /** The ways to sign in without a key; none when the server does not say. */
-export async function providers(): Promise<readonly Provider[]> {
+export async function waysIn(): Promise<Ways> {
   try {
     const response = await fetch('v1/auth/providers', { headers: { Accept: 'application/json' } });
-    if (!response.ok) return [];
-    return ((await response.json()) as { providers: Provider[] }).providers;
+    return response.ok ? ((await response.json()) as Ways) : NO_WAYS;
   } catch {
-    return [];
+    return NO_WAYS;
+  }
+}
+
+/** Tokens for a name and a password. Throws an Error with a text for people when there are none. */
+export async function signInByPassword(name: string, password: string): Promise<AccessToken> {
+  const form = new URLSearchParams({ grant_type: 'password', username: name, password });
+  let response: Response;
+  try {
+    response = await fetch('v1/auth/token', { method: 'POST', headers: { Accept: 'application/json' }, body: form });
+  } catch {
+    throw new Error('The server cannot be reached. Is it still running?');
+  }
+  if (response.status === 400 || response.status === 401) throw new Error('The name or the password is wrong.');
+  if (response.status === 429) throw new Error('Too many attempts. Wait a minute and try again.');
+  if (!response.ok) throw new Error(`The server answered ${response.status}.`);
+  return (await response.json()) as AccessToken;
+}
+
+/** An access token for a refresh token, or for the browser's cookie when that is empty; null when the session is over. */
+export async function renewBy(refreshToken: string): Promise<AccessToken | null> {
+  if (refreshToken === '') return renewByCookie();
+  try {
+    const form = new URLSearchParams({ refresh_token: refreshToken });
+    const response = await fetch('v1/auth/refresh', { method: 'POST', headers: { Accept: 'application/json' }, body: form });
+    return response.ok ? ((await response.json()) as AccessToken) : null;
+  } catch {
+    return null;
   }
 }
 
@@ -204,9 +246,10 @@ export async function renewByCookie(): Promise<AccessToken | null> {
   }
 }
 
-function endCookie(): void {
+function endSession(refreshToken: string): void {
+  const body = refreshToken === '' ? {} : { body: new URLSearchParams({ refresh_token: refreshToken }) };
   // Whether it works or not: the page has forgotten the session already.
-  fetch('v1/auth/logout', { method: 'POST', keepalive: true }).catch(() => undefined);
+  fetch('v1/auth/logout', { method: 'POST', keepalive: true, ...body }).catch(() => undefined);
 }
 
 /** An empty text removes. */

@@ -1,5 +1,15 @@
 import { useEffect, useState } from 'preact/hooks';
-import { isSendable, providers, renewByCookie, whoIs, type AccessToken, type Me, type Provider, type Session } from '../api/session';
+import {
+  isSendable,
+  renewByCookie,
+  signInByPassword,
+  waysIn,
+  whoIs,
+  type AccessToken,
+  type Me,
+  type Provider,
+  type Session,
+} from '../api/session';
 
 const EVERY_TENANT = '*';
 const TITLES: Readonly<Record<string, string>> = { github: 'GitHub', google: 'Google', okta: 'Okta', oidc: 'single sign-on' };
@@ -10,8 +20,8 @@ function loginUrl(provider: Provider): string {
 }
 
 /**
- * Asks for an API key, or to sign in at a provider, and for a tenant when there are several. Who has signed in at a
- * provider before is not asked again as long as the session lasts.
+ * Asks for an API key, or for a name and a password, or to sign in at a provider, and for a tenant when there are several.
+ * Who has signed in at a provider before is not asked again as long as the session lasts.
  */
 export function SignIn({ session }: { session: Session }) {
   const [key, setKey] = useState('');
@@ -21,6 +31,10 @@ export function SignIn({ session }: { session: Session }) {
   const [problem, setProblem] = useState(session.why);
   const [ways, setWays] = useState<readonly Provider[]>([]);
   const [token, setToken] = useState<AccessToken | null>(null);
+  const [passwords, setPasswords] = useState(false);
+  const [byPassword, setByPassword] = useState(false);
+  const [name, setName] = useState('');
+  const [password, setPassword] = useState('');
 
   /** Goes on with what a provider said, or asks for the tenant first. */
   const enter = async (granted: AccessToken): Promise<void> => {
@@ -38,9 +52,10 @@ export function SignIn({ session }: { session: Session }) {
   };
 
   const resume = async (): Promise<void> => {
-    const found = await providers();
-    setWays(found);
-    const granted = found.length === 0 || session.left ? null : await renewByCookie();
+    const found = await waysIn();
+    setWays(found.providers);
+    setPasswords(found.passwords);
+    const granted = found.providers.length === 0 || session.left ? null : await renewByCookie();
     if (granted !== null) await enter(granted);
   };
   useEffect(() => {
@@ -53,6 +68,19 @@ export function SignIn({ session }: { session: Session }) {
   const submit = async (): Promise<void> => {
     if (token !== null) {
       session.signInFor(token, tenant);
+      return;
+    }
+    if (byPassword) {
+      setBusy(true);
+      setProblem('');
+      try {
+        await enter(await signInByPassword(name.trim(), password));
+      } catch (error) {
+        setProblem(error instanceof Error ? error.message : String(error));
+      } finally {
+        setPassword('');
+        setBusy(false);
+      }
       return;
     }
     const given = { key: key.trim(), tenant: tenant.trim() };
@@ -98,7 +126,37 @@ export function SignIn({ session }: { session: Session }) {
             ))}
           </div>
         )}
-        {token === null && (
+        {token === null && byPassword && (
+          <>
+            <p>The password is sent once and kept nowhere. You sign in again after leaving the page.</p>
+            <label for="sign-in-name">Name</label>
+            <input
+              id="sign-in-name"
+              class="sign-in-field"
+              type="text"
+              autocomplete="username"
+              autocapitalize="none"
+              spellcheck={false}
+              required
+              autofocus
+              value={name}
+              onInput={(event) => setName(event.currentTarget.value)}
+            />
+            <label for="sign-in-password">Password</label>
+            <input
+              id="sign-in-password"
+              class="sign-in-field"
+              type="password"
+              autocomplete="current-password"
+              required
+              value={password}
+              aria-invalid={problem !== ''}
+              aria-describedby="sign-in-problem"
+              onInput={(event) => setPassword(event.currentTarget.value)}
+            />
+          </>
+        )}
+        {token === null && !byPassword && (
           <>
             <p>This server asks for an API key. It stays in this tab and is gone when you close it.</p>
             <label for="sign-in-key">API key</label>
@@ -140,6 +198,18 @@ export function SignIn({ session }: { session: Session }) {
         <button type="submit" class="button primary" disabled={busy}>
           {busy ? 'Checking…' : 'Sign in'}
         </button>
+        {token === null && passwords && (
+          <button
+            type="button"
+            class="button"
+            onClick={() => {
+              setByPassword(!byPassword);
+              setProblem('');
+            }}
+          >
+            {byPassword ? 'Use an API key' : 'Use a name and password'}
+          </button>
+        )}
       </form>
     </main>
   );
