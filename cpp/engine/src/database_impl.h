@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -71,6 +72,9 @@ class Database::Impl {
   // Adds one decoded series to the request, its labels parsed only when the cache does not know them.
   Status PushSeries(TenantId tenant, uint32_t index, wire::DecodedWrite& decoded, RequestWriter& writer,
                     PushOutcome* outcome);
+  // The newest stored sample of a decoded series.
+  std::optional<tsdb::LastSample> LastOf(TenantId tenant, const wire::DecodedWrite& decoded,
+                                         const wire::DecodedSeries& series) const;
   // Whether a database may be opened or made there; changes nothing.
   Status CheckFolder(const std::string& path);
   Result<int> ReadOrWriteManifest(const std::string& path);

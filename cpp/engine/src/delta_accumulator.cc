@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "millstream/model/histogram_math.h"
+#include "millstream/model/value.h"
 
 namespace millstream::engine {
 namespace {
@@ -29,7 +30,7 @@ model::Histogram Stored(const model::Histogram& total) {
 
 }  // namespace
 
-void DeltaAccumulator::Apply(TenantId tenant, TimestampMs now, wire::DecodedWrite* decoded) {
+void DeltaAccumulator::Apply(TenantId tenant, TimestampMs now, const Newest& newest, wire::DecodedWrite* decoded) {
   if (std::ranges::none_of(decoded->series, &wire::DecodedSeries::delta)) return;
   Tenant* totals = nullptr;
   {
@@ -43,7 +44,7 @@ void DeltaAccumulator::Apply(TenantId tenant, TimestampMs now, wire::DecodedWrit
   for (uint32_t i = 0; i < decoded->series.size(); ++i) {
     wire::DecodedSeries& series = decoded->series[i];
     if (!series.delta) continue;
-    Status added = Add(*totals, now, i, decoded);
+    Status added = Add(*totals, now, newest, i, decoded);
     if (added.ok()) continue;
     decoded->Reject(series.item, std::move(added));
     series.floats_begin = series.floats_end;
@@ -52,7 +53,18 @@ void DeltaAccumulator::Apply(TenantId tenant, TimestampMs now, wire::DecodedWrit
   }
 }
 
-Status DeltaAccumulator::Add(Tenant& tenant, TimestampMs now, uint32_t index, wire::DecodedWrite* decoded) {
+bool DeltaAccumulator::GoOn(const std::optional<tsdb::LastSample>& stored, Total* total) {
+  // A series that was said to have ended begins anew.
+  if (!stored || model::IsStaleNan(stored->histogram != nullptr ? stored->histogram->sum : stored->value)) return false;
+  total->start = stored->start;
+  total->last_end = stored->timestamp;
+  total->value = stored->value;
+  if (stored->histogram != nullptr) total->histogram = std::make_unique<model::Histogram>(*stored->histogram);
+  return true;
+}
+
+Status DeltaAccumulator::Add(Tenant& tenant, TimestampMs now, const Newest& newest, uint32_t index,
+                             wire::DecodedWrite* decoded) {
   const wire::DecodedSeries& series = decoded->series[index];
   const wire::DeltaLimits& limits = decoded->delta_limits;
   const bool is_float = series.floats_begin < series.floats_end;
@@ -63,6 +75,7 @@ Status DeltaAccumulator::Add(Tenant& tenant, TimestampMs now, uint32_t index, wi
 
   auto found = tenant.totals.find(series.raw_labels);
   bool begins = found == tenant.totals.end();
+  bool went_on = false;
   if (begins) {
     if (tenant.totals.size() >= limits.series_max && now - tenant.swept >= kSweepIntervalMs) {
       Sweep(tenant, now, limits.stale_ms);
@@ -76,9 +89,13 @@ Status DeltaAccumulator::Add(Tenant& tenant, TimestampMs now, uint32_t index, wi
     }
     found = tenant.totals.try_emplace(std::string(series.raw_labels)).first;
     series_.fetch_add(1, std::memory_order_relaxed);
+    went_on = GoOn(newest(series), &found->second);
+    begins = !went_on;
   }
   Total& total = found->second;
   total.touched = now;
+  // Which interval a stored sample came from is not known; one that ends with it is that one.
+  if (went_on && end == total.last_end) total.last_start = start;
   const bool repeated = !begins && end == total.last_end && start == total.last_start;
   if (!repeated) {
     if (!begins && end <= total.last_end) {

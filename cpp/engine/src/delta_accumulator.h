@@ -5,7 +5,8 @@
 // counter reset. A gap or an overlap that is shorter is added like what joins without one. A sample that ends no later
 // than the last one is refused, but for the last one itself, sent again: that gives the same total again.
 //
-// Nothing of this is stored: after a restart every series begins anew.
+// Nothing of this is stored by itself: a series that is not known here, after a restart or a long silence, goes on from
+// the newest sample that the store has of it.
 //
 // Threads     Any; one tenant's requests one at a time.
 // Limits      DeltaLimits::series_max for each tenant, kDeltaSeriesMax for all; a series past either is refused. Series
@@ -15,7 +16,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -23,6 +26,7 @@
 #include "millstream/base/status.h"
 #include "millstream/base/strong_int.h"
 #include "millstream/model/histogram.h"
+#include "millstream/tsdb/partition.h"
 #include "millstream/wire/decoded_write.h"
 
 namespace millstream::engine {
@@ -31,9 +35,12 @@ inline constexpr uint64_t kDeltaSeriesMax = 2'000'000;
 
 class DeltaAccumulator {
  public:
+  // The newest stored sample of a series of the request.
+  using Newest = std::function<std::optional<tsdb::LastSample>(const wire::DecodedSeries& series)>;
+
   // Replaces the samples of delta series by totals with the total's start. A refused one is taken out and in the
   // request's errors.
-  void Apply(TenantId tenant, TimestampMs now, wire::DecodedWrite* decoded) EXCLUDES(mutex_);
+  void Apply(TenantId tenant, TimestampMs now, const Newest& newest, wire::DecodedWrite* decoded) EXCLUDES(mutex_);
 
   // Of all tenants.
   uint64_t series() const { return series_.load(std::memory_order_relaxed); }
@@ -56,7 +63,10 @@ class DeltaAccumulator {
     TimestampMs swept GUARDED_BY(mutex) = 0;
   };
 
-  Status Add(Tenant& tenant, TimestampMs now, uint32_t index, wire::DecodedWrite* decoded) REQUIRES(tenant.mutex);
+  Status Add(Tenant& tenant, TimestampMs now, const Newest& newest, uint32_t index, wire::DecodedWrite* decoded)
+      REQUIRES(tenant.mutex);
+  // Whether there was something to go on from.
+  static bool GoOn(const std::optional<tsdb::LastSample>& stored, Total* total);
   void Sweep(Tenant& tenant, TimestampMs now, int64_t stale_ms) REQUIRES(tenant.mutex);
 
   Mutex mutex_;

@@ -122,6 +122,13 @@ Status Database::Impl::PushSeries(TenantId tenant, uint32_t index, wire::Decoded
                              std::span(decoded.exemplars).subspan(series.exemplars_begin, exemplars));
 }
 
+std::optional<tsdb::LastSample> Database::Impl::LastOf(TenantId tenant, const wire::DecodedWrite& decoded,
+                                                       const wire::DecodedSeries& series) const {
+  const Result<model::Labels> labels = wire::DecodeLabels(decoded.encoding, series.raw_labels);
+  if (!labels.ok()) return std::nullopt;
+  return partitions_[PartitionOf(tenant, *labels).value()].partition->Last(tenant, *labels);
+}
+
 // A decoded request from its labels to its outcome. The database is open and held open as long as it lives.
 class Database::Impl::PendingPush {
  public:
@@ -134,7 +141,10 @@ class Database::Impl::PendingPush {
 
   // Finds the series' places and sends their samples, without waiting.
   Status Start() {
-    database_.deltas_.Apply(tenant_, database_.env_.clock->WallNow(), &decoded_);
+    const auto stored = [this](const wire::DecodedSeries& series) {
+      return database_.LastOf(tenant_, decoded_, series);
+    };
+    database_.deltas_.Apply(tenant_, database_.env_.clock->WallNow(), stored, &decoded_);
     outcome_.rejected = decoded_.rejected;
     for (wire::ItemError& error : decoded_.errors) {
       outcome_.refusals.push_back({error.item, std::move(error.reason)});

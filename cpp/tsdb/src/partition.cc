@@ -54,6 +54,33 @@ Result<std::unique_ptr<storage::Querier>> Partition::MakeQuerier(TenantId tenant
   return std::make_unique<PartitionQuerier>(*impl_, tenant);
 }
 
+std::optional<LastSample> Partition::Last(TenantId tenant, const model::Labels& labels) const {
+  const TenantHead* head = impl_->FindTenant(tenant);
+  const SeriesPtr series = head == nullptr ? nullptr : head->Find(labels);
+  if (series == nullptr) return std::nullopt;
+  SampleSources sources;
+  storage::TimeRange newest{};
+  {
+    MutexLock lock(series->mutex);
+    const std::optional<TimestampMs> time = series->data.max_time();
+    if (!time) return std::nullopt;
+    newest = {*time, *time};
+    series->data.Collect(newest, &sources);
+  }
+  storage::SampleColumns found;
+  if (!MergeSamples(newest, sources, &found).ok() || found.size() != 1) return std::nullopt;
+  const auto first = [](const std::vector<TimestampMs>& column) { return column.empty() ? 0 : column[0]; };
+  LastSample last{.timestamp = newest.max, .histogram = nullptr};
+  if (found.histograms.empty()) {
+    last.value = found.values[0];
+    last.start = first(found.start_timestamps);
+  } else {
+    last.histogram = found.histograms[0];
+    last.start = first(found.histogram_start_timestamps);
+  }
+  return last;
+}
+
 std::vector<model::MetricMetadata> Partition::Metadata(TenantId tenant, std::string_view metric, size_t limit) const {
   const TenantHead* head = impl_->FindTenant(tenant);
   return head == nullptr ? std::vector<model::MetricMetadata>() : head->Metadata(metric, limit);

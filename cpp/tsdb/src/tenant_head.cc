@@ -34,6 +34,12 @@ MemSeries* TenantHead::FindByLabels(const model::Labels& labels) const {
   return found == by_labels_.end() ? nullptr : found->second;
 }
 
+SeriesPtr TenantHead::Find(const model::Labels& labels) const {
+  ReaderLock lock(mutex_);
+  const MemSeries* found = FindByLabels(labels);
+  return found == nullptr ? nullptr : by_slot_[found->slot];
+}
+
 void TenantHead::SetRef(SeriesRef ref, MemSeries* series) {
   const uint64_t page = ref.value() / kPageRefs;
   if (page >= by_ref_.size()) by_ref_.resize(page + 1);

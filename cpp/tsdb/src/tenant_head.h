@@ -45,6 +45,9 @@ class TenantHead {
   bool ReservePlace(uint64_t most);
   void ReleasePlaces();
 
+  // Null when unknown.
+  SeriesPtr Find(const model::Labels& labels) const EXCLUDES(mutex_);
+
   // Writer. Adds series whose labels and refs are new; the result has their order.
   struct NewSeries {
     SeriesRef ref;
@@ -89,7 +92,7 @@ class TenantHead {
   const TenantId id_;
   const std::shared_ptr<SeriesCount> count_;  // in all partitions, with the places that are kept
 
-  // The writer's own.
+  // The writer's own. It changes by_labels_ only with mutex_ held, so whoever holds that may read it, too.
   std::vector<std::unique_ptr<Page>> by_ref_;
   std::unordered_map<std::string_view, MemSeries*> by_labels_;  // keys live in the series
   std::unordered_multimap<MemSeries*, uint64_t> older_refs_;    // only of renamed series

@@ -2,10 +2,13 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <string>
 #include <vector>
 
+#include "../env/temp_folder.h"
 #include "millstream/engine/database.h"
+#include "millstream/model/value.h"
 
 namespace millstream::engine {
 namespace {
@@ -122,6 +125,59 @@ TEST(Delta, SeriesPastTheLimitAreRefusedAndTheOthersGoOn) {
   EXPECT_EQ(Push(*db, Body("histogram", {{1, 10, 5}}), one).rejected, 1u);
   Push(*db, Body("sum", {{10, 20, 5}}), one);
   EXPECT_EQ(Stored(*db, "m"), "5 10 ");
+}
+
+class Restarted : public testing::Test {
+ protected:
+  std::unique_ptr<Database> Open() const {
+    DatabaseOptions options;
+    options.partitions = 2;
+    return Database::Open(folder_.path() + "/data", options).value();
+  }
+
+  const env::TempFolder folder_;
+};
+
+TEST_F(Restarted, TotalsGoOnFromWhatIsStored) {
+  const std::string custom = Body("histogram", {{1, 10, 5}});
+  const WriteOptions as_native = {{"convert_histograms_to_nhcb", "true"}};
+  Push(*Open(), Body("sum", {{1, 10, 5}, {10, 20, 2}}));
+  Push(*Open(), custom, as_native, kOther);
+  {
+    const auto db = Open();
+    Push(*db, Body("sum", {{20, 30, 1}}));
+    Push(*db, Body("histogram", {{10, 20, 2}}), as_native, kOther);
+    const auto result = db->Query(kOther, "histogram_count(m)", 20'000, {});
+    ASSERT_TRUE(result.ok());
+    EXPECT_EQ(std::get<promql::Vector>(result->value).at(0).value, 7);
+  }
+  EXPECT_EQ(Stored(*Open(), "m"), "5 7 8 ");
+}
+
+TEST_F(Restarted, WhatWasStoredIsNotAddedAgain) {
+  Push(*Open(), Body("sum", {{1, 10, 5}, {10, 20, 2}}));
+  const auto db = Open();
+  EXPECT_EQ(Push(*db, Body("sum", {{10, 20, 2}})).rejected, 0u);
+  EXPECT_EQ(Push(*db, Body("sum", {{1, 10, 5}})).rejected, 1u);
+  Push(*db, Body("sum", {{20, 30, 1}}));
+  EXPECT_EQ(Stored(*db, "m"), "5 7 8 ");
+}
+
+TEST_F(Restarted, AfterALongGapTheTotalBeginsAnew) {
+  Push(*Open(), Body("sum", {{1, 10, 5}}));
+  const auto db = Open();
+  Push(*db, Body("sum", {{90, 100, 1}}), {{"delta_stale_ms", "60000"}});
+  EXPECT_EQ(Stored(*db, "m"), "5 1 ");
+}
+
+TEST_F(Restarted, ASeriesThatHasEndedBeginsAnew) {
+  Push(*Open(), Body("sum", {{1, 10, 5}}));
+  const auto db = Open();
+  const double stale = model::StaleNan();
+  const std::array<model::Label, 1> labels{{{"__name__", "m"}}};
+  ASSERT_TRUE(db->Write(kDefaultTenant, labels, std::array<TimestampMs, 1>{15'000}, std::array<double, 1>{stale}).ok());
+  Push(*db, Body("sum", {{20, 30, 1}}));
+  EXPECT_TRUE(Stored(*db, "m").ends_with("1 ")) << Stored(*db, "m");
 }
 
 TEST(Delta, AWriteOptionThatMeansNothingIsRefused) {

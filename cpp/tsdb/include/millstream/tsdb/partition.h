@@ -98,6 +98,14 @@ struct PartitionStats {
   uint64_t exemplars_appended = 0;
 };
 
+// The newest sample of a series; `histogram` is null for a float.
+struct LastSample {
+  TimestampMs timestamp = 0;
+  TimestampMs start = 0;  // 0 is unknown
+  double value = 0;
+  std::shared_ptr<const model::Histogram> histogram;
+};
+
 class PartitionImpl;
 
 class Partition final : public storage::Queryable {
@@ -148,6 +156,10 @@ class Partition final : public storage::Queryable {
   std::optional<Offset> applied_offset() const;
 
   Result<std::unique_ptr<storage::Querier>> MakeQuerier(TenantId tenant) const override;
+
+  // Of the series with exactly these labels; nothing when the head, which has the newest samples, has none of it.
+  // Cost  A look-up by the labels, and the decoding of at most one chunk.
+  std::optional<LastSample> Last(TenantId tenant, const model::Labels& labels) const;
 
   // By metric name; an empty `metric` is all, `limit` 0 is none.
   std::vector<model::MetricMetadata> Metadata(TenantId tenant, std::string_view metric, size_t limit) const;
