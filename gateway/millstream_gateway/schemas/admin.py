@@ -183,7 +183,8 @@ class NewAcl(_Body):
     subject: str = Field(
         min_length=1,
         max_length=500,
-        description="`key:ID`, `user:ID`, `role:ROLE`, or `*` for everybody.",
+        pattern=r"^(\*|[a-z_]{1,32}:[!-~]{1,400})$",
+        description="`key:ID`, `user:ID`, `role:ROLE`, `listener:NAME`, or `*` for everybody.",
         examples=["key:4f0c2k9x1v7q"],
     )
     resource: Kind = Field(description="What the line is about.")
