@@ -15,6 +15,9 @@ namespace {
 constexpr std::string_view kManifestName = "MANIFEST";
 // The gateway's: keys, tenants and the audit log. The engine leaves it alone.
 constexpr std::string_view kAccessFolder = "meta";
+constexpr std::string_view kEventsFolder = "events";
+// How often events that retention no longer keeps are let go.
+constexpr std::chrono::seconds kEventsInterval{5};
 constexpr std::string_view kManifestFormat = "millstream 1\npartitions ";
 
 // Every feature that may be enabled, and what it turns on.
@@ -83,6 +86,7 @@ Status Database::Impl::OpenInMemory() {
     parts.partition = tsdb::Partition::MakeInMemory(ViewOptions(options_, count, series_counts_));
     partitions_.push_back(std::move(parts));
   }
+  MS_RETURN_IF_ERROR(StartEvents(""));
   return StartWorkers();
 }
 
@@ -154,7 +158,15 @@ Status Database::Impl::OpenFolder(const std::string& path) {
   // Folders that were there already may be from a run that died before it made them durable.
   MS_RETURN_IF_ERROR(files.SyncFolder(path));
   MS_RETURN_IF_ERROR(files.SyncFolder(env::ParentFolder(path)));
+  MS_RETURN_IF_ERROR(StartEvents(fmt::format("{}/{}", path, kEventsFolder)));
   return StartWorkers();
+}
+
+Status Database::Impl::StartEvents(const std::string& folder) {
+  MS_ASSIGN_OR_RETURN(events_, events::Broker::Open(env_, folder, {.durability = options_.durability}));
+  MS_ASSIGN_OR_RETURN(events_timer_,
+                      MaintenanceTimer::Start(kEventsInterval, [this] { events_->Maintain(false); }, *env_.executor));
+  return Status::Ok();
 }
 
 Status Database::Impl::StartWorkers() {
@@ -176,6 +188,7 @@ Status Database::Impl::StartWorkers() {
                                     for (const PartitionDoor& door : doors_) {
                                       door.worker->Maintain();
                                     }
+                                    events_->Maintain(true);
                                   },
                                   *env_.executor));
   return Status::Ok();
@@ -183,8 +196,11 @@ Status Database::Impl::StartWorkers() {
 
 Status Database::Impl::Close() {
   if (closed_.exchange(true)) return Status::Ok();
+  // First: whoever waits for events stops waiting.
+  if (events_ != nullptr) events_->Close();
   const WriterLock alone(open_mutex_);
   timer_.reset();
+  events_timer_.reset();
   Status first_error;
   for (PartitionParts& parts : partitions_) {
     if (parts.worker == nullptr) continue;
@@ -240,6 +256,10 @@ Status Database::Close() {
   return impl_->Close();
 }
 
+events::Broker& Database::Events() {
+  return *impl_->events_;
+}
+
 TimestampMs Database::Now() const {
   return impl_->env_.clock->WallNow();
 }
@@ -274,6 +294,7 @@ std::map<std::string, double> Database::Stats() const {
       add("millstream_log_syncs_total", log_stats.syncs);
     }
   }
+  for (const auto& [name, value] : impl_->events_->Stats()) out[name] += value;
   add("millstream_partitions", impl_->partitions_.size());
   add("millstream_series_cache_entries", impl_->cache_.size());
   add("millstream_delta_series", impl_->deltas_.series());

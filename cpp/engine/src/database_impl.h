@@ -69,6 +69,8 @@ class Database::Impl {
   class PendingPush;
 
   Status StartWorkers();
+  // `folder` empty keeps events in memory.
+  Status StartEvents(const std::string& folder);
   // Adds one decoded series to the request, its labels parsed only when the cache does not know them.
   Status PushSeries(TenantId tenant, uint32_t index, wire::DecodedWrite& decoded, RequestWriter& writer,
                     PushOutcome* outcome);
@@ -92,7 +94,9 @@ class Database::Impl {
   std::vector<PartitionParts> partitions_;
   std::vector<PartitionDoor> doors_;
   std::unique_ptr<tsdb::MergeQueryable> queryable_;
+  std::shared_ptr<events::Broker> events_;
   std::unique_ptr<MaintenanceTimer> timer_;
+  std::unique_ptr<MaintenanceTimer> events_timer_;
 
   SeriesCache cache_;
   DeltaAccumulator deltas_;

@@ -492,6 +492,21 @@ LogStats LocalLog::stats() const {
   return stats;
 }
 
+uint64_t LocalLog::bytes() const {
+  const MutexLock lock(mutex_);
+  uint64_t bytes = active_bytes_;
+  for (size_t i = 0; i + 1 < segments_.size(); ++i) bytes += segments_[i].bytes;
+  return bytes;
+}
+
+Offset LocalLog::OffsetKeeping(uint64_t bytes) const {
+  const MutexLock lock(mutex_);
+  uint64_t kept = active_bytes_;
+  size_t first = segments_.size() - 1;
+  while (first > 0 && kept + segments_[first - 1].bytes <= bytes) kept += segments_[--first].bytes;
+  return segments_[first].first;
+}
+
 Result<LocalLog::SegmentView> LocalLog::View(Offset first) const {
   const MutexLock lock(mutex_);
   const auto found = std::lower_bound(segments_.begin(), segments_.end(), first,

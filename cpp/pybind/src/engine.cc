@@ -289,7 +289,8 @@ void RegisterEngine(py::module_& module) {
   module.def("count_forbidden", &CountForbidden, py::arg("format"), py::arg("body"), py::kw_only(), py::arg("allow"),
              py::arg("deny"), "How many series of a body these access lists let nobody write; nothing is written.");
 
-  py::class_<Database>(module, "Engine", "One open database.")
+  py::class_<Database> database(module, "Engine", "One open database.");
+  database
       .def_static("open", &Open, py::arg("path"), py::kw_only(), py::arg("create") = true, py::arg("partitions") = 0,
                   py::arg("durability") = "process", py::arg("retention_ms") = 0, py::arg("memory_limit_bytes") = 0,
                   py::arg("out_of_order_window_ms") = int64_t{24} * tsdb::kHourMs,
@@ -333,6 +334,7 @@ void RegisterEngine(py::module_& module) {
             return ValueOrThrow(self.FormatQuery(expression));
           },
           py::arg("expr"), Released());
+  RegisterEvents(module, database);
 }
 
 }  // namespace millstream::pybind

@@ -27,6 +27,7 @@
 #include "millstream/engine/read_view.h"
 #include "millstream/engine/write_request.h"
 #include "millstream/env/env.h"
+#include "millstream/events/broker.h"
 #include "millstream/model/exemplar.h"
 #include "millstream/model/labels.h"
 #include "millstream/model/metadata.h"
@@ -172,6 +173,9 @@ class Database {
 
   // The expression in canonical spelling, over several lines where it is long.
   Result<std::string> FormatQuery(std::string_view expression) const;
+
+  // Topics, events and groups, with the database's durability. They answer kUnavailable after Close.
+  events::Broker& Events();
 
   // The engine's own counters and gauges by metric name; names of counters end in _total.
   std::map<std::string, double> Stats() const;

@@ -4,7 +4,8 @@
 // the next. A thread of its own syncs for all who wait at once (group commit). Opening tells what a crash left
 // unfinished (cut off, reported) from corruption (kDataLoss; nothing is changed).
 //
-// Threads     As storage::Log. Without a sync thread, whoever waits syncs, and all calls come from one thread.
+// Threads     As storage::Log. Without a sync thread, whoever waits syncs: Append, the waits, Sync, TruncateBefore and
+//             Close then come from one thread, and nothing is synced that nobody asks for.
 // Invariants  (1) Acknowledged records are never cut off. (2) A sector that a sync has covered is never written again.
 //             (3) A segment exists durably before a record goes into it, and all before it is on the disk by then.
 // Ownership   Borrows the env. Readers borrow the log: they go first.
@@ -90,6 +91,10 @@ class LocalLog final : public storage::Log {
 
   const RecoveryReport& recovery() const { return recovery_; }
   LogStats stats() const EXCLUDES(mutex_);
+  // Of all segment files.
+  uint64_t bytes() const EXCLUDES(mutex_);
+  // Where the log would begin if it held at most `bytes`, in whole segments; the last one always stays.
+  Offset OffsetKeeping(uint64_t bytes) const EXCLUDES(mutex_);
 
  private:
   class Reader;

@@ -1,0 +1,175 @@
+// Broker: topics of durable events, their publishers, readers and groups, in one folder (docs/formats/events.md).
+//
+// Publishers check and encode on their own thread; a few writer threads, each with its share of all partitions, append,
+// sync and answer in batches. Logs are opened when they are first used and closed again when too many are open.
+//
+// Threads     Everything from any thread; Close waits for nothing but the writers: calls that wait elsewhere end soon
+//             after with kUnavailable.
+// Invariants  (1) An event that was answered survives what its topic's durability promises, at the offset that was
+//             answered. (2) Readers see events of a partition in the order of offsets, without gap or repetition, and
+//             none that could still be lost. (3) No tenant sees another's topics, events or groups.
+// Errors      kNotFound for what there is not, other tenants' included; kInvalidArgument; kOutOfRange for an offset
+//             that is gone or not there yet; kResourceExhausted beyond a limit (limits.h); kUnavailable once closed.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "millstream/base/result.h"
+#include "millstream/base/strong_int.h"
+#include "millstream/env/env.h"
+#include "millstream/events/event.h"
+#include "millstream/events/limits.h"
+#include "millstream/events/notifier.h"
+#include "millstream/events/subscription.h"
+#include "millstream/events/topic.h"
+#include "millstream/storage/log.h"
+
+namespace millstream::events {
+
+struct BrokerOptions {
+  // What an acknowledged event of a `local` topic survives.
+  storage::Durability durability = storage::Durability::kProcess;
+  int writers = 0;  // threads; 0: one for each two CPUs
+  size_t open_logs_max = kOpenLogsMax;
+  uint64_t segment_bytes = 16 << 20;
+};
+
+enum class EventStatus : uint8_t {
+  kAccepted,  // readers see it; it lives as long as the process
+  kDurable,   // it survives what the topic promises
+};
+std::string_view EventStatusName(EventStatus status);
+
+struct PublishEvent {
+  std::string_view topic;
+  EventView event;  // taken_ms is not read
+  bool has_timestamp = false;
+  std::optional<uint32_t> partition;  // else by key, by id, or in turn
+};
+
+struct Published {
+  std::string id;
+  uint32_t partition = 0;
+  uint64_t offset = 0;
+  EventStatus status = EventStatus::kAccepted;
+  TimestampMs timestamp = 0;
+};
+
+struct EventPlace {
+  Published event;
+  std::string topic;
+};
+
+struct PartitionState {
+  uint32_t partition = 0;
+  uint64_t start_offset = 0;
+  uint64_t end_offset = 0;
+  uint64_t bytes = 0;
+};
+
+struct TopicDescription {
+  TopicInfo info;
+  std::vector<PartitionState> partitions;
+};
+
+// What PATCH may change; absent stays.
+struct TopicChanges {
+  std::optional<uint32_t> partitions = {};  // only upwards
+  std::optional<int64_t> retention_ms = {};
+  std::optional<int64_t> retention_bytes = {};
+  std::optional<uint64_t> event_bytes_max = {};
+  std::optional<TopicCleanup> cleanup = {};
+};
+
+enum class OffsetEnd { kEarliest, kLatest };
+
+struct FetchOptions {
+  std::variant<OffsetEnd, uint64_t> offset = OffsetEnd::kEarliest;
+  size_t limit = 100;
+  uint64_t bytes_max = 1 << 20;  // it stops behind the event that reaches it
+  int64_t wait_ms = 0;           // for the first event
+};
+
+struct Fetched {
+  std::vector<EventPtr> events;
+  uint64_t next_offset = 0;
+  uint64_t end_offset = 0;
+};
+
+struct GroupOffset {
+  std::string topic;
+  uint32_t partition = 0;
+  uint64_t committed = 0;
+  uint64_t end_offset = 0;
+  uint64_t lag = 0;
+};
+
+struct OffsetCommit {
+  std::string_view topic;
+  uint32_t partition = 0;
+  uint64_t offset = 0;  // the next one to be read
+};
+
+class Broker {
+ public:
+  // `folder` empty keeps all events in memory. A folder that is not there is made by the first topic.
+  static Result<std::shared_ptr<Broker>> Open(const env::Env& env, const std::string& folder,
+                                              const BrokerOptions& options);
+  ~Broker();
+  Broker(const Broker&) = delete;
+  Broker& operator=(const Broker&) = delete;
+
+  // Takes no more work, finishes what was taken and closes every log. Idempotent.
+  void Close();
+
+  // kAlreadyExists; kFailedPrecondition for what needs a cluster.
+  Result<TopicInfo> CreateTopic(TenantId tenant, const std::string& name, const TopicOptions& options);
+  Result<TopicInfo> AlterTopic(TenantId tenant, const std::string& name, const TopicChanges& changes);
+  Status DeleteTopic(TenantId tenant, const std::string& name);
+  Result<TopicDescription> DescribeTopic(TenantId tenant, const std::string& name);
+  std::vector<TopicInfo> ListTopics(TenantId tenant) const;
+
+  // Each event with an answer of its own, in order. An event with the id, or the producer's sequence, of one that its
+  // partition took lately is not stored again: the answer is the first one's.
+  std::vector<Result<Published>> Publish(TenantId tenant, std::span<const PublishEvent> events);
+
+  Result<Fetched> Fetch(TenantId tenant, const std::string& topic, uint32_t partition, const FetchOptions& options);
+  // The first event whose timestamp is not below; the end when there is none.
+  Result<uint64_t> OffsetAt(TenantId tenant, const std::string& topic, uint32_t partition, TimestampMs timestamp);
+  // By the engine's id wherever the event is; by a client's while its partition remembers it.
+  Result<EventPlace> StatusOf(TenantId tenant, const std::string& id);
+
+  // `notifier`, which may be null, must outlive the subscription.
+  Result<std::unique_ptr<Subscription>> Subscribe(TenantId tenant, const SubscribeOptions& options,
+                                                  std::shared_ptr<Notifier> notifier);
+
+  // Of a group that committed nothing: empty.
+  Result<std::vector<GroupOffset>> GroupOffsets(TenantId tenant, const std::string& group);
+  // All or none.
+  Status CommitOffsets(TenantId tenant, const std::string& group, std::span<const OffsetCommit> offsets);
+  Status DeleteGroup(TenantId tenant, const std::string& group);
+  std::vector<std::string> ListGroups(TenantId tenant) const;
+
+  // Lets go what no topic's retention keeps, in the logs that are open; `all` opens the others for it, too.
+  void Maintain(bool all);
+
+  // Counters and gauges by metric name; names of counters end in _total.
+  std::map<std::string, double> Stats() const;
+
+  class Impl;
+
+ private:
+  explicit Broker(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace millstream::events

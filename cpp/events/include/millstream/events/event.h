@@ -1,0 +1,89 @@
+// An event: what a publisher hands over, how it is stored, and what a reader gets.
+//
+// docs/formats/events.md draws the record. Decoding checks every length before it allocates.
+//
+// Threads     A StoredEvent is written by whoever makes it and then by its partition's writer, until that shows it to
+//             readers; from then on it never changes, and any thread may read it.
+// Cost        One allocation for the record; a reader gets views into it.
+// Errors      kDataLoss for bytes that no publisher's event is encoded as.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "millstream/base/result.h"
+#include "millstream/base/strong_int.h"
+
+namespace millstream::events {
+
+using HeaderView = std::pair<std::string_view, std::string_view>;
+
+// Names one event of one producer: publishing it again stores nothing.
+struct ProducerStamp {
+  std::string_view id;
+  uint32_t epoch = 0;     // a producer that starts anew takes a higher one; older ones are refused then
+  uint64_t sequence = 0;  // counts up by one in each partition
+  friend bool operator==(const ProducerStamp&, const ProducerStamp&) = default;
+};
+
+// What stands in a record. Views borrow from it.
+struct EventView {
+  TimestampMs taken_ms = 0;   // when the engine took it; never decreases within a partition
+  TimestampMs timestamp = 0;  // what the publisher says, else taken_ms
+  bool is_json = false;
+  std::string_view client_id;  // empty: the engine's id
+  std::optional<ProducerStamp> producer;
+  std::optional<std::string_view> key;
+  std::vector<HeaderView> headers;
+  std::string_view payload;
+  friend bool operator==(const EventView&, const EventView&) = default;
+};
+
+std::string EncodeEvent(const EventView& event);
+// `timestamp_given` false: SetTaken gives both times.
+std::string EncodeEvent(const EventView& event, bool timestamp_given);
+Result<EventView> DecodeEvent(std::string_view record);
+
+class StoredEvent {
+ public:
+  // The record of an event that has no place yet.
+  static Result<std::shared_ptr<StoredEvent>> Make(std::string record);
+  StoredEvent(const StoredEvent&) = delete;
+  StoredEvent& operator=(const StoredEvent&) = delete;
+
+  std::string_view record() const { return record_; }
+  const EventView& view() const { return view_; }
+  uint32_t topic() const { return topic_; }
+  uint32_t partition() const { return partition_; }
+  uint64_t offset() const { return offset_; }
+  // The client's, or the engine's own.
+  std::string Id() const;
+  // What it counts for in the limits of memory.
+  uint64_t bytes() const { return record_.size() + sizeof(StoredEvent) + view_.headers.size() * sizeof(HeaderView); }
+
+  void SetPlace(uint32_t topic, uint32_t partition, uint64_t offset) {
+    topic_ = topic;
+    partition_ = partition;
+    offset_ = offset;
+  }
+  // Writes the times into the record: `taken_ms`, and as the timestamp where the publisher gave none.
+  void SetTaken(TimestampMs taken_ms);
+
+ private:
+  explicit StoredEvent(std::string record) : record_(std::move(record)) {}
+
+  std::string record_;
+  EventView view_;  // into record_
+  uint32_t topic_ = 0;
+  uint32_t partition_ = 0;
+  uint64_t offset_ = 0;
+};
+
+using EventPtr = std::shared_ptr<const StoredEvent>;
+
+}  // namespace millstream::events

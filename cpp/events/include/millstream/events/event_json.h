@@ -1,0 +1,21 @@
+// An event as the JSON object that fetch answers and a stream sends.
+//
+// Cost        Appends. A JSON payload goes out as it came in, since it was checked then.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "millstream/base/status.h"
+#include "millstream/events/event.h"
+
+namespace millstream::events {
+
+// {"type":"event","id":…,"topic":…,"partition":…,"offset":…,"timestamp":…,"key":…,"headers":{…},"payload":…}: a key
+// that is no UTF-8 is "key_base64", bytes are "payload_base64"; without a key there is neither.
+void AppendEventJson(std::string_view topic, const StoredEvent& event, std::string* out);
+
+// kInvalidArgument unless the payload is one JSON value in UTF-8.
+Status CheckJson(std::string_view payload);
+
+}  // namespace millstream::events

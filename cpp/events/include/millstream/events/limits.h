@@ -1,0 +1,51 @@
+// The named limits of topics, events and their readers. What exceeds one is refused, never cut.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace millstream::events {
+
+// Of one event.
+inline constexpr uint64_t kEventBytesDefault = 1 << 20;  // key, headers and payload together
+inline constexpr uint64_t kEventBytesMax = 16 << 20;     // what a topic may raise it to
+inline constexpr uint64_t kKeyBytesMax = 64 << 10;
+inline constexpr size_t kHeadersMax = 64;
+inline constexpr uint64_t kHeaderBytesMax = 32 << 10;  // all names and values together
+inline constexpr size_t kClientIdBytesMax = 128;
+inline constexpr size_t kProducerIdBytesMax = 128;
+
+// Of one call.
+inline constexpr size_t kPublishEventsMax = 10'000;
+inline constexpr size_t kFetchEventsMax = 10'000;
+inline constexpr uint64_t kFetchBytesMax = 64 << 20;
+inline constexpr int64_t kWaitMsMax = 60'000;
+
+// Of topics.
+inline constexpr size_t kTopicNameBytesMax = 249;
+inline constexpr uint32_t kTopicPartitionsMax = 1024;  // ten bits of an event's id
+inline constexpr size_t kTopicsPerTenantMax = 100'000;
+inline constexpr size_t kTopicsMax = 1'000'000;
+
+// Of groups.
+inline constexpr size_t kGroupNameBytesMax = 249;
+inline constexpr size_t kGroupOffsetsMax = 4'000'000;  // of all groups together
+inline constexpr size_t kCommitOffsetsMax = 10'000;    // in one call
+
+// Of memory. An open log holds one file descriptor, its tail (below) and at most about 1 MiB for ids and producers; a
+// closed one holds nothing but a few hundred bytes, and those only once it has been used.
+inline constexpr size_t kOpenLogsMax = 512;
+inline constexpr uint64_t kTailBytesMax = 1 << 20;   // newest events of one partition, kept for its readers
+inline constexpr uint64_t kTailBytesMin = 64 << 10;  // what it keeps when all tails together are above the next one
+inline constexpr uint64_t kTailBytesTotalMax = 64 << 20;
+inline constexpr size_t kRememberedEvents = 16'384;  // of one partition: ids and producers of so many are remembered
+inline constexpr uint64_t kMemoryTopicBytes = 16 << 20;  // of one partition that lives in memory, unless its topic says
+inline constexpr uint64_t kQueuedBytesMax = 256 << 20;   // events on their way to one writer
+inline constexpr size_t kQueuedTasksMax = 8192;          // likewise
+
+// Of subscriptions.
+inline constexpr size_t kSubscriptionPartitionsMax = 100'000;
+inline constexpr size_t kSubscriptionTopicsMax = 1000;  // names and patterns in one call
+inline constexpr uint64_t kLagDefault = 65'536;
+
+}  // namespace millstream::events

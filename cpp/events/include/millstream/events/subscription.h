@@ -1,0 +1,91 @@
+// Subscription: a reader of many topic partitions, by cursors alone.
+//
+// It holds an offset for each partition and no events. Catching up and being live are the same: read from the offset
+// on, and at the end wait to be told. So there is no gap and no repetition where one goes over into the other, and
+// falling behind costs no memory: it is a distance between two offsets.
+//
+// Threads     Poll, PollJson, Position, Commit and Close from one thread at a time; the news come from the writers'.
+// Ownership   Keeps the broker's inside alive; answers kUnavailable once the broker is closed.
+// Cost        A poll looks at the partitions that have something, whatever the number of all.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "millstream/base/result.h"
+#include "millstream/base/strong_int.h"
+#include "millstream/events/event.h"
+#include "millstream/events/limits.h"
+#include "millstream/events/notifier.h"
+
+namespace millstream::events {
+
+// What happens to a subscription that is further behind than lag_max, in one partition.
+enum class OnSlow {
+  kBlock,       // nothing: the log keeps what it has not read yet, as long as retention does
+  kDropOldest,  // it goes on lag_max before the end, and is told how many it missed
+  kDisconnect,  // it ends with kResourceExhausted
+};
+
+enum class SubscribeFrom { kEarliest, kLatest };
+
+using TopicOffsets = std::map<std::string, std::map<uint32_t, uint64_t>>;
+
+struct SubscribeOptions {
+  // Names, and patterns with '*': topics that are made later and match join from their first event on.
+  std::vector<std::string> topics;
+  // An end, a timestamp, or offsets; partitions that the offsets do not name begin at the earliest event.
+  std::variant<SubscribeFrom, TimestampMs, TopicOffsets> from = SubscribeFrom::kLatest;
+  // Where the group has committed, that goes before `from`.
+  std::string group = {};
+  OnSlow on_slow = OnSlow::kBlock;
+  uint64_t lag_max = kLagDefault;
+  std::string filter = {};
+};
+
+struct SubscribedEvent {
+  std::shared_ptr<const std::string> topic;
+  EventPtr event;
+};
+
+struct Polled {
+  std::vector<SubscribedEvent> events;
+  uint64_t dropped = 0;  // events since the last poll that it will not see: too slow for lag_max or for retention
+};
+
+class Subscription {
+ public:
+  class Impl;
+  explicit Subscription(std::shared_ptr<Impl> impl);
+  ~Subscription();
+  Subscription(const Subscription&) = delete;
+  Subscription& operator=(const Subscription&) = delete;
+
+  // What its notifier calls it; 0 without one. The token is in Notifier::Take when there may be something, again and
+  // again until a poll finds nothing more.
+  uint64_t token() const;
+
+  // Events that come next, in order within each partition; waits for the first at most `wait_ms`.
+  Result<Polled> Poll(size_t limit, uint64_t bytes_max, int64_t wait_ms);
+  // The same as JSON texts (event_json.h).
+  struct PolledJson {
+    std::vector<std::string> events;
+    uint64_t dropped = 0;
+  };
+  Result<PolledJson> PollJson(size_t limit, uint64_t bytes_max, int64_t wait_ms);
+
+  // Of each partition the offset that comes next.
+  TopicOffsets Position() const;
+  // Commits the position for the group. kFailedPrecondition without one.
+  Status Commit();
+  void Close();
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace millstream::events

@@ -1,0 +1,67 @@
+// A topic: its name, and what it promises about the events in it.
+//
+// Threads     Values. TopicOptions changes by replacing it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "millstream/base/result.h"
+#include "millstream/base/strong_int.h"
+#include "millstream/events/limits.h"
+
+namespace millstream::events {
+
+enum class TopicDurability : uint8_t {
+  kEphemeral = 0,   // in memory, gone with the process
+  kLocal = 1,       // in this machine's log, as durable as the database's own writes
+  kReplicated = 2,  // on several machines
+};
+
+enum class TopicCleanup : uint8_t {
+  kDelete = 0,   // events go by age and by bytes
+  kCompact = 1,  // of each key the newest event stays
+};
+
+struct TopicOptions {
+  uint32_t partitions = 1;
+  TopicDurability durability = TopicDurability::kLocal;
+  TopicCleanup cleanup = TopicCleanup::kDelete;
+  int64_t retention_ms = 0;     // 0 keeps events for ever
+  int64_t retention_bytes = 0;  // of each partition; 0 is no limit
+  uint64_t event_bytes_max = kEventBytesDefault;
+  friend bool operator==(const TopicOptions&, const TopicOptions&) = default;
+};
+
+struct TopicInfo {
+  std::string name;
+  TenantId tenant;
+  uint32_t number = 0;  // never used again for another topic
+  TimestampMs created_ms = 0;
+  TopicOptions options;
+  friend bool operator==(const TopicInfo&, const TopicInfo&) = default;
+};
+
+std::string_view DurabilityName(TopicDurability durability);
+Result<TopicDurability> ParseDurability(std::string_view name);
+std::string_view CleanupName(TopicCleanup cleanup);
+Result<TopicCleanup> ParseCleanup(std::string_view name);
+
+// 1 to 249 of letters, digits, '_', '.' and '-'; not "." or "..".
+Status CheckTopicName(std::string_view name);
+Status CheckGroupName(std::string_view name);
+Status CheckTopicOptions(const TopicOptions& options);
+// Whether the name begins with "__": the engine's own.
+bool IsInternalTopic(std::string_view name);
+
+// Whether `name` matches: '*' stands for any number of characters, all else for itself. Internal topics match only a
+// pattern that begins with "__".
+bool TopicMatches(std::string_view pattern, std::string_view name);
+inline bool IsTopicPattern(std::string_view name) {
+  return name.find('*') != std::string_view::npos;
+}
+// As CheckTopicName, with '*' allowed.
+Status CheckTopicPattern(std::string_view pattern);
+
+}  // namespace millstream::events

@@ -1,0 +1,61 @@
+// Broker's groups: what they have committed, and how far they are behind.
+#include <algorithm>
+#include <utility>
+
+#include "broker_impl.h"
+
+namespace millstream::events {
+
+Result<std::vector<GroupOffset>> Broker::GroupOffsets(TenantId tenant, const std::string& group) {
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  MS_RETURN_IF_ERROR(CheckGroupName(group));
+  std::vector<GroupOffset> out;
+  for (const CommittedOffset& committed : impl_->meta_->Offsets(tenant, group)) {
+    const TopicPtr topic = impl_->meta_->Find(committed.topic);
+    if (topic == nullptr) continue;
+    auto ends = impl_->PartitionOf(topic, committed.partition).Ends();
+    if (!ends.ok() && ends.status().code() == StatusCode::kNotFound) continue;
+    if (!ends.ok()) return std::move(ends).status();
+    // What retention has taken is no lag: nobody can read it any more.
+    const uint64_t from = std::max(committed.offset, ends->start);
+    out.push_back({.topic = topic->name(),
+                   .partition = committed.partition,
+                   .committed = committed.offset,
+                   .end_offset = ends->end,
+                   .lag = ends->end - std::min(from, ends->end)});
+  }
+  std::ranges::sort(out, {}, [](const GroupOffset& offset) { return std::pair(offset.topic, offset.partition); });
+  return out;
+}
+
+Status Broker::CommitOffsets(TenantId tenant, const std::string& group, std::span<const OffsetCommit> offsets) {
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  MS_RETURN_IF_ERROR(CheckGroupName(group));
+  if (offsets.empty() || offsets.size() > kCommitOffsetsMax) {
+    return InvalidArgument("a commit has 1 to {} offsets, not {}", kCommitOffsetsMax, offsets.size());
+  }
+  std::vector<CommittedOffset> committed;
+  for (const OffsetCommit& offset : offsets) {
+    MS_ASSIGN_OR_RETURN(const PartitionRef place,
+                        impl_->FindPartition(tenant, std::string(offset.topic), offset.partition));
+    MS_ASSIGN_OR_RETURN(const PartitionEnds ends, place.partition->Ends());
+    if (offset.offset > ends.end) {
+      return InvalidArgument("topic \"{}\" partition {} ends at {}; {} cannot be committed", offset.topic,
+                             offset.partition, ends.end, offset.offset);
+    }
+    committed.push_back({place.topic->number(), offset.partition, offset.offset});
+  }
+  return impl_->meta_->Commit(tenant, group, std::move(committed));
+}
+
+Status Broker::DeleteGroup(TenantId tenant, const std::string& group) {
+  MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  MS_RETURN_IF_ERROR(CheckGroupName(group));
+  return impl_->meta_->RemoveGroup(tenant, group);
+}
+
+std::vector<std::string> Broker::ListGroups(TenantId tenant) const {
+  return impl_->meta_->Groups(tenant);
+}
+
+}  // namespace millstream::events

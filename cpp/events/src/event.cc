@@ -1,0 +1,133 @@
+#include "millstream/events/event.h"
+
+#include "millstream/codec/byte_io.h"
+#include "millstream/events/event_id.h"
+#include "millstream/events/limits.h"
+
+namespace millstream::events {
+namespace {
+
+constexpr uint8_t kVersion = 1;
+// Flags, one bit each.
+constexpr uint8_t kIsJson = 1;
+constexpr uint8_t kHasKey = 2;
+constexpr uint8_t kHasClientId = 4;
+constexpr uint8_t kHasProducer = 8;
+constexpr uint8_t kHasTimestamp = 16;  // of the publisher; else it is taken_ms
+constexpr uint8_t kFlagsMax = 31;
+constexpr size_t kTakenAt = 2;  // bytes 2 to 9
+
+Status Malformed(const char* what) {
+  return DataLoss("an event's record is malformed: {}", what);
+}
+
+}  // namespace
+
+std::string EncodeEvent(const EventView& event) {
+  return EncodeEvent(event, true);
+}
+
+std::string EncodeEvent(const EventView& event, bool timestamp_given) {
+  std::string out;
+  size_t bytes = 64 + event.payload.size() + event.client_id.size();
+  if (event.key.has_value()) bytes += event.key->size();
+  for (const auto& [name, value] : event.headers) bytes += name.size() + value.size() + 8;
+  out.reserve(bytes);
+  codec::ByteWriter writer(&out);
+  uint8_t flags = event.is_json ? kIsJson : 0;
+  if (event.key.has_value()) flags |= kHasKey;
+  if (!event.client_id.empty()) flags |= kHasClientId;
+  if (event.producer.has_value()) flags |= kHasProducer;
+  if (timestamp_given) flags |= kHasTimestamp;
+  writer.U8(kVersion);
+  writer.U8(flags);
+  writer.U64(static_cast<uint64_t>(event.taken_ms));
+  if (timestamp_given) writer.U64(static_cast<uint64_t>(event.timestamp));
+  if (!event.client_id.empty()) writer.Bytes(event.client_id);
+  if (event.producer.has_value()) {
+    writer.Bytes(event.producer->id);
+    writer.Varint(event.producer->epoch);
+    writer.Varint(event.producer->sequence);
+  }
+  if (event.key.has_value()) writer.Bytes(*event.key);
+  writer.Varint(event.headers.size());
+  for (const auto& [name, value] : event.headers) {
+    writer.Bytes(name);
+    writer.Bytes(value);
+  }
+  writer.Raw(event.payload);
+  return out;
+}
+
+Result<EventView> DecodeEvent(std::string_view record) {
+  codec::ByteReader reader(record);
+  uint8_t version = 0;
+  uint8_t flags = 0;
+  uint64_t taken = 0;
+  if (!reader.U8(&version) || !reader.U8(&flags) || !reader.U64(&taken)) return Malformed("it is too short");
+  if (version != kVersion) return DataLoss("an event's record is of version {}; this is version {}", version, kVersion);
+  if (flags > kFlagsMax) return Malformed("unknown flags");
+  EventView event;
+  event.taken_ms = static_cast<TimestampMs>(taken);
+  event.timestamp = event.taken_ms;
+  event.is_json = (flags & kIsJson) != 0;
+  if ((flags & kHasTimestamp) != 0) {
+    uint64_t timestamp = 0;
+    if (!reader.U64(&timestamp)) return Malformed("the timestamp is cut off");
+    event.timestamp = static_cast<TimestampMs>(timestamp);
+  }
+  if ((flags & kHasClientId) != 0) {
+    if (!reader.Bytes(&event.client_id) || event.client_id.empty() || event.client_id.size() > kClientIdBytesMax) {
+      return Malformed("the id");
+    }
+  }
+  if ((flags & kHasProducer) != 0) {
+    ProducerStamp producer;
+    uint64_t epoch = 0;
+    if (!reader.Bytes(&producer.id) || producer.id.size() > kProducerIdBytesMax || !reader.Count(&epoch, UINT32_MAX) ||
+        !reader.Varint(&producer.sequence)) {
+      return Malformed("the producer");
+    }
+    producer.epoch = static_cast<uint32_t>(epoch);
+    event.producer = producer;
+  }
+  if ((flags & kHasKey) != 0) {
+    std::string_view key;
+    if (!reader.Bytes(&key) || key.size() > kKeyBytesMax) return Malformed("the key");
+    event.key = key;
+  }
+  uint64_t headers = 0;
+  if (!reader.Count(&headers, kHeadersMax)) return Malformed("the number of headers");
+  event.headers.reserve(headers);
+  for (uint64_t i = 0; i < headers; ++i) {
+    HeaderView header;
+    if (!reader.Bytes(&header.first) || !reader.Bytes(&header.second)) return Malformed("a header");
+    event.headers.push_back(header);
+  }
+  event.payload = reader.rest();
+  return event;
+}
+
+Result<std::shared_ptr<StoredEvent>> StoredEvent::Make(std::string record) {
+  std::shared_ptr<StoredEvent> event(new StoredEvent(std::move(record)));
+  MS_ASSIGN_OR_RETURN(event->view_, DecodeEvent(event->record_));
+  return event;
+}
+
+std::string StoredEvent::Id() const {
+  if (!view_.client_id.empty()) return std::string(view_.client_id);
+  return FormatEventId({.taken_ms = view_.taken_ms,
+                        .topic = topic_,
+                        .partition = partition_,
+                        .offset_low = static_cast<uint32_t>(offset_)});
+}
+
+void StoredEvent::SetTaken(TimestampMs taken_ms) {
+  for (size_t i = 0; i < sizeof(uint64_t); ++i) {
+    record_[kTakenAt + i] = static_cast<char>(static_cast<uint64_t>(taken_ms) >> (8 * i));
+  }
+  view_.taken_ms = taken_ms;
+  if ((static_cast<uint8_t>(record_[1]) & kHasTimestamp) == 0) view_.timestamp = taken_ms;
+}
+
+}  // namespace millstream::events

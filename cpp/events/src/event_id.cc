@@ -1,0 +1,69 @@
+#include "millstream/events/event_id.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "millstream/events/limits.h"
+
+namespace millstream::events {
+namespace {
+
+constexpr uint64_t kTimeMask = (uint64_t{1} << 48) - 1;
+
+int HexValue(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+bool IsIdByte(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
+         c == ':' || c == '-';
+}
+
+}  // namespace
+
+std::string FormatEventId(const EventId& id) {
+  // 74 bits: 12 in the first half behind the version, 62 in the second behind the variant.
+  const uint64_t topic = id.topic;
+  const uint64_t high =
+      (static_cast<uint64_t>(id.taken_ms) & kTimeMask) << 16 | uint64_t{7} << 12 | (topic >> 20 & 0xFFF);
+  const uint64_t low =
+      uint64_t{2} << 62 | (topic & 0xFFFFF) << 42 | uint64_t{id.partition & 0x3FF} << 32 | id.offset_low;
+  return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, high >> 16 & 0xFFFF, high & 0xFFFF, low >> 48,
+                     low & kTimeMask);
+}
+
+std::optional<EventId> ParseEventId(std::string_view text) {
+  if (text.size() != kEventIdBytes) return std::nullopt;
+  uint64_t halves[2] = {0, 0};
+  int digits = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (i == 8 || i == 13 || i == 18 || i == 23) {
+      if (text[i] != '-') return std::nullopt;
+      continue;
+    }
+    const int value = HexValue(text[i]);
+    if (value < 0) return std::nullopt;
+    uint64_t& half = halves[digits++ / 16];
+    half = half << 4 | static_cast<uint64_t>(value);
+  }
+  if ((halves[0] >> 12 & 0xF) != 7 || halves[1] >> 62 != 2) return std::nullopt;
+  EventId id;
+  id.taken_ms = static_cast<TimestampMs>(halves[0] >> 16);
+  id.topic = static_cast<uint32_t>((halves[0] & 0xFFF) << 20 | (halves[1] >> 42 & 0xFFFFF));
+  id.partition = static_cast<uint32_t>(halves[1] >> 32 & 0x3FF);
+  id.offset_low = static_cast<uint32_t>(halves[1]);
+  return id;
+}
+
+Status CheckClientId(std::string_view id) {
+  if (id.empty() || id.size() > kClientIdBytesMax || !std::ranges::all_of(id, IsIdByte)) {
+    return InvalidArgument("an event's id has 1 to {} letters, digits and \"_.:-\"", kClientIdBytesMax);
+  }
+  return Status::Ok();
+}
+
+}  // namespace millstream::events

@@ -1,0 +1,199 @@
+#include "meta_record.h"
+
+#include "millstream/codec/byte_io.h"
+#include "millstream/codec/crc32c.h"
+
+namespace millstream::events {
+namespace {
+
+enum class Kind : uint8_t { kPutTopic = 1, kDeleteTopic = 2, kPutOffsets = 3, kDeleteGroup = 4 };
+
+constexpr std::string_view kSnapshotMagic = "MSEVMETA";
+constexpr uint32_t kSnapshotVersion = 1;
+constexpr size_t kCrcBytes = 4;
+
+Status Malformed(const char* what) {
+  return DataLoss("a record of topics and groups is malformed: {}", what);
+}
+
+struct Encoder {
+  codec::ByteWriter& writer;
+
+  void operator()(const PutTopic& put) {
+    const TopicInfo& topic = put.topic;
+    writer.U8(static_cast<uint8_t>(Kind::kPutTopic));
+    writer.Varint(topic.number);
+    writer.Varint(topic.tenant.value());
+    writer.Bytes(topic.name);
+    writer.SignedVarint(topic.created_ms);
+    writer.Varint(topic.options.partitions);
+    writer.U8(static_cast<uint8_t>(topic.options.durability));
+    writer.U8(static_cast<uint8_t>(topic.options.cleanup));
+    writer.Varint(static_cast<uint64_t>(topic.options.retention_ms));
+    writer.Varint(static_cast<uint64_t>(topic.options.retention_bytes));
+    writer.Varint(topic.options.event_bytes_max);
+  }
+  void operator()(const DeleteTopic& change) {
+    writer.U8(static_cast<uint8_t>(Kind::kDeleteTopic));
+    writer.Varint(change.number);
+  }
+  void operator()(const PutOffsets& put) {
+    writer.U8(static_cast<uint8_t>(Kind::kPutOffsets));
+    writer.Varint(put.tenant.value());
+    writer.Bytes(put.group);
+    writer.Varint(put.offsets.size());
+    for (const CommittedOffset& offset : put.offsets) {
+      writer.Varint(offset.topic);
+      writer.Varint(offset.partition);
+      writer.Varint(offset.offset);
+    }
+  }
+  void operator()(const DeleteGroup& change) {
+    writer.U8(static_cast<uint8_t>(Kind::kDeleteGroup));
+    writer.Varint(change.tenant.value());
+    writer.Bytes(change.group);
+  }
+};
+
+bool GetU32(codec::ByteReader* reader, uint32_t* value) {
+  uint64_t wide = 0;
+  if (!reader->Count(&wide, UINT32_MAX)) return false;
+  *value = static_cast<uint32_t>(wide);
+  return true;
+}
+
+bool GetTenant(codec::ByteReader* reader, TenantId* tenant) {
+  uint32_t number = 0;
+  if (!GetU32(reader, &number)) return false;
+  *tenant = TenantId(number);
+  return true;
+}
+
+Result<MetaChange> GetTopic(codec::ByteReader* reader) {
+  PutTopic put;
+  TopicInfo& topic = put.topic;
+  std::string_view name;
+  uint8_t durability = 0;
+  uint8_t cleanup = 0;
+  uint64_t retention_ms = 0;
+  uint64_t retention_bytes = 0;
+  if (!GetU32(reader, &topic.number) || !GetTenant(reader, &topic.tenant) || !reader->Bytes(&name) ||
+      !reader->SignedVarint(&topic.created_ms) || !GetU32(reader, &topic.options.partitions) ||
+      !reader->U8(&durability) || !reader->U8(&cleanup) || !reader->Count(&retention_ms, INT64_MAX) ||
+      !reader->Count(&retention_bytes, INT64_MAX) || !reader->Varint(&topic.options.event_bytes_max)) {
+    return Malformed("a topic is cut off");
+  }
+  if (durability > static_cast<uint8_t>(TopicDurability::kReplicated) ||
+      cleanup > static_cast<uint8_t>(TopicCleanup::kCompact)) {
+    return Malformed("a topic's options");
+  }
+  topic.name = name;
+  topic.options.durability = static_cast<TopicDurability>(durability);
+  topic.options.cleanup = static_cast<TopicCleanup>(cleanup);
+  topic.options.retention_ms = static_cast<int64_t>(retention_ms);
+  topic.options.retention_bytes = static_cast<int64_t>(retention_bytes);
+  if (!CheckTopicName(topic.name).ok() || !CheckTopicOptions(topic.options).ok()) return Malformed("a topic");
+  return put;
+}
+
+Result<MetaChange> GetOffsets(codec::ByteReader* reader) {
+  PutOffsets put;
+  std::string_view group;
+  uint64_t count = 0;
+  // Each offset has at least three bytes.
+  if (!GetTenant(reader, &put.tenant) || !reader->Bytes(&group) || !reader->Count(&count, reader->remaining() / 3)) {
+    return Malformed("a group is cut off");
+  }
+  put.group = group;
+  put.offsets.resize(count);
+  for (CommittedOffset& offset : put.offsets) {
+    if (!GetU32(reader, &offset.topic) || !GetU32(reader, &offset.partition) || !reader->Varint(&offset.offset)) {
+      return Malformed("an offset is cut off");
+    }
+  }
+  return put;
+}
+
+Result<MetaChange> GetChange(codec::ByteReader* reader) {
+  uint8_t kind = 0;
+  if (!reader->U8(&kind)) return Malformed("it is empty");
+  switch (static_cast<Kind>(kind)) {
+    case Kind::kPutTopic:
+      return GetTopic(reader);
+    case Kind::kDeleteTopic: {
+      DeleteTopic change;
+      if (!GetU32(reader, &change.number)) return Malformed("a topic's number");
+      return MetaChange(change);
+    }
+    case Kind::kPutOffsets:
+      return GetOffsets(reader);
+    case Kind::kDeleteGroup: {
+      DeleteGroup change;
+      std::string_view group;
+      if (!GetTenant(reader, &change.tenant) || !reader->Bytes(&group)) return Malformed("a group");
+      change.group = group;
+      return MetaChange(std::move(change));
+    }
+  }
+  return Malformed("an unknown kind");
+}
+
+}  // namespace
+
+std::string EncodeChange(const MetaChange& change) {
+  std::string out;
+  codec::ByteWriter writer(&out);
+  std::visit(Encoder{writer}, change);
+  return out;
+}
+
+Result<MetaChange> DecodeChange(std::string_view bytes) {
+  codec::ByteReader reader(bytes);
+  MS_ASSIGN_OR_RETURN(MetaChange change, GetChange(&reader));
+  if (!reader.empty()) return Malformed("bytes behind its end");
+  return change;
+}
+
+std::string EncodeSnapshot(const MetaSnapshot& snapshot) {
+  std::string out;
+  codec::ByteWriter writer(&out);
+  writer.Raw(kSnapshotMagic);
+  writer.U32(kSnapshotVersion);
+  writer.U32(snapshot.next_number);
+  writer.U64(snapshot.covers);
+  writer.Varint(snapshot.changes.size());
+  for (const MetaChange& change : snapshot.changes) std::visit(Encoder{writer}, change);
+  writer.U32(codec::Crc32c(out));
+  return out;
+}
+
+Result<MetaSnapshot> DecodeSnapshot(std::string_view bytes) {
+  if (bytes.size() < kCrcBytes) return Malformed("the snapshot is too short");
+  codec::ByteReader crc_reader(bytes.substr(bytes.size() - kCrcBytes));
+  uint32_t crc = 0;
+  bytes.remove_suffix(kCrcBytes);
+  if (!crc_reader.U32(&crc) || crc != codec::Crc32c(bytes)) return Malformed("the snapshot's checksum is wrong");
+  codec::ByteReader reader(bytes);
+  MetaSnapshot snapshot;
+  std::string_view magic;
+  uint32_t version = 0;
+  uint64_t count = 0;
+  if (!reader.Raw(kSnapshotMagic.size(), &magic) || magic != kSnapshotMagic || !reader.U32(&version)) {
+    return Malformed("this is no snapshot");
+  }
+  if (version != kSnapshotVersion) {
+    return DataLoss("the snapshot of topics is of version {}; this is version {}", version, kSnapshotVersion);
+  }
+  if (!reader.U32(&snapshot.next_number) || !reader.U64(&snapshot.covers) ||
+      !reader.Count(&count, reader.remaining())) {
+    return Malformed("the snapshot's header");
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    MS_ASSIGN_OR_RETURN(MetaChange change, GetChange(&reader));
+    snapshot.changes.push_back(std::move(change));
+  }
+  if (!reader.empty()) return Malformed("bytes behind the snapshot's end");
+  return snapshot;
+}
+
+}  // namespace millstream::events

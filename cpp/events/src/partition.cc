@@ -1,0 +1,214 @@
+#include "partition.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "millstream/events/limits.h"
+#include "partition_writer.h"
+#include "topic_state.h"
+
+namespace millstream::events {
+
+Partition::Partition(const Topic& topic, uint32_t index, std::string folder, PartitionWriter& writer,
+                     std::atomic<uint64_t>& tail_bytes_total)
+    : topic_(topic),
+      index_(index),
+      folder_(std::move(folder)),
+      writer_(writer),
+      tail_bytes_total_(tail_bytes_total),
+      known_(folder_.empty()) {}
+
+Partition::~Partition() {
+  const MutexLock lock(mutex_);
+  ClearTail();
+}
+
+// --- reading ---
+
+PartitionEnds Partition::EndsLocked() const {
+  uint64_t bytes = in_memory() ? tail_bytes_ : log_bytes_;
+  if (log_ != nullptr) bytes = log_->log().bytes();
+  return {.start = start_, .end = end_, .bytes = bytes};
+}
+
+Result<Partition::Where> Partition::ReadTail(uint64_t offset, ReadLimits* limits, PartitionRead* out,
+                                             std::shared_ptr<OpenLog>* log, uint64_t* log_end) {
+  // Relaxed: only decides which log is closed first.
+  last_used_.store(writer_.turn(), std::memory_order_relaxed);
+  const MutexLock lock(mutex_);
+  if (deleted_) return NotFound("topic \"{}\" was deleted", topic_.name());
+  if (!known_) return Where::kClosed;
+  out->ends = EndsLocked();
+  if (offset < start_ || offset > end_) {
+    return OutOfRange("topic \"{}\" partition {} has no offset {}: it has those from {} to before {}", topic_.name(),
+                      index_, offset, start_, end_);
+  }
+  out->next = offset;
+  if (offset == end_) return Where::kDone;
+  if (offset < tail_start_) {
+    if (log_ == nullptr) return Where::kClosed;
+    *log = log_;
+    *log_end = tail_start_;
+    return Where::kInLog;
+  }
+  auto event = std::ranges::lower_bound(tail_, offset, {}, [](const EventPtr& e) { return e->offset(); });
+  out->next = end_;
+  for (; event != tail_.end(); ++event) {
+    if (limits->events == 0 || limits->bytes == 0) {
+      out->next = (*event)->offset();
+      break;
+    }
+    --limits->events;
+    limits->bytes -= std::min(limits->bytes, (*event)->bytes());
+    out->events.push_back(*event);
+  }
+  return Where::kDone;
+}
+
+Result<PartitionRead> Partition::Read(uint64_t offset, ReadLimits limits) {
+  PartitionRead out;
+  while (true) {
+    std::shared_ptr<OpenLog> log;
+    uint64_t log_end = 0;
+    MS_ASSIGN_OR_RETURN(const Where where, ReadTail(offset, &limits, &out, &log, &log_end));
+    if (where == Where::kDone) return out;
+    if (where == Where::kClosed) {
+      MS_RETURN_IF_ERROR(writer_.Open(*this));
+      continue;
+    }
+    MS_ASSIGN_OR_RETURN(offset, log->Read(topic_.number(), index_, offset, log_end, &limits, &out.events));
+    out.next = offset;
+    // The rest may be in memory.
+    if (limits.events == 0 || limits.bytes == 0 || offset < log_end) return out;
+  }
+}
+
+Result<EventPtr> Partition::ReadOne(uint64_t offset) {
+  auto read = Read(offset, {.events = 1, .bytes = 1});
+  if (!read.ok() && read.status().code() != StatusCode::kOutOfRange) return std::move(read).status();
+  if (!read.ok() || read->events.empty() || read->events.front()->offset() != offset) {
+    return NotFound("topic \"{}\" partition {} has no event at offset {}", topic_.name(), index_, offset);
+  }
+  return read->events.front();
+}
+
+Result<PartitionEnds> Partition::Ends() {
+  while (true) {
+    {
+      const MutexLock lock(mutex_);
+      if (deleted_) return NotFound("topic \"{}\" was deleted", topic_.name());
+      if (known_) return EndsLocked();
+    }
+    MS_RETURN_IF_ERROR(writer_.Open(*this));
+  }
+}
+
+Result<uint64_t> Partition::OffsetAt(TimestampMs timestamp) {
+  MS_ASSIGN_OR_RETURN(const PartitionEnds ends, Ends());
+  uint64_t offset = ends.start;
+  while (true) {
+    auto read = Read(offset, {.events = kFetchEventsMax, .bytes = kTailBytesMax});
+    if (!read.ok()) return std::move(read).status();
+    for (const EventPtr& event : read->events) {
+      if (event->view().timestamp >= timestamp) return event->offset();
+    }
+    if (read->next == offset || read->next >= read->ends.end) return read->ends.end;
+    offset = read->next;
+  }
+}
+
+void Partition::AddListener(PartitionListener* listener, uint64_t seen_end) {
+  const MutexLock lock(mutex_);
+  listeners_.push_back(listener);
+  if (!known_ || deleted_ || end_ > seen_end) listener->OnEvents();
+}
+
+void Partition::RemoveListener(PartitionListener* listener) {
+  const MutexLock lock(mutex_);
+  std::erase(listeners_, listener);
+}
+
+void Partition::WakeListeners() {
+  const MutexLock lock(mutex_);
+  for (PartitionListener* listener : listeners_) listener->OnEvents();
+}
+
+// --- the tail ---
+
+uint64_t Partition::TailBytesMax() const {
+  if (!in_memory()) {
+    // Relaxed: a bound on memory needs no order.
+    return tail_bytes_total_.load(std::memory_order_relaxed) > kTailBytesTotalMax ? kTailBytesMin : kTailBytesMax;
+  }
+  const int64_t retention = topic_.options().retention_bytes;
+  return retention > 0 ? std::min(static_cast<uint64_t>(retention), kMemoryTopicBytes) : kMemoryTopicBytes;
+}
+
+void Partition::PushTail(EventPtr event) {
+  tail_bytes_ += event->bytes();
+  tail_bytes_total_.fetch_add(event->bytes(), std::memory_order_relaxed);  // a bound needs no order
+  tail_.push_back(std::move(event));
+}
+
+void Partition::PopTail() {
+  tail_bytes_ -= tail_.front()->bytes();
+  tail_bytes_total_.fetch_sub(tail_.front()->bytes(), std::memory_order_relaxed);  // likewise
+  tail_start_ = tail_.front()->offset() + 1;
+  tail_.pop_front();
+  if (in_memory()) start_ = tail_start_;
+}
+
+void Partition::ClearTail() {
+  tail_bytes_total_.fetch_sub(tail_bytes_, std::memory_order_relaxed);  // likewise
+  tail_bytes_ = 0;
+  tail_.clear();
+  tail_start_ = end_;
+}
+
+// --- writer ---
+
+void Partition::SetOpen(std::shared_ptr<OpenLog> log, uint64_t start, uint64_t end, std::vector<EventPtr> tail) {
+  const MutexLock lock(mutex_);
+  log_ = std::move(log);
+  known_ = true;
+  start_ = std::max(start, std::min(start_, end));
+  end_ = end;
+  ClearTail();
+  if (!tail.empty()) tail_start_ = tail.front()->offset();
+  for (EventPtr& event : tail) PushTail(std::move(event));
+  const uint64_t bytes_max = TailBytesMax();
+  while (tail_bytes_ > bytes_max && !tail_.empty()) PopTail();
+}
+
+std::shared_ptr<OpenLog> Partition::TakeLog(bool always) {
+  const MutexLock lock(mutex_);
+  if (log_ == nullptr || (!always && log_.use_count() > 1)) return nullptr;
+  log_bytes_ = log_->log().bytes();
+  ClearTail();
+  return std::exchange(log_, nullptr);
+}
+
+void Partition::Show(const std::vector<std::shared_ptr<StoredEvent>>& events) {
+  const MutexLock lock(mutex_);
+  for (const auto& event : events) PushTail(event);
+  end_ = events.back()->offset() + 1;
+  const uint64_t bytes_max = TailBytesMax();
+  while (tail_bytes_ > bytes_max && tail_.size() > 1) PopTail();
+  for (PartitionListener* listener : listeners_) listener->OnEvents();
+}
+
+void Partition::SetDeleted() {
+  const MutexLock lock(mutex_);
+  deleted_ = true;
+  log_ = nullptr;
+  ClearTail();
+  for (PartitionListener* listener : listeners_) listener->OnEvents();
+}
+
+void Partition::SetStart(uint64_t start) {
+  const MutexLock lock(mutex_);
+  start_ = std::max(start_, std::min(start, end_));
+  while (!tail_.empty() && tail_.front()->offset() < start_) PopTail();
+}
+
+}  // namespace millstream::events

@@ -1,0 +1,123 @@
+// Partition: one partition of a topic: its ends, its newest events in memory, and those who wait for more.
+//
+// The events below tail_start are in the log alone, those from there on in memory too. A partition of an ephemeral
+// topic, or of a database in memory, has no log: its tail is all it has. The log is opened by the writer when it is
+// first needed and closed again when others need its place; the ends stay known.
+//
+// Threads     Reads and listeners from any thread. What is marked "writer" is called on the partition's writer thread.
+// Invariants  (1) Readers see an event once it is as durable as its topic promises, never before. (2) Offsets have no
+//             gap. (3) A listener is called after every change of the end that it did not see when it was added.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "millstream/base/mutex.h"
+#include "millstream/base/result.h"
+#include "millstream/events/event.h"
+#include "open_log.h"
+#include "remembered.h"
+
+namespace millstream::events {
+
+class PartitionWriter;
+class Topic;
+
+// Is told that a partition has new events, or was deleted.
+class PartitionListener {
+ public:
+  virtual ~PartitionListener() = default;
+  // Runs under the partition's lock: must be short and must not call the partition.
+  virtual void OnEvents() = 0;
+};
+
+struct PartitionEnds {
+  uint64_t start = 0;  // the first event still there
+  uint64_t end = 0;    // the offset of the next one
+  uint64_t bytes = 0;  // of the log's files, or in memory
+};
+
+struct PartitionRead {
+  std::vector<EventPtr> events;
+  uint64_t next = 0;  // where to go on
+  PartitionEnds ends;
+};
+
+class Partition {
+ public:
+  // `tail_bytes_total` counts all tails together. `folder` is empty for one that lives in memory.
+  Partition(const Topic& topic, uint32_t index, std::string folder, PartitionWriter& writer,
+            std::atomic<uint64_t>& tail_bytes_total);
+  Partition(const Partition&) = delete;
+  Partition& operator=(const Partition&) = delete;
+  ~Partition();
+
+  const Topic& topic() const { return topic_; }
+  uint32_t index() const { return index_; }
+  bool in_memory() const { return folder_.empty(); }
+  PartitionWriter& writer() { return writer_; }
+
+  // kOutOfRange below the start and above the end; kNotFound when the topic was deleted.
+  Result<PartitionRead> Read(uint64_t offset, ReadLimits limits) EXCLUDES(mutex_);
+  // kNotFound when it is not there.
+  Result<EventPtr> ReadOne(uint64_t offset) EXCLUDES(mutex_);
+  Result<PartitionEnds> Ends() EXCLUDES(mutex_);
+  // The first event at or behind `timestamp`; the end when there is none.
+  Result<uint64_t> OffsetAt(TimestampMs timestamp) EXCLUDES(mutex_);
+
+  // Calls the listener at once when the end is beyond `seen_end`, or is not known.
+  void AddListener(PartitionListener* listener, uint64_t seen_end) EXCLUDES(mutex_);
+  void RemoveListener(PartitionListener* listener) EXCLUDES(mutex_);
+  void WakeListeners() EXCLUDES(mutex_);
+
+ private:
+  friend class PartitionWriter;
+
+  // What a read finds without the log.
+  enum class Where { kDone, kInLog, kClosed };
+  Result<Where> ReadTail(uint64_t offset, ReadLimits* limits, PartitionRead* out, std::shared_ptr<OpenLog>* log,
+                         uint64_t* log_end) EXCLUDES(mutex_);
+  PartitionEnds EndsLocked() const REQUIRES(mutex_);
+  void PushTail(EventPtr event) REQUIRES(mutex_);
+  void PopTail() REQUIRES(mutex_);
+  void ClearTail() REQUIRES(mutex_);
+  uint64_t TailBytesMax() const REQUIRES(mutex_);
+
+  // --- writer ---
+  // The log has been opened, or there is none yet and nothing but the ends is known; `tail` are its newest events.
+  void SetOpen(std::shared_ptr<OpenLog> log, uint64_t start, uint64_t end, std::vector<EventPtr> tail) EXCLUDES(mutex_);
+  // Gives the log up unless a reader holds it; with `always` also then.
+  std::shared_ptr<OpenLog> TakeLog(bool always) EXCLUDES(mutex_);
+  void Show(const std::vector<std::shared_ptr<StoredEvent>>& events) EXCLUDES(mutex_);
+  void SetDeleted() EXCLUDES(mutex_);
+  void SetStart(uint64_t start) EXCLUDES(mutex_);
+
+  const Topic& topic_;
+  const uint32_t index_;
+  const std::string folder_;
+  PartitionWriter& writer_;
+  std::atomic<uint64_t>& tail_bytes_total_;
+  std::atomic<uint64_t> last_used_{0};  // the writer's count of turns; readers write it too
+
+  // Of the writer alone.
+  Remembered remembered_;
+  TimestampMs last_taken_ms_ = 0;
+
+  mutable Mutex mutex_;
+  std::shared_ptr<OpenLog> log_ GUARDED_BY(mutex_);
+  bool known_ GUARDED_BY(mutex_) = false;  // the ends are
+  bool deleted_ GUARDED_BY(mutex_) = false;
+  uint64_t start_ GUARDED_BY(mutex_) = 0;
+  uint64_t end_ GUARDED_BY(mutex_) = 0;
+  uint64_t log_bytes_ GUARDED_BY(mutex_) = 0;     // when the log was closed
+  std::deque<EventPtr> tail_ GUARDED_BY(mutex_);  // up to end_; offsets ascend
+  uint64_t tail_start_ GUARDED_BY(mutex_) = 0;    // all events from here on are in tail_
+  uint64_t tail_bytes_ GUARDED_BY(mutex_) = 0;
+  std::vector<PartitionListener*> listeners_ GUARDED_BY(mutex_);
+};
+
+}  // namespace millstream::events

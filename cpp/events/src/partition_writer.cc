@@ -1,0 +1,397 @@
+#include "partition_writer.h"
+
+#include <algorithm>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "millstream/env/file_util.h"
+#include "millstream/log/local_log.h"
+
+namespace millstream::events {
+namespace {
+
+constexpr size_t kBatchTasksMax = 1024;
+// A segment is the least that retention by bytes lets go.
+constexpr uint64_t kSegmentsKept = 8;
+// What one append to a log takes.
+constexpr uint64_t kAppendBytesMax = 32 << 20;
+constexpr size_t kAppendEventsMax = 1 << 16;
+
+}  // namespace
+
+Result<std::unique_ptr<PartitionWriter>> PartitionWriter::Start(const std::string& name, const env::Env& env,
+                                                                const WriterOptions& options) {
+  std::unique_ptr<PartitionWriter> writer(new PartitionWriter(env, options));
+  MS_ASSIGN_OR_RETURN(
+      writer->worker_,
+      queue::Worker<WriterTask*>::Start(
+          *env.executor, {.name = name, .cpu = {}, .queue_capacity = kQueuedTasksMax, .batch_max = kBatchTasksMax},
+          [raw = writer.get()](std::span<WriterTask*> tasks) { raw->Handle(tasks); }));
+  return writer;
+}
+
+PartitionWriter::~PartitionWriter() {
+  Stop();
+}
+
+void PartitionWriter::Stop() {
+  if (worker_ == nullptr) return;
+  worker_->Stop();
+  while (!open_.empty()) CloseLog(*open_.back(), true);
+}
+
+// --- from other threads ---
+
+Status PartitionWriter::Publish(WriterTask* task) {
+  // Relaxed: a bound on memory needs no order.
+  const uint64_t before = queued_bytes_.fetch_add(task->bytes, std::memory_order_relaxed);
+  Status status = before + task->bytes > kQueuedBytesMax && before > 0
+                      ? ResourceExhausted("{} bytes of events wait to be written already", before)
+                      : Status::Ok();
+  if (status.ok()) {
+    task->group->Add();
+    status = worker_->Submit(task);
+    if (!status.ok()) task->group->Done();
+  }
+  if (!status.ok()) queued_bytes_.fetch_sub(task->bytes, std::memory_order_relaxed);  // likewise
+  return status;
+}
+
+Status PartitionWriter::Control(Partition& partition, std::function<Status()> work) {
+  TaskGroup group;
+  WriterTask task;
+  task.partition = &partition;
+  task.control = std::move(work);
+  task.group = &group;
+  group.Add();
+  WriterTask* pointer = &task;
+  if (Status status = worker_->Submit(pointer); !status.ok()) return status;
+  group.Wait();
+  return std::move(task.status);
+}
+
+Status PartitionWriter::Open(Partition& partition) {
+  return Control(partition, [this, &partition] { return EnsureOpen(partition, false).status(); });
+}
+
+Status PartitionWriter::Delete(Partition& partition) {
+  return Control(partition, [this, &partition] {
+    CloseLog(partition, true);
+    partition.remembered_.Clear();
+    partition.SetDeleted();
+    return Status::Ok();
+  });
+}
+
+Status PartitionWriter::Retain(Partition& partition, bool open) {
+  return Control(partition, [this, &partition, open] { return RetainNow(partition, open); });
+}
+
+Result<EventPtr> PartitionWriter::FindId(Partition& partition, const std::string& client_id) {
+  EventPtr found;
+  MS_RETURN_IF_ERROR(Control(partition, [&]() -> Status {
+    if (!partition.in_memory()) MS_RETURN_IF_ERROR(EnsureOpen(partition, false).status());
+    const std::optional<uint64_t> offset = partition.remembered_.FindId(client_id);
+    if (!offset.has_value()) return NotFound("no event of this id");
+    MS_ASSIGN_OR_RETURN(found, partition.ReadOne(*offset));
+    return found->view().client_id == client_id ? Status::Ok() : NotFound("no event of this id");
+  }));
+  return found;
+}
+
+// --- the writer's thread ---
+
+void PartitionWriter::Handle(std::span<WriterTask*> tasks) {
+  turn_.fetch_add(1, std::memory_order_relaxed);  // an estimate needs no order
+  while (!tasks.empty()) {
+    // Events up to the next task of another kind go together.
+    const auto control = std::ranges::find_if(tasks, [](const WriterTask* task) { return task->control != nullptr; });
+    const auto count = static_cast<size_t>(control - tasks.begin());
+    if (count > 0) Commit(tasks.first(count));
+    tasks = tasks.subspan(count);
+    if (tasks.empty()) break;
+    tasks.front()->status = tasks.front()->control();
+    tasks.front()->group->Done();
+    tasks = tasks.subspan(1);
+  }
+  CloseIdle(options_.open_logs_max);
+}
+
+void PartitionWriter::Commit(std::span<WriterTask*> tasks) {
+  std::vector<Touched> touched;
+  std::unordered_map<const Partition*, size_t> place_of;
+  for (WriterTask* task : tasks) {
+    const auto [place, is_new] = place_of.try_emplace(task->partition, touched.size());
+    if (is_new) {
+      touched.emplace_back();
+      touched.back().partition = task->partition;
+      touched.back().topic = task->topic;
+    }
+    for (PendingEvent& event : task->events) touched[place->second].pending.push_back(&event);
+  }
+  for (Touched& one : touched) {
+    Admit(one);
+    Append(one);
+  }
+  for (Touched& one : touched) {
+    Sync(one);
+    if (!one.fresh.empty()) one.partition->Show(one.fresh);
+    Answer(one);
+    // A log that refuses for good is opened anew when it is needed next.
+    if (one.reopen) CloseLog(*one.partition, true);
+  }
+  stats_.commits.fetch_add(1, std::memory_order_relaxed);  // for operators; orders nothing
+  for (WriterTask* task : tasks) {
+    queued_bytes_.fetch_sub(task->bytes, std::memory_order_relaxed);  // a bound on memory needs no order
+    task->group->Done();
+  }
+}
+
+void PartitionWriter::Admit(Touched& touched) {
+  Partition& partition = *touched.partition;
+  if (touched.topic->deleted()) {
+    touched.status = NotFound("topic \"{}\" was deleted", touched.topic->name());
+    return;
+  }
+  if (!partition.in_memory()) {
+    auto log = EnsureOpen(partition, true);
+    if (!log.ok()) {
+      touched.status = std::move(log).status();
+      return;
+    }
+    touched.log = std::move(*log);
+  }
+  auto ends = partition.Ends();
+  if (!ends.ok()) {
+    touched.status = std::move(ends).status();
+    return;
+  }
+  touched.base = ends->end;
+  partition.last_taken_ms_ = std::max(partition.last_taken_ms_, env_.clock->WallNow());
+  for (PendingEvent* pending : touched.pending) {
+    StoredEvent& event = *pending->event;
+    const auto first = FindFirst(touched, event);
+    if (!first.ok()) {
+      *pending->answer = first.status();
+      continue;
+    }
+    if (first->has_value()) {
+      stats_.duplicates.fetch_add(1, std::memory_order_relaxed);  // for operators; orders nothing
+      touched.places.emplace_back(pending, **first);
+      continue;
+    }
+    const uint64_t offset = touched.base + touched.fresh.size();
+    event.SetTaken(partition.last_taken_ms_);
+    event.SetPlace(touched.topic->number(), partition.index(), offset);
+    partition.remembered_.Add(event.view(), offset);
+    touched.fresh.push_back(pending->event);
+    touched.places.emplace_back(pending, offset);
+  }
+}
+
+Result<std::optional<uint64_t>> PartitionWriter::FindFirst(Touched& touched, const StoredEvent& event) {
+  Partition& partition = *touched.partition;
+  const EventView& view = event.view();
+  if (view.producer.has_value()) {
+    MS_ASSIGN_OR_RETURN(const std::optional<uint64_t> same, partition.remembered_.FindSequence(*view.producer));
+    if (same.has_value()) return same;
+  }
+  if (view.client_id.empty()) return std::optional<uint64_t>();
+  const std::optional<uint64_t> candidate = partition.remembered_.FindId(view.client_id);
+  if (!candidate.has_value()) return candidate;
+  if (*candidate >= touched.base) {
+    const bool same = touched.fresh[*candidate - touched.base]->view().client_id == view.client_id;
+    return same ? candidate : std::nullopt;
+  }
+  auto first = partition.ReadOne(*candidate);
+  // It is no longer there: then this is a new one.
+  if (!first.ok() && first.status().code() == StatusCode::kNotFound) return std::optional<uint64_t>();
+  if (!first.ok()) return std::move(first).status();
+  return (*first)->view().client_id == view.client_id ? candidate : std::nullopt;
+}
+
+void PartitionWriter::Append(Touched& touched) {
+  if (touched.log == nullptr || !touched.status.ok()) return;
+  std::vector<std::string_view> records;
+  size_t done = 0;
+  while (done < touched.fresh.size()) {
+    records.clear();
+    uint64_t bytes = 0;
+    for (size_t i = done; i < touched.fresh.size() && records.size() < kAppendEventsMax; ++i) {
+      bytes += touched.fresh[i]->record().size();
+      if (bytes > kAppendBytesMax && !records.empty()) break;
+      records.push_back(touched.fresh[i]->record());
+    }
+    const auto first = touched.log->log().Append(records);
+    if (!first.ok()) {
+      touched.status = first.status();
+      touched.reopen = first.status().code() == StatusCode::kUnavailable;
+      break;
+    }
+    MS_CHECK(first->value() == touched.base + done);
+    done += records.size();
+  }
+  if (done == touched.fresh.size()) return;
+  // What went in before the failure stays, and is acknowledged.
+  touched.partition->remembered_.Undo(touched.base + done);
+  touched.fresh.resize(done);
+  std::erase_if(touched.places, [&](const auto& place) {
+    if (place.second < touched.base + done) return false;
+    *place.first->answer = touched.status;
+    return true;
+  });
+  touched.status = Status::Ok();
+}
+
+void PartitionWriter::Sync(Touched& touched) {
+  if (touched.log == nullptr || !touched.status.ok() || touched.fresh.empty()) return;
+  if (options_.durability != storage::Durability::kFsync) return;
+  touched.status = touched.log->log().Sync();
+  if (touched.status.ok()) return;
+  touched.fresh.clear();
+  touched.reopen = true;
+}
+
+void PartitionWriter::Answer(Touched& touched) {
+  if (!touched.status.ok()) {
+    for (PendingEvent* pending : touched.pending) *pending->answer = touched.status;
+    return;
+  }
+  const EventStatus status = touched.log == nullptr ? EventStatus::kAccepted : EventStatus::kDurable;
+  stats_.events.fetch_add(touched.fresh.size(), std::memory_order_relaxed);  // for operators; orders nothing
+  for (const auto& [pending, offset] : touched.places) {
+    EventPtr event = pending->event;
+    if (offset < touched.base || touched.fresh[offset - touched.base] != event) {
+      auto first = touched.partition->ReadOne(offset);
+      if (!first.ok()) {
+        *pending->answer = std::move(first).status();
+        continue;
+      }
+      event = std::move(*first);
+    }
+    *pending->answer = Published{.id = event->Id(),
+                                 .partition = touched.partition->index(),
+                                 .offset = offset,
+                                 .status = status,
+                                 .timestamp = event->view().timestamp};
+  }
+}
+
+// --- logs ---
+
+Result<std::shared_ptr<OpenLog>> PartitionWriter::EnsureOpen(Partition& partition, bool create) {
+  {
+    const MutexLock lock(partition.mutex_);
+    if (partition.deleted_) return NotFound("topic \"{}\" was deleted", partition.topic_.name());
+    if (partition.log_ != nullptr) return partition.log_;
+  }
+  env::FileSystem& files = *env_.files;
+  if (create) {
+    MS_RETURN_IF_ERROR(env::MakeFolders(files, partition.folder_));
+  } else {
+    MS_ASSIGN_OR_RETURN(const bool exists, files.Exists(partition.folder_));
+    if (!exists) {
+      partition.SetOpen(nullptr, 0, 0, {});
+      return std::shared_ptr<OpenLog>();
+    }
+  }
+  CloseIdle(options_.open_logs_max - 1);
+  log::LocalLogOptions log_options{.durability = options_.durability, .segment_bytes = options_.segment_bytes};
+  log_options.sync_thread = false;
+  if (const int64_t kept = partition.topic_.options().retention_bytes; kept > 0) {
+    log_options.segment_bytes =
+        std::clamp(static_cast<uint64_t>(kept) / kSegmentsKept, log::kSegmentBytesMin, options_.segment_bytes);
+  }
+  MS_ASSIGN_OR_RETURN(std::shared_ptr<OpenLog> log, OpenLog::Open(env_, partition.folder_, log_options));
+  const uint64_t start = log->log().start().value();
+  const uint64_t end = log->log().end().value();
+  // What was taken lately: for its readers, and so that it is known when it is published again.
+  std::vector<EventPtr> recent;
+  partition.remembered_.Clear();
+  uint64_t offset = std::max(start, end - std::min<uint64_t>(end, kRememberedEvents));
+  while (offset < end) {
+    ReadLimits limits{.events = kRememberedEvents, .bytes = kTailBytesMax};
+    std::vector<EventPtr> part;
+    MS_ASSIGN_OR_RETURN(offset, log->Read(partition.topic_.number(), partition.index_, offset, end, &limits, &part));
+    for (const EventPtr& event : part) {
+      partition.remembered_.Add(event->view(), event->offset());
+      partition.last_taken_ms_ = std::max(partition.last_taken_ms_, event->view().taken_ms);
+    }
+    recent = std::move(part);
+  }
+  partition.SetOpen(log, start, end, std::move(recent));
+  open_.push_back(&partition);
+  stats_.open_logs.store(open_.size(), std::memory_order_relaxed);  // for operators; orders nothing
+  partition.last_used_.store(turn(), std::memory_order_relaxed);    // only decides which log is closed first
+  return log;
+}
+
+void PartitionWriter::CloseLog(Partition& partition, bool always) {
+  std::shared_ptr<OpenLog> log = partition.TakeLog(always);
+  if (log == nullptr && !always) return;
+  std::erase(open_, &partition);
+  stats_.open_logs.store(open_.size(), std::memory_order_relaxed);  // for operators; orders nothing
+  partition.remembered_.Clear();
+  // A log whose sync has failed refuses, and everything acknowledged is on the disk already.
+  if (log != nullptr) (void)log->log().Close().ok();
+}
+
+void PartitionWriter::CloseIdle(size_t open_max) {
+  if (open_.size() <= open_max) return;
+  // An eighth at once, so that not every batch searches.
+  std::vector<Partition*> by_age = open_;
+  std::ranges::sort(by_age, {}, [](const Partition* partition) {
+    return partition->last_used_.load(std::memory_order_relaxed);  // an estimate needs no order
+  });
+  const size_t target = open_max - open_max / 8;
+  for (Partition* partition : by_age) {
+    if (open_.size() <= target) return;
+    CloseLog(*partition, false);
+  }
+}
+
+Status PartitionWriter::RetainNow(Partition& partition, bool open) {
+  const TopicOptions options = partition.topic_.options();
+  if (partition.topic_.deleted()) return Status::Ok();
+  if (!partition.in_memory()) {
+    if (!open && std::ranges::find(open_, &partition) == open_.end()) return Status::Ok();
+    MS_RETURN_IF_ERROR(EnsureOpen(partition, false).status());
+  }
+  MS_ASSIGN_OR_RETURN(const PartitionEnds ends, partition.Ends());
+  uint64_t start = ends.start;
+  if (options.retention_ms > 0) {
+    const TimestampMs oldest = env_.clock->WallNow() - options.retention_ms;
+    // Events are in the order in which they were taken: search for the first that stays.
+    uint64_t low = ends.start;
+    uint64_t high = ends.end;
+    while (low < high) {
+      const uint64_t middle = low + (high - low) / 2;
+      MS_ASSIGN_OR_RETURN(const PartitionRead read, partition.Read(middle, {.events = 1, .bytes = 1}));
+      if (read.events.empty() || read.events.front()->view().taken_ms >= oldest) {
+        high = middle;
+      } else {
+        low = read.events.front()->offset() + 1;
+      }
+    }
+    start = low;
+  }
+  if (partition.in_memory()) {
+    if (start > ends.start) partition.SetStart(start);
+    return Status::Ok();
+  }
+  std::shared_ptr<OpenLog> log;
+  {
+    const MutexLock lock(partition.mutex_);
+    log = partition.log_;
+  }
+  if (log == nullptr) return Status::Ok();
+  if (options.retention_bytes > 0) {
+    start = std::max(start, log->log().OffsetKeeping(static_cast<uint64_t>(options.retention_bytes)).value());
+  }
+  if (start <= ends.start) return Status::Ok();
+  partition.SetStart(start);
+  return log->log().TruncateBefore(Offset(start));
+}
+
+}  // namespace millstream::events

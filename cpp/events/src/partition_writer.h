@@ -1,0 +1,155 @@
+// PartitionWriter: the one thread that writes to its share of all topic partitions, and opens and closes their logs.
+//
+// It takes what has gathered in its queue, appends once to each log concerned, syncs each once where that is promised,
+// shows the events to readers and answers (group commit: while it syncs, the next batch gathers). Of open logs it keeps
+// a bounded number, and closes those that were used longest ago.
+//
+// Threads     Publish, Open, Delete, Retain, FindId and queued() from any thread; they wait for the writer, save
+// Publish. All
+//             else on the writer's thread.
+// Ownership   Borrows the environment and the partitions, which their topics own; a task holds its topic.
+// Errors      kResourceExhausted when too much waits already; kUnavailable once it stops.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "millstream/base/mutex.h"
+#include "millstream/base/result.h"
+#include "millstream/env/env.h"
+#include "millstream/events/broker.h"
+#include "millstream/events/limits.h"
+#include "millstream/queue/worker.h"
+#include "partition.h"
+#include "topic_state.h"
+
+namespace millstream::events {
+
+// Counts what one caller waits for.
+class TaskGroup {
+ public:
+  void Add() EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    ++open_;
+  }
+  void Done() EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    // Under the lock: once it is free, the group may be gone.
+    if (--open_ == 0) done_.NotifyAll();
+  }
+  void Wait() EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    while (open_ > 0) done_.Wait(mutex_);
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar done_;
+  size_t open_ GUARDED_BY(mutex_) = 0;
+};
+
+// One event on its way.
+struct PendingEvent {
+  std::shared_ptr<StoredEvent> event;
+  Result<Published>* answer = nullptr;
+};
+
+// Events for one partition, of one caller; or something else to do on the writer's thread.
+struct WriterTask {
+  TopicPtr topic;
+  Partition* partition = nullptr;
+  std::vector<PendingEvent> events;
+  uint64_t bytes = 0;  // of the events
+  std::function<Status()> control;
+  Status status;  // of control
+  TaskGroup* group = nullptr;
+};
+
+struct WriterOptions {
+  storage::Durability durability = storage::Durability::kProcess;
+  uint64_t segment_bytes = 16 << 20;
+  size_t open_logs_max = kOpenLogsMax;
+};
+
+struct WriterStats {
+  std::atomic<uint64_t> events{0};  // the writer writes; likewise below
+  std::atomic<uint64_t> duplicates{0};
+  std::atomic<uint64_t> commits{0};
+  std::atomic<uint64_t> open_logs{0};
+};
+
+class PartitionWriter {
+ public:
+  static Result<std::unique_ptr<PartitionWriter>> Start(const std::string& name, const env::Env& env,
+                                                        const WriterOptions& options);
+  ~PartitionWriter();
+
+  // The task, its answers and its group live until the group is told.
+  Status Publish(WriterTask* task);
+  // Opens the partition's log, or finds that there is none yet.
+  Status Open(Partition& partition);
+  // Ends the partition; its folder is the caller's afterwards.
+  Status Delete(Partition& partition);
+  // Lets go what the topic's retention no longer keeps; unless `open`, only when the log is open already.
+  Status Retain(Partition& partition, bool open);
+
+  // The event that a client named so, while the partition remembers it; kNotFound.
+  Result<EventPtr> FindId(Partition& partition, const std::string& client_id);
+
+  // Handles what was taken, closes all logs, ends the thread.
+  void Stop();
+
+  size_t queued() const { return worker_->queued(); }
+  const WriterStats& stats() const { return stats_; }
+  // Counts the writer's batches, to tell what was used longest ago.
+  uint64_t turn() const { return turn_.load(std::memory_order_relaxed); }  // an estimate needs no order
+
+ private:
+  // What a batch does to one partition.
+  struct Touched {
+    Partition* partition = nullptr;
+    TopicPtr topic;
+    std::vector<PendingEvent*> pending;
+    std::vector<std::shared_ptr<StoredEvent>> fresh;
+    // Answers that stand once all has been committed, with the offset they tell.
+    std::vector<std::pair<PendingEvent*, uint64_t>> places;
+    std::shared_ptr<OpenLog> log;
+    uint64_t base = 0;  // the offset of the first fresh event
+    Status status;
+    bool reopen = false;  // the log refuses for good
+  };
+
+  PartitionWriter(const env::Env& env, const WriterOptions& options) : env_(env), options_(options) {}
+
+  Status Control(Partition& partition, std::function<Status()> work);
+  void Handle(std::span<WriterTask*> tasks);
+  void Commit(std::span<WriterTask*> tasks);
+  void Admit(Touched& touched);
+  Result<std::optional<uint64_t>> FindFirst(Touched& touched, const StoredEvent& event);
+  void Append(Touched& touched);
+  void Sync(Touched& touched);
+  void Answer(Touched& touched);
+
+  // `create` false: without a folder there is no log, and that is no error.
+  Result<std::shared_ptr<OpenLog>> EnsureOpen(Partition& partition, bool create);
+  void CloseLog(Partition& partition, bool always);
+  // So many may be open afterwards, more only while readers hold them.
+  void CloseIdle(size_t open_max);
+  Status RetainNow(Partition& partition, bool open);
+
+  const env::Env env_;
+  const WriterOptions options_;
+  WriterStats stats_;
+  std::atomic<uint64_t> turn_{0};          // the writer writes
+  std::atomic<uint64_t> queued_bytes_{0};  // publishers add, the writer takes off
+  std::vector<Partition*> open_;           // of the writer alone: those with a log
+  // Last, so that its thread has ended before anything that it uses goes.
+  std::unique_ptr<queue::Worker<WriterTask*>> worker_;
+};
+
+}  // namespace millstream::events

@@ -1,0 +1,329 @@
+#include "millstream/events/subscription.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "millstream/events/event_json.h"
+#include "subscription_impl.h"
+
+namespace millstream::events {
+
+Subscription::Impl::Impl(std::shared_ptr<Broker::Impl> broker, TenantId tenant, SubscribeOptions options,
+                         std::shared_ptr<Notifier> notifier)
+    : broker_(std::move(broker)),
+      tenant_(tenant),
+      options_(std::move(options)),
+      notifier_(std::move(notifier)),
+      token_(notifier_ != nullptr ? notifier_->NewToken() : 0) {}
+
+Subscription::Impl::~Impl() {
+  Close();
+}
+
+void Subscription::Impl::Close() {
+  if (std::exchange(closed_, true)) return;
+  broker_->RemoveTopicListener(this);
+  for (const auto& [key, cursor] : cursors_) cursor->partition.RemoveListener(cursor.get());
+  const MutexLock lock(mutex_);
+  ready_.clear();
+  new_topics_.clear();
+}
+
+// --- joining ---
+
+bool Subscription::Impl::Wants(const Topic& topic) const {
+  if (topic.tenant() != tenant_) return false;
+  return std::ranges::any_of(options_.topics, [&](const std::string& pattern) {
+    return IsTopicPattern(pattern) ? TopicMatches(pattern, topic.name()) : pattern == topic.name();
+  });
+}
+
+Status Subscription::Impl::Start() {
+  MS_RETURN_IF_ERROR(broker_->CheckOpen());
+  if (options_.topics.empty() || options_.topics.size() > kSubscriptionTopicsMax) {
+    return InvalidArgument("a subscription has 1 to {} topics, not {}", kSubscriptionTopicsMax, options_.topics.size());
+  }
+  if (options_.lag_max == 0) return InvalidArgument("lag_max must be positive");
+  if (!options_.filter.empty()) return Unimplemented("subscriptions cannot filter yet");
+  if (!options_.group.empty()) {
+    MS_RETURN_IF_ERROR(CheckGroupName(options_.group));
+    for (const CommittedOffset& offset : broker_->meta_->Offsets(tenant_, options_.group)) {
+      committed_[{offset.topic, offset.partition}] = offset.offset;
+    }
+  }
+  // First, so that no topic is made in between unseen.
+  broker_->AddTopicListener(this);
+  bool has_pattern = false;
+  for (const std::string& name : options_.topics) {
+    if (IsTopicPattern(name)) {
+      MS_RETURN_IF_ERROR(CheckTopicPattern(name));
+      has_pattern = true;
+      continue;
+    }
+    MS_ASSIGN_OR_RETURN(const TopicPtr topic, broker_->FindTopic(tenant_, name));
+    MS_RETURN_IF_ERROR(Join(topic, false));
+  }
+  if (!has_pattern) return Status::Ok();
+  for (const TopicPtr& topic : broker_->meta_->List(tenant_)) {
+    if (Wants(*topic)) MS_RETURN_IF_ERROR(Join(topic, false));
+  }
+  return Status::Ok();
+}
+
+Result<uint64_t> Subscription::Impl::StartOf(const Topic& topic, Partition& partition, bool is_new) {
+  if (const auto committed = committed_.find({topic.number(), partition.index()}); committed != committed_.end()) {
+    return committed->second;
+  }
+  if (is_new) return uint64_t{0};
+  if (const auto* timestamp = std::get_if<TimestampMs>(&options_.from)) return partition.OffsetAt(*timestamp);
+  MS_ASSIGN_OR_RETURN(const PartitionEnds ends, partition.Ends());
+  if (const auto* offsets = std::get_if<TopicOffsets>(&options_.from)) {
+    const auto of_topic = offsets->find(topic.name());
+    if (of_topic == offsets->end()) return ends.start;
+    const auto found = of_topic->second.find(partition.index());
+    if (found == of_topic->second.end()) return ends.start;
+    if (found->second > ends.end) {
+      return OutOfRange("topic \"{}\" partition {} ends at {}; there is no offset {}", topic.name(), partition.index(),
+                        ends.end, found->second);
+    }
+    return found->second;
+  }
+  return std::get<SubscribeFrom>(options_.from) == SubscribeFrom::kEarliest ? ends.start : ends.end;
+}
+
+Status Subscription::Impl::Join(const TopicPtr& topic, bool is_new) {
+  const uint32_t partitions = topic->options().partitions;
+  std::shared_ptr<const std::string> name;
+  for (uint32_t i = 0; i < partitions; ++i) {
+    const CursorKey key(topic->number(), i);
+    if (cursors_.contains(key)) continue;
+    if (cursors_.size() >= kSubscriptionPartitionsMax) {
+      return ResourceExhausted("a subscription has at most {} partitions", kSubscriptionPartitionsMax);
+    }
+    if (name == nullptr) name = std::make_shared<const std::string>(topic->name());
+    Partition& partition = broker_->PartitionOf(topic, i);
+    auto cursor = std::make_unique<Cursor>(*this, topic, partition);
+    cursor->name = name;
+    MS_ASSIGN_OR_RETURN(cursor->offset, StartOf(*topic, partition, is_new));
+    Cursor* raw = cursor.get();
+    cursors_.emplace(key, std::move(cursor));
+    partition.AddListener(raw, raw->offset);
+  }
+  return Status::Ok();
+}
+
+void Subscription::Impl::OnTopic(const TopicPtr& topic) {
+  if (!Wants(*topic)) return;
+  const MutexLock lock(mutex_);
+  new_topics_.push_back(topic);
+  Tell();
+}
+
+void Subscription::Impl::OnClose() {
+  const MutexLock lock(mutex_);
+  Tell();
+}
+
+Status Subscription::Impl::AdoptNewTopics() {
+  std::vector<TopicPtr> topics;
+  {
+    const MutexLock lock(mutex_);
+    topics.swap(new_topics_);
+  }
+  for (const TopicPtr& topic : topics) {
+    Status joined = Join(topic, true);
+    // It may be gone again.
+    if (!joined.ok() && joined.code() != StatusCode::kNotFound) return joined;
+  }
+  return Status::Ok();
+}
+
+void Subscription::Impl::Remove(Cursor& cursor) {
+  cursor.partition.RemoveListener(&cursor);
+  {
+    const MutexLock lock(mutex_);
+    std::erase(ready_, &cursor);
+  }
+  cursors_.erase({cursor.topic->number(), cursor.partition.index()});
+}
+
+// --- news ---
+
+void Subscription::Impl::OnEvents(Cursor* cursor) {
+  const MutexLock lock(mutex_);
+  MakeReady(cursor);
+  Tell();
+}
+
+void Subscription::Impl::MakeReady(Cursor* cursor) {
+  if (cursor->queued) return;
+  cursor->queued = true;
+  ready_.push_back(cursor);
+}
+
+void Subscription::Impl::Tell() {
+  changed_.NotifyOne();
+  if (notifier_ == nullptr || told_) return;
+  told_ = true;
+  notifier_->Add(token_);
+}
+
+Subscription::Impl::Cursor* Subscription::Impl::NextReady() {
+  const MutexLock lock(mutex_);
+  if (ready_.empty()) return nullptr;
+  Cursor* cursor = ready_.front();
+  ready_.pop_front();
+  cursor->queued = false;
+  return cursor;
+}
+
+// --- polling ---
+
+Status Subscription::Impl::KeepUp(Cursor& cursor, Polled* out) {
+  MS_ASSIGN_OR_RETURN(const PartitionEnds ends, cursor.partition.Ends());
+  if (cursor.offset < ends.start) {
+    out->dropped += ends.start - cursor.offset;
+    cursor.offset = ends.start;
+  }
+  // An ephemeral topic that has begun anew since the offset was noted.
+  if (cursor.offset > ends.end) cursor.offset = ends.start;
+  const uint64_t lag = ends.end - cursor.offset;
+  if (options_.on_slow == OnSlow::kBlock || lag <= options_.lag_max) return Status::Ok();
+  if (options_.on_slow == OnSlow::kDisconnect) {
+    failure_ = ResourceExhausted("the subscription is {} events behind in topic \"{}\" partition {}, more than {}", lag,
+                                 *cursor.name, cursor.partition.index(), options_.lag_max);
+    return failure_;
+  }
+  out->dropped += lag - options_.lag_max;
+  cursor.offset = ends.end - options_.lag_max;
+  return Status::Ok();
+}
+
+Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, Polled* out) {
+  MS_RETURN_IF_ERROR(KeepUp(cursor, out));
+  auto read = cursor.partition.Read(cursor.offset, *limits);
+  // Retention came in between: the next turn goes on behind it.
+  if (!read.ok() && read.status().code() == StatusCode::kOutOfRange) return true;
+  if (!read.ok()) return std::move(read).status();
+  for (EventPtr& event : read->events) {
+    --limits->events;
+    limits->bytes -= std::min(limits->bytes, event->bytes());
+    out->events.push_back({cursor.name, std::move(event)});
+  }
+  cursor.offset = read->next;
+  return read->next < read->ends.end;
+}
+
+Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_t wait_ms) {
+  if (limit == 0 || limit > kFetchEventsMax || bytes_max == 0 || bytes_max > kFetchBytesMax) {
+    return InvalidArgument("a poll takes 1 to {} events and 1 to {} bytes", kFetchEventsMax, kFetchBytesMax);
+  }
+  if (wait_ms < 0 || wait_ms > kWaitMsMax) return InvalidArgument("wait_ms must be 0 to {}", kWaitMsMax);
+  const auto deadline = broker_->env_.clock->MonotonicNow() + std::chrono::milliseconds(wait_ms);
+  Polled out;
+  ReadLimits limits{.events = limit, .bytes = bytes_max};
+  while (true) {
+    MS_RETURN_IF_ERROR(failure_);
+    if (closed_) return FailedPrecondition("the subscription is closed");
+    MS_RETURN_IF_ERROR(broker_->CheckOpen());
+    {
+      const MutexLock lock(mutex_);
+      told_ = false;
+    }
+    MS_RETURN_IF_ERROR(AdoptNewTopics());
+    while (limits.events > 0 && limits.bytes > 0) {
+      Cursor* cursor = NextReady();
+      if (cursor == nullptr) break;
+      auto more = ReadCursor(*cursor, &limits, &out);
+      if (!more.ok() && more.status().code() == StatusCode::kNotFound) {
+        Remove(*cursor);
+        continue;
+      }
+      if (!more.ok() || *more) {
+        const MutexLock lock(mutex_);
+        MakeReady(cursor);
+      }
+      // What was read before the error is the caller's; the error comes again.
+      if (!more.ok() && out.events.empty()) return std::move(more).status();
+      if (!more.ok()) break;
+    }
+    const MutexLock lock(mutex_);
+    if (!ready_.empty() || !new_topics_.empty()) Tell();
+    if (!out.events.empty() || out.dropped > 0) return out;
+    while (ready_.empty() && new_topics_.empty()) {
+      const auto left = deadline - broker_->env_.clock->MonotonicNow();
+      if (broker_->closed_.load()) break;
+      if (left <= std::chrono::nanoseconds(0)) return out;
+      (void)changed_.WaitFor(mutex_, left);
+    }
+  }
+}
+
+TopicOffsets Subscription::Impl::Position() const {
+  TopicOffsets out;
+  for (const auto& [key, cursor] : cursors_) out[*cursor->name][cursor->partition.index()] = cursor->offset;
+  return out;
+}
+
+Status Subscription::Impl::Commit() {
+  if (options_.group.empty()) return FailedPrecondition("the subscription has no group to commit for");
+  MS_RETURN_IF_ERROR(broker_->CheckOpen());
+  std::vector<CommittedOffset> offsets;
+  for (const auto& [key, cursor] : cursors_) {
+    if (cursor->topic->deleted()) continue;
+    offsets.push_back({key.first, key.second, cursor->offset});
+    if (offsets.size() < kCommitOffsetsMax) continue;
+    MS_RETURN_IF_ERROR(broker_->meta_->Commit(tenant_, options_.group, std::exchange(offsets, {})));
+  }
+  if (offsets.empty()) return Status::Ok();
+  return broker_->meta_->Commit(tenant_, options_.group, std::move(offsets));
+}
+
+// --- the outside ---
+
+Result<std::unique_ptr<Subscription>> Broker::Subscribe(TenantId tenant, const SubscribeOptions& options,
+                                                        std::shared_ptr<Notifier> notifier) {
+  auto impl = std::make_shared<Subscription::Impl>(impl_, tenant, options, std::move(notifier));
+  MS_RETURN_IF_ERROR(impl->Start());
+  return std::make_unique<Subscription>(std::move(impl));
+}
+
+Subscription::Subscription(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Subscription::~Subscription() {
+  Close();
+}
+
+uint64_t Subscription::token() const {
+  return impl_->token();
+}
+
+Result<Polled> Subscription::Poll(size_t limit, uint64_t bytes_max, int64_t wait_ms) {
+  return impl_->Poll(limit, bytes_max, wait_ms);
+}
+
+Result<Subscription::PolledJson> Subscription::PollJson(size_t limit, uint64_t bytes_max, int64_t wait_ms) {
+  MS_ASSIGN_OR_RETURN(const Polled polled, impl_->Poll(limit, bytes_max, wait_ms));
+  PolledJson out{.events = {}, .dropped = polled.dropped};
+  out.events.reserve(polled.events.size());
+  for (const SubscribedEvent& event : polled.events) {
+    out.events.emplace_back();
+    AppendEventJson(*event.topic, *event.event, &out.events.back());
+  }
+  return out;
+}
+
+TopicOffsets Subscription::Position() const {
+  return impl_->Position();
+}
+
+Status Subscription::Commit() {
+  return impl_->Commit();
+}
+
+void Subscription::Close() {
+  impl_->Close();
+}
+
+}  // namespace millstream::events

@@ -1,0 +1,88 @@
+// What Subscription is made of: a cursor for each partition, and a queue of those that perhaps have something.
+//
+// Threads     As Subscription; OnEvents and OnTopic come from the writers' and the meta store's threads.
+// Invariants  (1) A cursor whose partition has events behind it is in ready_, or is being read by the poll that runs.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "broker_impl.h"
+#include "millstream/base/mutex.h"
+#include "millstream/events/subscription.h"
+#include "partition.h"
+
+namespace millstream::events {
+
+class Subscription::Impl final : public TopicListener {
+ public:
+  Impl(std::shared_ptr<Broker::Impl> broker, TenantId tenant, SubscribeOptions options,
+       std::shared_ptr<Notifier> notifier);
+  ~Impl() override;
+
+  // Finds the topics and places a cursor at every partition.
+  Status Start();
+  Result<Polled> Poll(size_t limit, uint64_t bytes_max, int64_t wait_ms) EXCLUDES(mutex_);
+  TopicOffsets Position() const;
+  Status Commit();
+  void Close() EXCLUDES(mutex_);
+  uint64_t token() const { return token_; }
+
+  void OnTopic(const TopicPtr& topic) override EXCLUDES(mutex_);
+  void OnClose() override EXCLUDES(mutex_);
+
+ private:
+  struct Cursor final : public PartitionListener {
+    Cursor(Impl& impl, TopicPtr its_topic, Partition& its_partition)
+        : owner(impl), topic(std::move(its_topic)), partition(its_partition) {}
+    void OnEvents() override { owner.OnEvents(this); }
+
+    Impl& owner;
+    const TopicPtr topic;
+    Partition& partition;
+    std::shared_ptr<const std::string> name;  // one for all partitions of the topic
+    uint64_t offset = 0;
+    bool queued = false;  // in ready_; under the owner's mutex
+  };
+  using CursorKey = std::pair<uint32_t, uint32_t>;  // topic and partition
+
+  bool Wants(const Topic& topic) const;
+  void OnEvents(Cursor* cursor) EXCLUDES(mutex_);
+  void MakeReady(Cursor* cursor) REQUIRES(mutex_);
+  void Tell() REQUIRES(mutex_);
+  Cursor* NextReady() EXCLUDES(mutex_);
+
+  // `is_new`: it was made after the subscription, so all of it is wanted.
+  Status Join(const TopicPtr& topic, bool is_new);
+  Result<uint64_t> StartOf(const Topic& topic, Partition& partition, bool is_new);
+  Status AdoptNewTopics() EXCLUDES(mutex_);
+  // Reads what the cursor has; whether it may have more.
+  Result<bool> ReadCursor(Cursor& cursor, ReadLimits* limits, Polled* out);
+  Status KeepUp(Cursor& cursor, Polled* out);
+  void Remove(Cursor& cursor);
+
+  const std::shared_ptr<Broker::Impl> broker_;
+  const TenantId tenant_;
+  const SubscribeOptions options_;
+  const std::shared_ptr<Notifier> notifier_;
+  const uint64_t token_;
+
+  // Of the polling thread alone.
+  std::map<CursorKey, std::unique_ptr<Cursor>> cursors_;
+  std::map<CursorKey, uint64_t> committed_;  // of the group, when the subscription began
+  Status failure_;                           // once too slow, always
+  bool closed_ = false;
+
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<Cursor*> ready_ GUARDED_BY(mutex_);
+  std::vector<TopicPtr> new_topics_ GUARDED_BY(mutex_);
+  bool told_ GUARDED_BY(mutex_) = false;  // the notifier has the token
+};
+
+}  // namespace millstream::events

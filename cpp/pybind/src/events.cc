@@ -1,0 +1,474 @@
+// Topics, events, subscriptions and groups for Python. Calls let go of the GIL round the engine's work.
+#include "millstream/events/broker.h"
+
+#include <pybind11/stl.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "convert.h"
+#include "errors.h"
+#include "millstream/engine/database.h"
+#include "module.h"
+
+namespace millstream::pybind {
+
+namespace py = pybind11;
+
+namespace {
+
+using engine::Database;
+using events::Broker;
+using events::EventPtr;
+using events::Notifier;
+using events::Subscription;
+using Released = py::call_guard<py::gil_scoped_release>;
+
+// --- topics ---
+
+py::dict TopicDict(const events::TopicInfo& info) {
+  py::dict out;
+  out["name"] = info.name;
+  out["partitions"] = info.options.partitions;
+  out["durability"] = Text(events::DurabilityName(info.options.durability));
+  out["retention_ms"] = info.options.retention_ms;
+  out["retention_bytes"] = info.options.retention_bytes;
+  out["cleanup"] = Text(events::CleanupName(info.options.cleanup));
+  out["event_bytes_max"] = info.options.event_bytes_max;
+  out["created_ms"] = info.created_ms;
+  return out;
+}
+
+py::dict CreateTopic(Database& self, const std::string& name, int64_t partitions, const std::string& durability,
+                     int64_t retention_ms, int64_t retention_bytes, const std::string& cleanup, int64_t event_bytes_max,
+                     uint32_t tenant) {
+  events::TopicInfo info;
+  {
+    const py::gil_scoped_release released;
+    if (partitions < 1 || partitions > events::kTopicPartitionsMax) {
+      throw StatusError(InvalidArgument("partitions must be 1 to {}, not {}", events::kTopicPartitionsMax, partitions));
+    }
+    if (event_bytes_max < 0) throw StatusError(InvalidArgument("event_bytes_max must not be negative"));
+    events::TopicOptions options;
+    options.partitions = static_cast<uint32_t>(partitions);
+    options.durability = ValueOrThrow(events::ParseDurability(durability));
+    options.retention_ms = retention_ms;
+    options.retention_bytes = retention_bytes;
+    options.cleanup = ValueOrThrow(events::ParseCleanup(cleanup));
+    if (event_bytes_max > 0) options.event_bytes_max = static_cast<uint64_t>(event_bytes_max);
+    info = ValueOrThrow(self.Events().CreateTopic(TenantId(tenant), name, options));
+  }
+  return TopicDict(info);
+}
+
+events::TopicChanges ChangesOf(const py::dict& changes) {
+  events::TopicChanges out;
+  for (const auto& [key, value] : changes) {
+    const auto name = key.cast<std::string>();
+    if (name == "cleanup") {
+      out.cleanup = ValueOrThrow(events::ParseCleanup(value.cast<std::string>()));
+      continue;
+    }
+    const auto number = value.cast<int64_t>();
+    if (number < 0) throw StatusError(InvalidArgument("{} must not be negative", name));
+    if (name == "partitions") {
+      if (number > events::kTopicPartitionsMax) {
+        throw StatusError(InvalidArgument("partitions must be 1 to {}, not {}", events::kTopicPartitionsMax, number));
+      }
+      out.partitions = static_cast<uint32_t>(number);
+    } else if (name == "retention_ms") {
+      out.retention_ms = number;
+    } else if (name == "retention_bytes") {
+      out.retention_bytes = number;
+    } else if (name == "event_bytes_max") {
+      out.event_bytes_max = static_cast<uint64_t>(number);
+    } else {
+      throw StatusError(InvalidArgument("a topic's \"{}\" cannot be changed", name));
+    }
+  }
+  return out;
+}
+
+py::dict AlterTopic(Database& self, const std::string& name, const py::dict& changes, uint32_t tenant) {
+  const events::TopicChanges parsed = ChangesOf(changes);
+  events::TopicInfo info;
+  {
+    const py::gil_scoped_release released;
+    info = ValueOrThrow(self.Events().AlterTopic(TenantId(tenant), name, parsed));
+  }
+  return TopicDict(info);
+}
+
+py::dict DescribeTopic(Database& self, const std::string& name, uint32_t tenant) {
+  events::TopicDescription description;
+  {
+    const py::gil_scoped_release released;
+    description = ValueOrThrow(self.Events().DescribeTopic(TenantId(tenant), name));
+  }
+  py::dict out = TopicDict(description.info);
+  py::list states;
+  for (const events::PartitionState& state : description.partitions) {
+    py::dict entry;
+    entry["partition"] = state.partition;
+    entry["start_offset"] = state.start_offset;
+    entry["end_offset"] = state.end_offset;
+    entry["bytes"] = state.bytes;
+    states.append(entry);
+  }
+  out["partition_states"] = states;
+  return out;
+}
+
+py::list ListTopics(Database& self, uint32_t tenant) {
+  std::vector<events::TopicInfo> infos;
+  {
+    const py::gil_scoped_release released;
+    infos = self.Events().ListTopics(TenantId(tenant));
+  }
+  py::list out;
+  for (const events::TopicInfo& info : infos) out.append(TopicDict(info));
+  return out;
+}
+
+// --- publishing ---
+
+std::string_view StringView(const py::handle& text) {
+  Py_ssize_t size = 0;
+  const char* data = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+  if (data == nullptr) throw py::error_already_set();
+  return {data, static_cast<size_t>(size)};
+}
+
+std::string_view BytesOf(const py::handle& bytes) {
+  char* data = nullptr;
+  Py_ssize_t size = 0;
+  if (PyBytes_AsStringAndSize(bytes.ptr(), &data, &size) != 0) throw py::error_already_set();
+  return {data, static_cast<size_t>(size)};
+}
+
+constexpr size_t kEventFields = 9;
+
+// The tuple owns what the views show.
+events::PublishEvent EventOf(const py::handle& item) {
+  const auto fields = py::reinterpret_borrow<py::tuple>(item);
+  if (!py::isinstance<py::tuple>(item) || fields.size() != kEventFields) {
+    throw StatusError(InvalidArgument("an event is a tuple of {} fields", kEventFields));
+  }
+  events::PublishEvent out;
+  out.topic = StringView(fields[0]);
+  out.event.payload = BytesOf(fields[1]);
+  out.event.is_json = fields[2].cast<bool>();
+  if (!fields[3].is_none()) out.event.key = BytesOf(fields[3]);
+  for (const auto& header : fields[4]) {
+    const auto pair = py::reinterpret_borrow<py::tuple>(header);
+    if (!py::isinstance<py::tuple>(header) || pair.size() != 2) {
+      throw StatusError(InvalidArgument("a header is a pair of a name and bytes"));
+    }
+    out.event.headers.emplace_back(StringView(pair[0]), BytesOf(pair[1]));
+  }
+  if (!fields[5].is_none()) {
+    out.has_timestamp = true;
+    out.event.timestamp = fields[5].cast<int64_t>();
+  }
+  if (!fields[6].is_none()) {
+    out.event.client_id = StringView(fields[6]);
+    if (out.event.client_id.empty()) throw StatusError(InvalidArgument("an event's id must not be empty"));
+  }
+  if (!fields[7].is_none()) {
+    const auto partition = fields[7].cast<int64_t>();
+    if (partition < 0 || partition >= events::kTopicPartitionsMax) {
+      throw StatusError(InvalidArgument("a partition is 0 to {}, not {}", events::kTopicPartitionsMax - 1, partition));
+    }
+    out.partition = static_cast<uint32_t>(partition);
+  }
+  if (!fields[8].is_none()) {
+    const auto producer = py::reinterpret_borrow<py::tuple>(fields[8]);
+    if (!py::isinstance<py::tuple>(fields[8]) || producer.size() != 3) {
+      throw StatusError(InvalidArgument("a producer is (id, epoch, sequence)"));
+    }
+    out.event.producer = events::ProducerStamp{
+        .id = StringView(producer[0]), .epoch = producer[1].cast<uint32_t>(), .sequence = producer[2].cast<uint64_t>()};
+  }
+  return out;
+}
+
+// An error of one event stands in its place; so does one of its tuple.
+py::list Publish(Database& self, const py::sequence& items, uint32_t tenant) {
+  std::vector<events::PublishEvent> parsed;
+  // Where each parsed event belongs; the others have their error already.
+  std::vector<size_t> places;
+  // Keeps the tuples, which own the bytes, when a caller changes its list meanwhile.
+  const py::tuple kept(items);
+  py::list out;
+  for (size_t i = 0; i < kept.size(); ++i) {
+    out.append(py::none());
+    try {
+      parsed.push_back(EventOf(kept[i]));
+      places.push_back(i);
+    } catch (const StatusError& error) {
+      out[i] = ExceptionOf(error.status());
+    }
+  }
+  std::vector<Result<events::Published>> answers;
+  {
+    const py::gil_scoped_release released;
+    answers = self.Events().Publish(TenantId(tenant), parsed);
+  }
+  for (size_t i = 0; i < answers.size(); ++i) {
+    if (!answers[i].ok()) {
+      out[places[i]] = ExceptionOf(answers[i].status());
+      continue;
+    }
+    const events::Published& done = *answers[i];
+    out[places[i]] = py::make_tuple(done.id, done.partition, done.offset, Text(events::EventStatusName(done.status)),
+                                    done.timestamp);
+  }
+  return out;
+}
+
+// --- reading ---
+
+py::tuple EventTuple(std::string_view topic, const events::StoredEvent& event) {
+  const events::EventView& view = event.view();
+  py::object key = py::none();
+  if (view.key.has_value()) key = py::bytes(view.key->data(), view.key->size());
+  py::list headers;
+  for (const auto& [name, value] : view.headers) {
+    headers.append(py::make_tuple(Text(name), py::bytes(value.data(), value.size())));
+  }
+  return py::make_tuple(Text(event.Id()), Text(topic), event.partition(), event.offset(), view.timestamp, key, headers,
+                        py::bytes(view.payload.data(), view.payload.size()), view.is_json);
+}
+
+std::variant<events::OffsetEnd, uint64_t> OffsetOf(const py::object& offset) {
+  if (py::isinstance<py::str>(offset)) {
+    const auto name = offset.cast<std::string>();
+    if (name == "earliest") return events::OffsetEnd::kEarliest;
+    if (name == "latest") return events::OffsetEnd::kLatest;
+    throw StatusError(InvalidArgument("an offset is \"earliest\", \"latest\" or a number, not \"{}\"", name));
+  }
+  const auto number = offset.cast<int64_t>();
+  if (number < 0) throw StatusError(InvalidArgument("an offset must not be negative"));
+  return static_cast<uint64_t>(number);
+}
+
+uint32_t PartitionOf(int64_t partition) {
+  if (partition < 0 || partition >= events::kTopicPartitionsMax) {
+    throw StatusError(InvalidArgument("a partition is 0 to {}, not {}", events::kTopicPartitionsMax - 1, partition));
+  }
+  return static_cast<uint32_t>(partition);
+}
+
+py::tuple Fetch(Database& self, const std::string& topic, int64_t partition, const py::object& offset, size_t limit,
+                uint64_t bytes_max, int64_t wait_ms, uint32_t tenant) {
+  const events::FetchOptions options{
+      .offset = OffsetOf(offset), .limit = limit, .bytes_max = bytes_max, .wait_ms = wait_ms};
+  const uint32_t index = PartitionOf(partition);
+  events::Fetched fetched;
+  {
+    const py::gil_scoped_release released;
+    fetched = ValueOrThrow(self.Events().Fetch(TenantId(tenant), topic, index, options));
+  }
+  py::list out;
+  for (const EventPtr& event : fetched.events) out.append(EventTuple(topic, *event));
+  return py::make_tuple(out, fetched.next_offset, fetched.end_offset);
+}
+
+py::tuple EventStatus(Database& self, const std::string& id, uint32_t tenant) {
+  events::EventPlace place;
+  {
+    const py::gil_scoped_release released;
+    place = ValueOrThrow(self.Events().StatusOf(TenantId(tenant), id));
+  }
+  const events::Published& event = place.event;
+  return py::make_tuple(event.id, place.topic, event.partition, event.offset,
+                        Text(events::EventStatusName(event.status)), event.timestamp);
+}
+
+// --- subscriptions ---
+
+// A Notifier whose wake-up is an eventfd, so that an event loop can wait for it.
+class FdNotifier {
+ public:
+  FdNotifier() : fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+    if (fd_ < 0) throw StatusError(ResourceExhausted("the system has no file descriptor left for a notifier"));
+    // The descriptor lives as long as the notifier does, which subscriptions share.
+    const std::shared_ptr<const int> descriptor(new int(fd_), [](const int* fd) {
+      (void)close(*fd);
+      delete fd;
+    });
+    notifier_ = std::make_shared<Notifier>([descriptor] { (void)eventfd_write(*descriptor, 1); });
+  }
+
+  int fd() const { return fd_; }
+  const std::shared_ptr<Notifier>& notifier() const { return notifier_; }
+
+  std::vector<uint64_t> Take() {
+    eventfd_t count = 0;
+    // First, so that what comes in between makes it readable again.
+    (void)eventfd_read(fd_, &count);
+    return notifier_->Take();
+  }
+
+ private:
+  const int fd_;
+  std::shared_ptr<Notifier> notifier_;
+};
+
+events::OnSlow OnSlowOf(const std::string& name) {
+  if (name == "block") return events::OnSlow::kBlock;
+  if (name == "drop_oldest") return events::OnSlow::kDropOldest;
+  if (name == "disconnect") return events::OnSlow::kDisconnect;
+  throw StatusError(InvalidArgument("on_slow is \"block\", \"drop_oldest\" or \"disconnect\", not \"{}\"", name));
+}
+
+using From = std::variant<std::string, int64_t, std::map<std::string, std::map<uint32_t, uint64_t>>>;
+
+std::unique_ptr<Subscription> Subscribe(Database& self, std::vector<std::string> topics, From offsets,
+                                        const std::string& on_slow, uint64_t lag_max, std::string filter,
+                                        std::string group, FdNotifier* notifier, uint32_t tenant) {
+  events::SubscribeOptions options;
+  options.topics = std::move(topics);
+  if (const auto* name = std::get_if<std::string>(&offsets)) {
+    if (*name != "earliest" && *name != "latest") {
+      throw StatusError(InvalidArgument("a subscription begins at \"earliest\" or \"latest\", not \"{}\"", *name));
+    }
+    options.from = *name == "earliest" ? events::SubscribeFrom::kEarliest : events::SubscribeFrom::kLatest;
+  } else if (const auto* timestamp = std::get_if<int64_t>(&offsets)) {
+    options.from = TimestampMs{*timestamp};
+  } else {
+    options.from = std::move(std::get<events::TopicOffsets>(offsets));
+  }
+  options.on_slow = OnSlowOf(on_slow);
+  options.lag_max = lag_max;
+  options.filter = std::move(filter);
+  options.group = std::move(group);
+  const std::shared_ptr<Notifier> shared = notifier == nullptr ? nullptr : notifier->notifier();
+  return ValueOrThrow(self.Events().Subscribe(TenantId(tenant), options, shared));
+}
+
+py::tuple Poll(Subscription& self, size_t limit, uint64_t bytes_max, int64_t wait_ms) {
+  events::Polled polled;
+  {
+    const py::gil_scoped_release released;
+    polled = ValueOrThrow(self.Poll(limit, bytes_max, wait_ms));
+  }
+  py::list out;
+  for (const events::SubscribedEvent& event : polled.events) out.append(EventTuple(*event.topic, *event.event));
+  return py::make_tuple(out, polled.dropped);
+}
+
+py::tuple PollJson(Subscription& self, size_t limit, uint64_t bytes_max, int64_t wait_ms) {
+  Subscription::PolledJson polled;
+  {
+    const py::gil_scoped_release released;
+    polled = ValueOrThrow(self.PollJson(limit, bytes_max, wait_ms));
+  }
+  py::list out;
+  for (const std::string& event : polled.events) out.append(py::bytes(event));
+  return py::make_tuple(out, polled.dropped);
+}
+
+// --- groups ---
+
+py::list GroupOffsets(Database& self, const std::string& group, uint32_t tenant) {
+  std::vector<events::GroupOffset> offsets;
+  {
+    const py::gil_scoped_release released;
+    offsets = ValueOrThrow(self.Events().GroupOffsets(TenantId(tenant), group));
+  }
+  py::list out;
+  for (const events::GroupOffset& offset : offsets) {
+    out.append(py::make_tuple(offset.topic, offset.partition, offset.committed, offset.end_offset, offset.lag));
+  }
+  return out;
+}
+
+void CommitOffsets(Database& self, const std::string& group,
+                   const std::vector<std::tuple<std::string, int64_t, int64_t>>& offsets, uint32_t tenant) {
+  std::vector<events::OffsetCommit> commits;
+  for (const auto& [topic, partition, offset] : offsets) {
+    if (offset < 0) throw StatusError(InvalidArgument("an offset must not be negative"));
+    commits.push_back({.topic = topic, .partition = PartitionOf(partition), .offset = static_cast<uint64_t>(offset)});
+  }
+  ThrowIfError(self.Events().CommitOffsets(TenantId(tenant), group, commits));
+}
+
+}  // namespace
+
+void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
+  const uint32_t default_tenant = engine::kDefaultTenant.value();
+  py::class_<FdNotifier>(module, "Notifier", "Tells one event loop which of its subscriptions have something.")
+      .def(py::init<>())
+      .def("fileno", &FdNotifier::fd, "Readable when take() would return something.")
+      .def("take", &FdNotifier::Take, "The tokens of the subscriptions that may have something.", Released());
+
+  py::class_<Subscription>(module, "Subscription", "A reader of topics. One thread at a time.")
+      .def_property_readonly("token", &Subscription::token)
+      .def("poll", &Poll, py::arg("limit") = 100, py::arg("bytes_max") = 1 << 20, py::arg("wait_ms") = 0,
+           "(events, dropped): as fetch's events; how many it missed since the last poll.")
+      .def("poll_json", &PollJson, py::arg("limit") = 100, py::arg("bytes_max") = 1 << 20, py::arg("wait_ms") = 0,
+           "(events, dropped): each event as a JSON text with \"type\":\"event\" in front.")
+      .def("position", &Subscription::Position, "The offset that comes next, by topic and partition.", Released())
+      .def(
+          "commit", [](Subscription& self) { ThrowIfError(self.Commit()); }, Released())
+      .def("close", &Subscription::Close, Released());
+
+  engine
+      .def("create_topic", &CreateTopic, py::arg("name"), py::kw_only(), py::arg("partitions") = 1,
+           py::arg("durability") = "local", py::arg("retention_ms") = 0, py::arg("retention_bytes") = 0,
+           py::arg("cleanup") = "delete", py::arg("event_bytes_max") = 0, py::arg("tenant") = default_tenant)
+      .def("alter_topic", &AlterTopic, py::arg("name"), py::arg("changes"), py::kw_only(),
+           py::arg("tenant") = default_tenant)
+      .def(
+          "delete_topic",
+          [](Database& self, const std::string& name, uint32_t tenant) {
+            ThrowIfError(self.Events().DeleteTopic(TenantId(tenant), name));
+          },
+          py::arg("name"), py::kw_only(), py::arg("tenant") = default_tenant, Released())
+      .def("describe_topic", &DescribeTopic, py::arg("name"), py::kw_only(), py::arg("tenant") = default_tenant)
+      .def("list_topics", &ListTopics, py::kw_only(), py::arg("tenant") = default_tenant)
+      .def("publish", &Publish, py::arg("events"), py::kw_only(), py::arg("tenant") = default_tenant,
+           "Events as (topic, payload, is_json, key, headers, timestamp_ms, id, partition, producer); answers as "
+           "(id, partition, offset, status, timestamp_ms). In place of an answer stands the error, not raised.")
+      .def("fetch", &Fetch, py::arg("topic"), py::arg("partition"), py::arg("offset"), py::kw_only(),
+           py::arg("limit") = 100, py::arg("bytes_max") = 1 << 20, py::arg("wait_ms") = 0,
+           py::arg("tenant") = default_tenant,
+           "(events, next offset, end offset); an event is (id, topic, partition, offset, timestamp_ms, key, headers, "
+           "payload, is_json).")
+      .def(
+          "offset_at",
+          [](Database& self, const std::string& topic, int64_t partition, int64_t timestamp, uint32_t tenant) {
+            return ValueOrThrow(self.Events().OffsetAt(TenantId(tenant), topic, PartitionOf(partition), timestamp));
+          },
+          py::arg("topic"), py::arg("partition"), py::arg("timestamp_ms"), py::kw_only(),
+          py::arg("tenant") = default_tenant, Released())
+      .def("event_status", &EventStatus, py::arg("id"), py::kw_only(), py::arg("tenant") = default_tenant,
+           "(id, topic, partition, offset, status, timestamp_ms)")
+      .def("subscribe", &Subscribe, py::arg("topics"), py::kw_only(), py::arg("offsets") = "latest",
+           py::arg("on_slow") = "block", py::arg("lag_max") = events::kLagDefault, py::arg("filter") = "",
+           py::arg("group") = "", py::arg("notifier") = py::none(), py::arg("tenant") = default_tenant, Released())
+      .def("group_offsets", &GroupOffsets, py::arg("group"), py::kw_only(), py::arg("tenant") = default_tenant,
+           "(topic, partition, committed, end offset, lag) of each partition that the group has committed.")
+      .def("commit_offsets", &CommitOffsets, py::arg("group"), py::arg("offsets"), py::kw_only(),
+           py::arg("tenant") = default_tenant, Released())
+      .def(
+          "delete_group",
+          [](Database& self, const std::string& group, uint32_t tenant) {
+            ThrowIfError(self.Events().DeleteGroup(TenantId(tenant), group));
+          },
+          py::arg("group"), py::kw_only(), py::arg("tenant") = default_tenant, Released())
+      .def(
+          "list_groups", [](Database& self, uint32_t tenant) { return self.Events().ListGroups(TenantId(tenant)); },
+          py::kw_only(), py::arg("tenant") = default_tenant, Released());
+}
+
+}  // namespace millstream::pybind

@@ -1,0 +1,323 @@
+#include "millstream/events/broker.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "events_fixture.h"
+#include "millstream/events/event_id.h"
+
+namespace millstream::events {
+namespace {
+
+TEST(Broker, PublishedEventsComeBackInOrderAtTheirOffsets) {
+  SimMachine machine(1);
+  const auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  PublishEvent event = Text("orders", R"({"a":1})");
+  event.event.is_json = true;
+  event.event.key = "k";
+  event.event.headers = {{"h", "v"}};
+  event.has_timestamp = true;
+  event.event.timestamp = 12345;
+  const auto first = PublishOne(*broker, event);
+  ASSERT_TRUE(first.ok()) << first.status().ToString();
+  EXPECT_EQ(first->offset, 0U);
+  EXPECT_EQ(first->status, EventStatus::kDurable);
+  EXPECT_EQ(first->timestamp, 12345);
+  EXPECT_EQ(PublishOne(*broker, Text("orders", "second"))->offset, 1U);
+  const auto fetched = broker->Fetch(kTenant, "orders", 0, {});
+  ASSERT_TRUE(fetched.ok());
+  ASSERT_EQ(fetched->events.size(), 2U);
+  EXPECT_EQ(fetched->next_offset, 2U);
+  EXPECT_EQ(fetched->end_offset, 2U);
+  const EventView& view = fetched->events[0]->view();
+  EXPECT_EQ(view.payload, R"({"a":1})");
+  EXPECT_EQ(view.key, "k");
+  EXPECT_EQ(view.timestamp, 12345);
+  EXPECT_EQ(view.headers, (std::vector<HeaderView>{{"h", "v"}}));
+  EXPECT_EQ(fetched->events[1]->view().timestamp, machine.clock.WallNow());
+  EXPECT_EQ(fetched->events[0]->Id(), first->id);
+}
+
+TEST(Broker, AnEventIsFoundByItsIdAndByNoOther) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders", {.partitions = 3});
+  const auto published = PublishOne(*broker, Text("orders", "x", 2));
+  ASSERT_TRUE(published.ok());
+  for (int i = 0; i < 2; ++i) {
+    const auto found = broker->StatusOf(kTenant, published->id);
+    ASSERT_TRUE(found.ok()) << found.status().ToString();
+    EXPECT_EQ(found->topic, "orders");
+    EXPECT_EQ(found->event.partition, 2U);
+    EXPECT_EQ(found->event.offset, 0U);
+    EventId other = *ParseEventId(published->id);
+    ++other.taken_ms;
+    EXPECT_EQ(broker->StatusOf(kTenant, FormatEventId(other)).status().code(), StatusCode::kNotFound);
+    --other.taken_ms;
+    ++other.offset_low;
+    EXPECT_EQ(broker->StatusOf(kTenant, FormatEventId(other)).status().code(), StatusCode::kNotFound);
+    other = *ParseEventId(published->id);
+    other.partition = 1;
+    EXPECT_EQ(broker->StatusOf(kTenant, FormatEventId(other)).status().code(), StatusCode::kNotFound);
+    EXPECT_EQ(broker->StatusOf(TenantId(2), published->id).status().code(), StatusCode::kNotFound);
+    EXPECT_EQ(broker->StatusOf(kTenant, "no such").status().code(), StatusCode::kNotFound);
+    broker = nullptr;
+    broker = machine.MustOpen();
+  }
+}
+
+TEST(Broker, TheSameIdIsStoredOnceAlsoAfterReopening) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders", {.partitions = 4});
+  PublishEvent event = Text("orders", "x");
+  event.event.client_id = "order-1";
+  const auto first = PublishOne(*broker, event);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(first->id, "order-1");
+  // Twice in one call, too.
+  event.event.client_id = "order-2";
+  const std::vector<PublishEvent> twice{event, event};
+  const auto answers = broker->Publish(kTenant, twice);
+  EXPECT_EQ(answers[0]->offset, answers[1]->offset);
+  broker = nullptr;
+  broker = machine.MustOpen();
+  event.event.client_id = "order-1";
+  const auto again = PublishOne(*broker, event);
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->partition, first->partition);
+  EXPECT_EQ(again->offset, first->offset);
+  size_t stored = 0;
+  for (uint32_t i = 0; i < 4; ++i) stored += ReadAll(*broker, "orders", i).size();
+  EXPECT_EQ(stored, 2U);
+  EXPECT_EQ(broker->StatusOf(kTenant, "order-2")->event.offset, answers[0]->offset);
+}
+
+TEST(Broker, ProducersAreIdempotentAndTheirGapsAreRefused) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  const auto publish = [&](uint32_t epoch, uint64_t sequence) {
+    PublishEvent event = Text("orders", "x");
+    event.event.producer = ProducerStamp{.id = "p", .epoch = epoch, .sequence = sequence};
+    return PublishOne(*broker, event);
+  };
+  EXPECT_EQ(publish(0, 0)->offset, 0U);
+  EXPECT_EQ(publish(0, 1)->offset, 1U);
+  EXPECT_EQ(publish(0, 0)->offset, 0U);
+  EXPECT_EQ(publish(0, 3).status().code(), StatusCode::kFailedPrecondition);
+  broker = nullptr;
+  broker = machine.MustOpen();
+  EXPECT_EQ(publish(0, 1)->offset, 1U);
+  EXPECT_EQ(publish(0, 2)->offset, 2U);
+  EXPECT_EQ(publish(1, 0)->offset, 3U);
+  EXPECT_EQ(publish(0, 3).status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ReadAll(*broker, "orders").size(), 4U);
+}
+
+TEST(Broker, ARefusedEventLeavesTheOthersOfItsCall) {
+  SimMachine machine(1);
+  const auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders", {.event_bytes_max = 10});
+  PublishEvent bad_json = Text("orders", "{");
+  bad_json.event.is_json = true;
+  const std::vector<PublishEvent> events{
+      Text("orders", "a"),    Text("absent", "b"), Text("orders", "too many bytes"), bad_json,
+      Text("orders", "c", 1), Text("orders", "d")};
+  const auto answers = broker->Publish(kTenant, events);
+  EXPECT_EQ(answers[0]->offset, 0U);
+  EXPECT_EQ(answers[1].status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(answers[2].status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(answers[3].status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(answers[4].status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(answers[5]->offset, 1U);
+}
+
+TEST(Broker, TopicsBelongToTheirTenant) {
+  SimMachine machine(1);
+  const auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  EXPECT_EQ(broker->CreateTopic(kTenant, "orders", {}).status().code(), StatusCode::kAlreadyExists);
+  EXPECT_EQ(broker->Fetch(TenantId(2), "orders", 0, {}).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(PublishOne(*broker, Text("orders", "x"), TenantId(2)).status().code(), StatusCode::kNotFound);
+  EXPECT_TRUE(broker->ListTopics(TenantId(2)).empty());
+  MustCreate(*broker, "orders", {}, TenantId(2));
+  EXPECT_EQ(PublishOne(*broker, Text("orders", "x"), TenantId(2))->offset, 0U);
+  EXPECT_TRUE(ReadAll(*broker, "orders").empty());
+  EXPECT_EQ(broker->CreateTopic(kTenant, "r", {.durability = TopicDurability::kReplicated}).status().code(),
+            StatusCode::kFailedPrecondition);
+}
+
+TEST(Broker, AChangedTopicStaysChangedAndADeletedOneIsGone) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  ASSERT_TRUE(PublishOne(*broker, Text("orders", "old")).ok());
+  ASSERT_TRUE(broker->AlterTopic(kTenant, "orders", {.partitions = 3, .retention_ms = 1000}).ok());
+  EXPECT_EQ(broker->AlterTopic(kTenant, "orders", {.partitions = 2}).status().code(), StatusCode::kFailedPrecondition);
+  broker = nullptr;
+  broker = machine.MustOpen();
+  const auto described = broker->DescribeTopic(kTenant, "orders");
+  ASSERT_TRUE(described.ok());
+  EXPECT_EQ(described->info.options.partitions, 3U);
+  EXPECT_EQ(described->info.options.retention_ms, 1000);
+  EXPECT_EQ(described->partitions[0].end_offset, 1U);
+  ASSERT_TRUE(broker->DeleteTopic(kTenant, "orders").ok());
+  EXPECT_EQ(broker->DescribeTopic(kTenant, "orders").status().code(), StatusCode::kNotFound);
+  MustCreate(*broker, "orders");
+  EXPECT_TRUE(ReadAll(*broker, "orders").empty());
+  broker = nullptr;
+  broker = machine.MustOpen();
+  EXPECT_TRUE(ReadAll(*broker, "orders").empty());
+}
+
+TEST(Broker, FewLogsAreOpenHoweverManyTopicsAreUsed) {
+  SimMachine machine(1);
+  const auto broker = machine.MustOpen(storage::Durability::kProcess, 4);
+  for (int i = 0; i < 40; ++i) MustCreate(*broker, fmt::format("t{}", i));
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 40; ++i) {
+      const auto published = PublishOne(*broker, Text(fmt::format("t{}", i), fmt::format("{}.{}", i, round)));
+      ASSERT_TRUE(published.ok());
+      ASSERT_EQ(published->offset, static_cast<uint64_t>(round));
+      ASSERT_LE(broker->Stats()["millstream_event_logs_open"], 4);
+    }
+  }
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_EQ(ReadAll(*broker, fmt::format("t{}", i)),
+              (std::vector<std::string>{fmt::format("{}.0", i), fmt::format("{}.1", i)}));
+  }
+}
+
+TEST(Broker, OldEventsComeFromTheLogAndNewOnesFromMemory) {
+  SimMachine machine(1);
+  const auto broker = machine.MustOpen(storage::Durability::kProcess);
+  MustCreate(*broker, "orders");
+  std::vector<std::string> payloads;
+  for (int i = 0; i < 300; ++i) payloads.push_back(fmt::format("{}:{}", i, std::string(10'000, 'x')));
+  std::vector<PublishEvent> events;
+  for (const std::string& payload : payloads) events.push_back(Text("orders", payload));
+  for (const auto& answer : broker->Publish(kTenant, events)) ASSERT_TRUE(answer.ok());
+  EXPECT_EQ(ReadAll(*broker, "orders"), payloads);
+  // In pieces of any size: nothing is left out where log and memory meet.
+  std::vector<std::string> pieces;
+  FetchOptions options{.offset = uint64_t{0}, .limit = 7, .bytes_max = 50'000};
+  while (pieces.size() < payloads.size()) {
+    const auto fetched = broker->Fetch(kTenant, "orders", 0, options);
+    ASSERT_TRUE(fetched.ok());
+    ASSERT_FALSE(fetched->events.empty());
+    for (const EventPtr& event : fetched->events) pieces.emplace_back(event->view().payload);
+    options.offset = fetched->next_offset;
+  }
+  EXPECT_EQ(pieces, payloads);
+}
+
+TEST(Broker, OffsetsOutsideThePartitionAreRefused) {
+  SimMachine machine(1);
+  const auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  EXPECT_EQ(broker->Fetch(kTenant, "orders", 0, {.offset = uint64_t{1}}).status().code(), StatusCode::kOutOfRange);
+  EXPECT_EQ(broker->Fetch(kTenant, "orders", 1, {}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(broker->Fetch(kTenant, "orders", 0, {.limit = 0}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(broker->Fetch(kTenant, "orders", 0, {.offset = uint64_t{0}})->events.empty());
+}
+
+TEST(Broker, AFetchWaitsForTheFirstEvent) {
+  auto opened = Broker::Open(env::SystemEnv(), "", {.writers = 1});
+  ASSERT_TRUE(opened.ok());
+  Broker& broker = **opened;
+  MustCreate(broker, "orders");
+  std::thread publisher([&] { EXPECT_TRUE(PublishOne(broker, Text("orders", "x")).ok()); });
+  const auto fetched = broker.Fetch(kTenant, "orders", 0, {.wait_ms = 60'000});
+  publisher.join();
+  ASSERT_TRUE(fetched.ok());
+  EXPECT_EQ(fetched->events.size(), 1U);
+}
+
+TEST(Broker, ClosingEndsAFetchThatWaits) {
+  auto opened = Broker::Open(env::SystemEnv(), "", {.writers = 1});
+  Broker& broker = **opened;
+  MustCreate(broker, "orders");
+  std::atomic<bool> began{false};
+  std::thread reader([&] {
+    began = true;
+    EXPECT_EQ(broker.Fetch(kTenant, "orders", 0, {.wait_ms = 60'000}).status().code(), StatusCode::kUnavailable);
+  });
+  began.wait(false);
+  broker.Close();
+  reader.join();
+  EXPECT_EQ(PublishOne(broker, Text("orders", "x")).status().code(), StatusCode::kUnavailable);
+}
+
+TEST(Broker, EphemeralTopicsKeepTheNewestEventsInMemory) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "live", {.durability = TopicDurability::kEphemeral, .retention_bytes = 10'000});
+  const std::string payload(1000, 'x');
+  for (int i = 0; i < 50; ++i) {
+    const auto published = PublishOne(*broker, Text("live", payload));
+    ASSERT_TRUE(published.ok());
+    ASSERT_EQ(published->offset, static_cast<uint64_t>(i));
+    ASSERT_EQ(published->status, EventStatus::kAccepted);
+  }
+  const auto state = broker->DescribeTopic(kTenant, "live")->partitions[0];
+  EXPECT_EQ(state.end_offset, 50U);
+  EXPECT_GT(state.start_offset, 40U);
+  EXPECT_EQ(ReadAll(*broker, "live").size(), state.end_offset - state.start_offset);
+  EXPECT_EQ(broker->Fetch(kTenant, "live", 0, {.offset = uint64_t{0}}).status().code(), StatusCode::kOutOfRange);
+  EXPECT_FALSE(*machine.files.Exists("/data/events/1"));
+}
+
+TEST(Broker, GroupsCommitAndLag) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders", {.partitions = 2});
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(PublishOne(*broker, Text("orders", "x", 1)).ok());
+  const std::vector<OffsetCommit> commit{{"orders", 0, 0}, {"orders", 1, 3}};
+  ASSERT_TRUE(broker->CommitOffsets(kTenant, "g", commit).ok());
+  const std::vector<OffsetCommit> beyond{{"orders", 1, 6}};
+  EXPECT_EQ(broker->CommitOffsets(kTenant, "g", beyond).code(), StatusCode::kInvalidArgument);
+  broker = nullptr;
+  broker = machine.MustOpen();
+  const auto offsets = broker->GroupOffsets(kTenant, "g");
+  ASSERT_TRUE(offsets.ok());
+  ASSERT_EQ(offsets->size(), 2U);
+  EXPECT_EQ((*offsets)[1].committed, 3U);
+  EXPECT_EQ((*offsets)[1].lag, 2U);
+  EXPECT_TRUE(broker->GroupOffsets(TenantId(2), "g")->empty());
+  EXPECT_EQ(broker->ListGroups(kTenant), std::vector<std::string>{"g"});
+  ASSERT_TRUE(broker->DeleteTopic(kTenant, "orders").ok());
+  EXPECT_TRUE(broker->GroupOffsets(kTenant, "g")->empty());
+  ASSERT_TRUE(broker->DeleteGroup(kTenant, "g").ok());
+  EXPECT_TRUE(broker->ListGroups(kTenant).empty());
+}
+
+TEST(Broker, ManyChangesOfTopicsAndGroupsBecomeASnapshot) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen(storage::Durability::kProcess);
+  for (int i = 0; i < 50; ++i) MustCreate(*broker, fmt::format("t{}", i), {.partitions = 1000});
+  std::vector<OffsetCommit> commit;
+  std::vector<std::string> names;
+  for (int i = 0; i < 10; ++i) names.push_back(fmt::format("t{}", i));
+  for (const std::string& name : names) {
+    for (uint32_t p = 0; p < 1000; ++p) commit.push_back({name, p, 0});
+  }
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(broker->CommitOffsets(kTenant, fmt::format("g{}", i), commit).ok());
+  ASSERT_TRUE(broker->DeleteTopic(kTenant, "t49").ok());
+  EXPECT_TRUE(*machine.files.Exists("/data/events/topics/snapshot"));
+  broker = nullptr;
+  broker = machine.MustOpen(storage::Durability::kProcess);
+  EXPECT_EQ(broker->ListTopics(kTenant).size(), 49U);
+  EXPECT_EQ(broker->ListGroups(kTenant).size(), 60U);
+  EXPECT_EQ(broker->GroupOffsets(kTenant, "g59")->size(), 10'000U);
+  // A number is not used again.
+  const auto made = broker->CreateTopic(kTenant, "new", {});
+  ASSERT_TRUE(made.ok());
+  EXPECT_EQ(made->number, 51U);
+}
+
+}  // namespace
+}  // namespace millstream::events
