@@ -18,12 +18,14 @@ __all__: list[str] = [
     "GraphiteDecoder",
     "NativeAnswerReader",
     "NativeSession",
+    "Notifier",
     "PromqlTestFailure",
     "PromqlTestResult",
     "PushResult",
     "QueryResult",
     "ReadView",
     "StatsdAggregator",
+    "Subscription",
     "check_selectors",
     "count_forbidden",
     "encode_remote_write",
@@ -141,6 +143,9 @@ class Engine:
         pin_threads: bool = False,
         enabled_features: collections.abc.Sequence[str] = [],
     ) -> Engine: ...
+    def alter_topic(
+        self, name: str, changes: dict, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> dict: ...
     def append(
         self,
         refs: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64],
@@ -148,7 +153,67 @@ class Engine:
         values: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     ) -> PushResult: ...
     def close(self) -> None: ...
+    def commit_offsets(
+        self,
+        group: str,
+        offsets: collections.abc.Sequence[
+            tuple[
+                str,
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+            ]
+        ],
+        *,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    def create_topic(
+        self,
+        name: str,
+        *,
+        partitions: typing.SupportsInt | typing.SupportsIndex = 1,
+        durability: str = "local",
+        retention_ms: typing.SupportsInt | typing.SupportsIndex = 0,
+        retention_bytes: typing.SupportsInt | typing.SupportsIndex = 0,
+        cleanup: str = "delete",
+        event_bytes_max: typing.SupportsInt | typing.SupportsIndex = 0,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> dict: ...
+    def delete_group(
+        self, group: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> None: ...
+    def delete_topic(
+        self, name: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> None: ...
+    def describe_topic(
+        self, name: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> dict: ...
+    def event_status(
+        self, id: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> tuple:
+        """
+        (id, topic, partition, offset, status, timestamp_ms)
+        """
+    def fetch(
+        self,
+        topic: str,
+        partition: typing.SupportsInt | typing.SupportsIndex,
+        offset: typing.Any,
+        *,
+        limit: typing.SupportsInt | typing.SupportsIndex = 100,
+        bytes_max: typing.SupportsInt | typing.SupportsIndex = 1048576,
+        wait_ms: typing.SupportsInt | typing.SupportsIndex = 0,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> tuple:
+        """
+        (events, next offset, end offset); an event is (id, topic, partition, offset, timestamp_ms, key, headers, payload, is_json).
+        """
     def format_query(self, expr: str) -> str: ...
+    def group_offsets(
+        self, group: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> list:
+        """
+        (topic, partition, committed, end offset, lag) of each partition that the group has committed.
+        """
     def label_names(
         self,
         matchers: collections.abc.Sequence[str],
@@ -168,6 +233,10 @@ class Engine:
         *,
         tenant: ReadView = 0,
     ) -> list[str]: ...
+    def list_groups(
+        self, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> list[str]: ...
+    def list_topics(self, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0) -> list: ...
     def metadata(
         self,
         metric: str = "",
@@ -176,6 +245,23 @@ class Engine:
         *,
         tenant: ReadView = 0,
     ) -> dict: ...
+    def offset_at(
+        self,
+        topic: str,
+        partition: typing.SupportsInt | typing.SupportsIndex,
+        timestamp_ms: typing.SupportsInt | typing.SupportsIndex,
+        *,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> int: ...
+    def publish(
+        self,
+        events: collections.abc.Sequence,
+        *,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> list:
+        """
+        Events as (topic, payload, is_json, key, headers, timestamp_ms, id, partition, producer); answers as (id, partition, offset, status, timestamp_ms). In place of an answer stands the error, not raised.
+        """
     def push(
         self,
         format: str,
@@ -258,6 +344,26 @@ class Engine:
         self, labels: collections.abc.Sequence
     ) -> numpy.typing.NDArray[numpy.uint64]: ...
     def stats(self) -> dict[str, float]: ...
+    def subscribe(
+        self,
+        topics: collections.abc.Sequence[str],
+        *,
+        offsets: str
+        | typing.SupportsInt
+        | typing.SupportsIndex
+        | collections.abc.Mapping[
+            str,
+            collections.abc.Mapping[
+                typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex
+            ],
+        ] = "latest",
+        on_slow: str = "block",
+        lag_max: typing.SupportsInt | typing.SupportsIndex = 65536,
+        filter: str = "",
+        group: str = "",
+        notifier: Notifier = None,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> Subscription: ...
     def tsdb_status(
         self,
         limit: typing.SupportsInt | typing.SupportsIndex = 10,
@@ -271,6 +377,51 @@ class Engine:
         timestamps: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
         values: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     ) -> PushResult: ...
+
+class Notifier:
+    """
+    Tells one event loop which of its subscriptions have something.
+    """
+    def __init__(self) -> None: ...
+    def fileno(self) -> int:
+        """
+        Readable when take() would return something.
+        """
+    def take(self) -> list[int]:
+        """
+        The tokens of the subscriptions that may have something.
+        """
+
+class Subscription:
+    """
+    A reader of topics. One thread at a time.
+    """
+    def close(self) -> None: ...
+    def commit(self) -> None: ...
+    def poll(
+        self,
+        limit: typing.SupportsInt | typing.SupportsIndex = 100,
+        bytes_max: typing.SupportsInt | typing.SupportsIndex = 1048576,
+        wait_ms: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> tuple:
+        """
+        (events, dropped): as fetch's events; how many it missed since the last poll.
+        """
+    def poll_json(
+        self,
+        limit: typing.SupportsInt | typing.SupportsIndex = 100,
+        bytes_max: typing.SupportsInt | typing.SupportsIndex = 1048576,
+        wait_ms: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> tuple:
+        """
+        (events, dropped): each event as a JSON text with "type":"event" in front.
+        """
+    def position(self) -> dict[str, dict[int, int]]:
+        """
+        The offset that comes next, by topic and partition.
+        """
+    @property
+    def token(self) -> int: ...
 
 class GraphiteDecoder:
     """

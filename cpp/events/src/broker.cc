@@ -21,6 +21,12 @@ bool IsNumber(const std::string& name) {
   return !name.empty() && name.size() <= 10 && std::ranges::all_of(name, [](char c) { return c >= '0' && c <= '9'; });
 }
 
+// A topic that promises compaction and is not compacted would fill the disk.
+Status CheckCleanup(TopicCleanup cleanup) {
+  if (cleanup == TopicCleanup::kDelete) return Status::Ok();
+  return Unimplemented("compaction by key is not there yet: use cleanup \"delete\"");
+}
+
 }  // namespace
 
 std::string_view EventStatusName(EventStatus status) {
@@ -146,6 +152,7 @@ Result<TopicInfo> Broker::CreateTopic(TenantId tenant, const std::string& name, 
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_RETURN_IF_ERROR(CheckTopicName(name));
   MS_RETURN_IF_ERROR(CheckTopicOptions(options));
+  MS_RETURN_IF_ERROR(CheckCleanup(options.cleanup));
   TopicInfo info{.name = name, .tenant = tenant, .created_ms = impl_->env_.clock->WallNow(), .options = options};
   MS_ASSIGN_OR_RETURN(const TopicPtr topic, impl_->meta_->Create(std::move(info)));
   return topic->info();
@@ -153,6 +160,7 @@ Result<TopicInfo> Broker::CreateTopic(TenantId tenant, const std::string& name, 
 
 Result<TopicInfo> Broker::AlterTopic(TenantId tenant, const std::string& name, const TopicChanges& changes) {
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  MS_RETURN_IF_ERROR(CheckCleanup(changes.cleanup.value_or(TopicCleanup::kDelete)));
   MS_ASSIGN_OR_RETURN(const TopicPtr topic, impl_->meta_->Alter(tenant, name, [&](TopicOptions* options) {
     if (changes.partitions.has_value()) {
       if (*changes.partitions < options->partitions) {

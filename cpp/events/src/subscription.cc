@@ -8,6 +8,12 @@
 #include "subscription_impl.h"
 
 namespace millstream::events {
+namespace {
+
+// How many events one poll looks at, when its filter wants few of them.
+constexpr size_t kScannedEventsMax = 100'000;
+
+}  // namespace
 
 Subscription::Impl::Impl(std::shared_ptr<Broker::Impl> broker, TenantId tenant, SubscribeOptions options,
                          std::shared_ptr<Notifier> notifier)
@@ -45,7 +51,9 @@ Status Subscription::Impl::Start() {
     return InvalidArgument("a subscription has 1 to {} topics, not {}", kSubscriptionTopicsMax, options_.topics.size());
   }
   if (options_.lag_max == 0) return InvalidArgument("lag_max must be positive");
-  if (!options_.filter.empty()) return Unimplemented("subscriptions cannot filter yet");
+  if (!options_.filter.empty()) {
+    MS_ASSIGN_OR_RETURN(filter_, Filter::Parse(options_.filter));
+  }
   if (!options_.group.empty()) {
     MS_RETURN_IF_ERROR(CheckGroupName(options_.group));
     for (const CommittedOffset& offset : broker_->meta_->Offsets(tenant_, options_.group)) {
@@ -200,13 +208,15 @@ Status Subscription::Impl::KeepUp(Cursor& cursor, Polled* out) {
   return Status::Ok();
 }
 
-Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, Polled* out) {
+Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, size_t* scanned, Polled* out) {
   MS_RETURN_IF_ERROR(KeepUp(cursor, out));
   auto read = cursor.partition.Read(cursor.offset, *limits);
   // Retention came in between: the next turn goes on behind it.
   if (!read.ok() && read.status().code() == StatusCode::kOutOfRange) return true;
   if (!read.ok()) return std::move(read).status();
   for (EventPtr& event : read->events) {
+    ++*scanned;
+    if (filter_ != nullptr && !filter_->Matches(*cursor.name, *event)) continue;
     --limits->events;
     limits->bytes -= std::min(limits->bytes, event->bytes());
     out->events.push_back({cursor.name, std::move(event)});
@@ -232,10 +242,11 @@ Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_
       told_ = false;
     }
     MS_RETURN_IF_ERROR(AdoptNewTopics());
-    while (limits.events > 0 && limits.bytes > 0) {
+    size_t scanned = 0;
+    while (limits.events > 0 && limits.bytes > 0 && scanned < kScannedEventsMax) {
       Cursor* cursor = NextReady();
       if (cursor == nullptr) break;
-      auto more = ReadCursor(*cursor, &limits, &out);
+      auto more = ReadCursor(*cursor, &limits, &scanned, &out);
       if (!more.ok() && more.status().code() == StatusCode::kNotFound) {
         Remove(*cursor);
         continue;
@@ -250,7 +261,7 @@ Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_
     }
     const MutexLock lock(mutex_);
     if (!ready_.empty() || !new_topics_.empty()) Tell();
-    if (!out.events.empty() || out.dropped > 0) return out;
+    if (!out.events.empty() || out.dropped > 0 || scanned >= kScannedEventsMax) return out;
     while (ready_.empty() && new_topics_.empty()) {
       const auto left = deadline - broker_->env_.clock->MonotonicNow();
       if (broker_->closed_.load()) break;

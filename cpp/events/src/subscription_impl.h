@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "broker_impl.h"
+#include "filter.h"
 #include "millstream/base/mutex.h"
 #include "millstream/events/subscription.h"
 #include "partition.h"
@@ -62,7 +63,7 @@ class Subscription::Impl final : public TopicListener {
   Result<uint64_t> StartOf(const Topic& topic, Partition& partition, bool is_new);
   Status AdoptNewTopics() EXCLUDES(mutex_);
   // Reads what the cursor has; whether it may have more.
-  Result<bool> ReadCursor(Cursor& cursor, ReadLimits* limits, Polled* out);
+  Result<bool> ReadCursor(Cursor& cursor, ReadLimits* limits, size_t* scanned, Polled* out);
   Status KeepUp(Cursor& cursor, Polled* out);
   void Remove(Cursor& cursor);
 
@@ -75,7 +76,8 @@ class Subscription::Impl final : public TopicListener {
   // Of the polling thread alone.
   std::map<CursorKey, std::unique_ptr<Cursor>> cursors_;
   std::map<CursorKey, uint64_t> committed_;  // of the group, when the subscription began
-  Status failure_;                           // once too slow, always
+  std::unique_ptr<const Filter> filter_;
+  Status failure_;  // once too slow, always
   bool closed_ = false;
 
   Mutex mutex_;

@@ -73,10 +73,15 @@ events::TopicChanges ChangesOf(const py::dict& changes) {
   events::TopicChanges out;
   for (const auto& [key, value] : changes) {
     const auto name = key.cast<std::string>();
+    if (name != "cleanup" && name != "partitions" && name != "retention_ms" && name != "retention_bytes" &&
+        name != "event_bytes_max") {
+      throw StatusError(InvalidArgument("a topic's \"{}\" cannot be changed", name));
+    }
     if (name == "cleanup") {
       out.cleanup = ValueOrThrow(events::ParseCleanup(value.cast<std::string>()));
       continue;
     }
+    if (!py::isinstance<py::int_>(value)) throw StatusError(InvalidArgument("{} must be a whole number", name));
     const auto number = value.cast<int64_t>();
     if (number < 0) throw StatusError(InvalidArgument("{} must not be negative", name));
     if (name == "partitions") {
@@ -88,10 +93,8 @@ events::TopicChanges ChangesOf(const py::dict& changes) {
       out.retention_ms = number;
     } else if (name == "retention_bytes") {
       out.retention_bytes = number;
-    } else if (name == "event_bytes_max") {
-      out.event_bytes_max = static_cast<uint64_t>(number);
     } else {
-      throw StatusError(InvalidArgument("a topic's \"{}\" cannot be changed", name));
+      out.event_bytes_max = static_cast<uint64_t>(number);
     }
   }
   return out;
@@ -215,6 +218,10 @@ py::list Publish(Database& self, const py::sequence& items, uint32_t tenant) {
       places.push_back(i);
     } catch (const StatusError& error) {
       out[i] = ExceptionOf(error.status());
+    } catch (const py::error_already_set& error) {
+      out[i] = ExceptionOf(InvalidArgument("an event's field is of the wrong type: {}", error.what()));
+    } catch (const py::cast_error&) {
+      out[i] = ExceptionOf(InvalidArgument("an event's field is of the wrong type or out of range"));
     }
   }
   std::vector<Result<events::Published>> answers;

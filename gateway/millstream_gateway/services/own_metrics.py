@@ -35,6 +35,12 @@ _ENGINE_HELP: Final[Mapping[str, str]] = {
     "millstream_checkpoint_failures_total": "Checkpoints that failed; the next one tries again.",
     "millstream_checkpoints_total": "Checkpoints tried: head to disk, log cut off.",
     "millstream_delta_series": "Series of delta temporality that are being added up.",
+    "millstream_event_commits_total": "Times that writers of events appended and synced what had gathered.",
+    "millstream_event_logs_open": "Logs of topic partitions that are open.",
+    "millstream_event_queue_tasks": "Requests that wait for a writer of events.",
+    "millstream_event_tail_bytes": "Memory that the newest events of topics take.",
+    "millstream_events_duplicate_total": "Events that were there already and not stored again.",
+    "millstream_events_published_total": "Events stored since the start.",
     "millstream_exemplar_bytes": "Memory that exemplars take.",
     "millstream_exemplars": "Exemplars in memory.",
     "millstream_exemplars_appended_total": "Exemplars written since the start.",
@@ -51,6 +57,7 @@ _ENGINE_HELP: Final[Mapping[str, str]] = {
     "millstream_samples_out_of_order_total": "Samples older than the newest of their series.",
     "millstream_samples_rejected_total": "Samples refused since the start.",
     "millstream_series_cache_entries": "Series that writes find without parsing their labels.",
+    "millstream_topics": "Topics of all tenants.",
     "millstream_write_queue_tasks": "Batches that wait for a writer.",
 }
 

@@ -131,7 +131,7 @@ class Broker {
   // Takes no more work, finishes what was taken and closes every log. Idempotent.
   void Close();
 
-  // kAlreadyExists; kFailedPrecondition for what needs a cluster.
+  // kAlreadyExists; kFailedPrecondition for what needs a cluster; kUnimplemented for compaction.
   Result<TopicInfo> CreateTopic(TenantId tenant, const std::string& name, const TopicOptions& options);
   Result<TopicInfo> AlterTopic(TenantId tenant, const std::string& name, const TopicChanges& changes);
   Status DeleteTopic(TenantId tenant, const std::string& name);

@@ -44,6 +44,7 @@ struct SubscribeOptions {
   std::string group = {};
   OnSlow on_slow = OnSlow::kBlock;
   uint64_t lag_max = kLagDefault;
+  // An expression (src/filter.h has the grammar); empty wants all.
   std::string filter = {};
 };
 
@@ -69,7 +70,8 @@ class Subscription {
   // again until a poll finds nothing more.
   uint64_t token() const;
 
-  // Events that come next, in order within each partition; waits for the first at most `wait_ms`.
+  // Events that come next, in order within each partition; waits for the first at most `wait_ms`. With a filter that
+  // wants few of many it may return before, with nothing.
   Result<Polled> Poll(size_t limit, uint64_t bytes_max, int64_t wait_ms);
   // The same as JSON texts (event_json.h).
   struct PolledJson {
