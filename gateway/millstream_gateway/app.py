@@ -24,6 +24,7 @@ from millstream_gateway.routers import (
     admin,
     auth,
     discovery,
+    events,
     health,
     influx,
     ingest,
@@ -36,6 +37,7 @@ from millstream_gateway.routers import (
     remote_read,
     sign_in,
     status,
+    topics,
 )
 from millstream_gateway.routers.ingest import IngestEndpoint
 from millstream_gateway.routers.openapi import completed
@@ -49,6 +51,7 @@ _ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (
     *influx.ENDPOINTS,
     *opentsdb.ENDPOINTS,
     *otlp.ENDPOINTS,
+    *events.ENDPOINTS,
 )
 
 
@@ -103,6 +106,7 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
         auth,
         admin,
         limits,
+        topics,
         page,
     ):
         routes += module.router.routes

@@ -37,6 +37,9 @@ class Access:
     # Whether it is content with a part of a tenant's data, or with that of several tenants. A route
     # that is not is closed to callers who may see or write a part only.
     narrows: bool = field(default=False, compare=False)
+    # Whether it is about topics: of one tenant, whatever part of the tenant's metrics the caller may
+    # see. Its service asks for each topic. A read may wait long, and is none of the queries.
+    is_events: bool = field(default=False, compare=False)
 
 
 PUBLIC: Final = Access(Action.PUBLIC)
@@ -47,6 +50,8 @@ READS_PARTS: Final = Access(Action.READ, Reach.TENANT, narrows=True)
 # All writes take one way, and that way looks at each series.
 WRITES: Final = Access(Action.WRITE, Reach.TENANT, narrows=True)
 WRITES_JSON: Final = Access(Action.WRITE, Reach.TENANT, is_json=True, narrows=True)
+READS_EVENTS: Final = Access(Action.READ, Reach.TENANT, is_events=True)
+WRITES_EVENTS: Final = Access(Action.WRITE, Reach.TENANT, is_events=True)
 MONITORS: Final = Access(Action.MONITOR)
 ADMINISTERS: Final = Access(Action.ADMIN)
 

@@ -145,7 +145,8 @@ class TenantLimits(_Section):
     """What one tenant has of its own; what is absent is as for everybody.
 
     The limits of callers and client addresses hold for their requests to this tenant.
-    ``concurrent_queries`` is the tenant's, for everybody ``limits.tenant_concurrent_queries``.
+    ``concurrent_queries`` and ``websockets`` are the tenant's, for everybody
+    ``limits.tenant_concurrent_queries`` and ``limits.tenant_websockets``.
     """
 
     requests_per_second: _PerSecond | None = None
@@ -166,6 +167,9 @@ class TenantLimits(_Section):
     caller_concurrent_queries: _AtATime | None = None
     client_concurrent_queries: _AtATime | None = None
     max_series: _Series | None = None
+    websockets: _AtATime | None = None
+    caller_websockets: _AtATime | None = None
+    client_websockets: _AtATime | None = None
 
 
 class TenantSettings(_Section):
@@ -200,6 +204,9 @@ class LimitsSettings(_Section):
     client_concurrent_queries: _AtATime = 0
     # In memory, of a tenant.
     max_series: _Series = 0
+    tenant_websockets: _AtATime = 0
+    caller_websockets: _AtATime = 0
+    client_websockets: _AtATime = 0
 
     header_bytes: int = Field(default=64 * 1024, ge=1024, le=_MIB)
     form_bytes: int = Field(default=_MIB, ge=1024, le=64 * _MIB)
@@ -209,6 +216,7 @@ class LimitsSettings(_Section):
     import_bytes: int = Field(default=64 * _MIB, ge=1024, le=_GIB)
     otlp_bytes: int = Field(default=32 * _MIB, ge=1024, le=60 * _MIB)
     json_bytes: int = Field(default=16 * _MIB, ge=1024, le=_GIB)
+    events_bytes: int = Field(default=32 * _MIB, ge=1024, le=_GIB)
     gzip_ratio: int = Field(default=200, ge=2, le=1100)
     ingest_bytes_in_flight: int = Field(default=256 * _MIB, ge=1024, le=64 * _GIB)
     ingest_threads: int = Field(default=4, ge=1, le=256)
@@ -220,6 +228,33 @@ class LimitsSettings(_Section):
     query_points: int = Field(default=11_000, ge=1, le=1_000_000)
     max_query_samples: int = Field(default=50_000_000, ge=1, le=10**12)
     tenants: int = Field(default=1_000, ge=1, le=100_000)
+
+
+def _origin(text: str) -> str:
+    parts = urllib.parse.urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or text.count("/") != 2:
+        raise ValueError(f"{text!r} is no origin, such as https://app.example.com")
+    return text.lower()
+
+
+class StreamsSettings(_Section):
+    """WebSockets and subscriptions."""
+
+    sockets_max: int = Field(default=20_000, ge=1, le=1_000_000)
+    allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        default=(), max_length=256
+    )
+    message_bytes: int = Field(default=2 * _MIB, ge=1024, le=64 * _MIB)
+    ticket_ttl: DurationMs = Field(default=30 * _SECOND_MS, ge=_SECOND_MS, le=600_000)
+    ping_interval: DurationMs = Field(default=20 * _SECOND_MS, ge=100, le=3_600_000)
+    ping_timeout: DurationMs = Field(default=20 * _SECOND_MS, ge=100, le=3_600_000)
+    idle_timeout: DurationMs = Field(default=300 * _SECOND_MS, ge=100, le=_DAY_MS)
+    check_interval: DurationMs = Field(default=2 * _SECOND_MS, ge=100, le=5 * _SECOND_MS)
+    poll_wait: DurationMs = Field(default=60 * _SECOND_MS, ge=0, le=600_000)
+    subscriptions_per_socket: int = Field(default=64, ge=1, le=10_000)
+    queries_per_socket: int = Field(default=16, ge=1, le=1_000)
+    query_step_min: DurationMs = Field(default=100, ge=10, le=_DAY_MS)
+    lag_max: int = Field(default=100_000, ge=1, le=10**9)
 
 
 class StorageSettings(_Section):
@@ -589,6 +624,7 @@ class Settings(BaseSettings):
 
     server: ServerSettings = ServerSettings()
     limits: LimitsSettings = LimitsSettings()
+    streams: StreamsSettings = StreamsSettings()
     storage: StorageSettings = StorageSettings()
     otlp: OtlpSettings = OtlpSettings()
     auth: AuthSettings = AuthSettings()

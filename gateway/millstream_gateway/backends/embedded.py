@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from millstream.errors import MillstreamError, UnavailableError
 from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.embedded_events import EmbeddedEvents
+from millstream_gateway.backends.events import EventStore
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
@@ -35,6 +37,7 @@ class EmbeddedBackend:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._series_max: Callable[[TenantId], int] = lambda _tenant: 0
+        self.events: EventStore = EmbeddedEvents(self._open_engine)
 
     def open(self) -> None:
         from millstream import _core

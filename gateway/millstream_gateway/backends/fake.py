@@ -26,6 +26,8 @@ from millstream.errors import (
     UnimplementedError,
 )
 from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.events import EventStore
+from millstream_gateway.backends.fake_events import FakeEvents
 from millstream_gateway.backends.fake_wire import (
     Labels,
     Sample,
@@ -68,6 +70,7 @@ class FakeBackend:
         self._metadata: defaultdict[TenantId, dict[str, MetricMetadata]] = defaultdict(dict)
         self._appended = 0
         self._series_max: Callable[[TenantId], int] = lambda _tenant: 0
+        self.events: EventStore = FakeEvents()
 
     def open(self) -> None:
         self._open = True

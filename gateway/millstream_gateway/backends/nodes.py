@@ -17,6 +17,7 @@ from millstream.errors import (
 )
 from millstream.v1 import ingest_pb2, query_pb2
 from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.events import EventStore, NoEvents
 from millstream_gateway.backends.node_channel import Link, NodeChannel
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
@@ -36,6 +37,9 @@ from millstream_gateway.settings import NodesSettings
 
 _T_co = TypeVar("_T_co", covariant=True)
 _READY_TIMEOUT_MS: Final = 2000
+_NO_EVENTS: Final = (
+    "millstreamd nodes keep no events yet; a server without nodes.addresses keeps them itself"
+)
 _CODE_NAMES: Final = {int(code): code.name for code in Code}
 
 
@@ -55,6 +59,7 @@ class NodesBackend:
         self._settings = settings
         self._address = settings.addresses[0]
         self._channel = NodeChannel(settings, self._address)
+        self.events: EventStore = NoEvents(_NO_EVENTS)
 
     def open(self) -> None:
         self._channel.open()

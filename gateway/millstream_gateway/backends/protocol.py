@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from millstream.errors import MillstreamError
 from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.events import EventStore
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
@@ -36,6 +37,10 @@ class Backend(Protocol):
     A tenant's data is reached through its number and by nothing else: no call sees, counts or
     changes what another number has.
     """
+
+    @property
+    def events(self) -> EventStore:
+        """Topics and what is published to them."""
 
     def open(self) -> None:
         """Make ready to serve; recovery happens here. Calling it again changes nothing."""

@@ -96,13 +96,14 @@ def body_operation(
     schema: Mapping[str, Any] | None = None,
     example: object = None,
     may_be_empty: bool = False,
+    tag: str = "ingest",
 ) -> dict[str, Any]:
     """An OpenAPI operation with a body that is not parsed by the framework."""
     content: dict[str, Any] = {"schema": schema or {"type": "string", "format": "binary"}}
     if example is not None:
         content["example"] = example
     return {
-        "tags": ["ingest"],
+        "tags": [tag],
         "summary": summary,
         "requestBody": {"required": not may_be_empty, "content": {content_type: content}},
         "responses": {status: {"description": text} for status, text in answers.items()},

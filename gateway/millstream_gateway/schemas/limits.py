@@ -71,6 +71,16 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class AtATime:
+    """So many of something that lasts. ``key`` names the counter."""
+
+    name: str
+    scope: Scope
+    key: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All rules for one caller at one kind of route. Nothing in it changes."""
 
@@ -78,8 +88,9 @@ class Plan:
     tag: str
     rules: tuple[Rule, ...]
     quotas: tuple[Quota, ...] = ()
-    # Names of counters and how many may run, for `concurrent_queries`.
-    concurrency: tuple[tuple[str, Scope, str, int], ...] = ()
+    # How many may be at a time: queries, WebSockets.
+    concurrency: tuple[AtATime, ...] = ()
+    sockets: tuple[AtATime, ...] = ()
     policy: bytes = b""
     # Which of the rules are paid afterwards.
     counts_samples: bool = False

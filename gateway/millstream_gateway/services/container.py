@@ -12,6 +12,7 @@ from millstream.errors import MillstreamError
 from millstream_gateway.backends.choice import pushed_folder
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.services.access import AccessControl
+from millstream_gateway.services.events import EventService
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.listeners.manager import Listeners
 from millstream_gateway.services.own_metrics import OwnMetrics
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 _CONTROL_THREADS: Final = 2
 _CONTROL_QUEUE: Final = 32
+_EVENT_THREADS: Final = 4
+_EVENT_QUEUE: Final = 1024
 # Each takes 64 MiB and most of a processor while it hashes.
 _PASSWORD_THREADS: Final = 2
 _PASSWORD_QUEUE: Final = 16
@@ -62,9 +65,6 @@ class Services:
         self.passwords = BoundedPool(
             "password", threads=_PASSWORD_THREADS, queue_max=_PASSWORD_QUEUE
         )
-        self.metrics.watch_pools(
-            (self._ingest_pool, self._query_pool, self.control, self.passwords)
-        )
         self.metrics.watch_engine(backend.stats)
         self.metrics.watch_limits(self.access.limits.shared)
         #: Every listener asks it for `server_tls_context()`.
@@ -74,7 +74,24 @@ class Services:
         self.listeners = Listeners(
             settings, self.ingest, self._ingest_pool, self.access, self.metrics, self.tls
         )
+        # Long reads of events must not wait for long queries, nor those for them.
+        self._event_pool = BoundedPool("events", threads=_EVENT_THREADS, queue_max=_EVENT_QUEUE)
+        self.events = EventService(
+            backend.events,
+            self._ingest_pool,
+            self._event_pool,
+            self.access.audit,
+            self.access.acls.all,
+        )
         self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
+        self._pools = (
+            self._ingest_pool,
+            self._query_pool,
+            self._event_pool,
+            self.control,
+            self.passwords,
+        )
+        self.metrics.watch_pools(self._pools)
         self._keeping: list[asyncio.Task[None]] = []
         self._sampler = Sampler(backend, self.metrics, settings.sample)
         self.push_gateway = PushGateway(
@@ -127,7 +144,7 @@ class Services:
     def _close(self) -> None:
         self._sampler.stop()
         self.push_gateway.stop()
-        for pool in (self._ingest_pool, self._query_pool, self.control, self.passwords):
+        for pool in self._pools:
             pool.close()
         try:
             self.backend.close()

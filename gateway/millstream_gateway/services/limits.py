@@ -10,7 +10,7 @@ changes, so that the usual request costs one look-up for the plan and one for ea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Final
 
@@ -31,6 +31,7 @@ from millstream_gateway.schemas.access import Caller
 from millstream_gateway.schemas.limits import (
     LET_IN,
     SCOPE_WORDS,
+    AtATime,
     Plan,
     Quota,
     Rule,
@@ -227,30 +228,38 @@ class Limiter:
                 steps.append(Step(key, count, ends, quota.value, COUNTER_PAY))
         return steps
 
-    @contextmanager
-    def query(self, caller: Caller) -> Iterator[None]:
+    def query(self, caller: Caller) -> AbstractContextManager[None]:
         """Count a query while it runs; `LimitExceededError` when too many do."""
-        counters = self.plan_for(caller, by_tenant=True, is_json=False).concurrency
+        plan = self.plan_for(caller, by_tenant=True, is_json=False)
+        return self._held(plan.concurrency, caller, "queries at a time, and as many run")
+
+    def socket(self, caller: Caller) -> AbstractContextManager[None]:
+        """Count a WebSocket while it is open; `LimitExceededError` when too many are."""
+        plan = self.plan_for(caller, by_tenant=True, is_json=False)
+        return self._held(plan.sockets, caller, "WebSockets at a time, and as many are open")
+
+    @contextmanager
+    def _held(self, counters: Sequence[AtATime], caller: Caller, words: str) -> Iterator[None]:
         running = self._running
-        for name, scope, key, most in counters:
-            if running.get(key, 0) >= most:
+        for one in counters:
+            if running.get(one.key, 0) >= one.most:
                 raise LimitExceededError(
-                    f"limits.{name} allows {SCOPE_WORDS[scope]} {most} queries at a time, and as "
-                    f"many run; wait for one to end, or {_how(name, caller)}",
-                    limit=f"limits.{name}",
-                    scope=scope.value,
-                    value=most,
+                    f"limits.{one.name} allows {SCOPE_WORDS[one.scope]} {one.most} {words}; wait "
+                    f"for one to end, or {_how(one.name, caller)}",
+                    limit=f"limits.{one.name}",
+                    scope=one.scope.value,
+                    value=one.most,
                     retry_after_ms=1000,
                 )
-        for _, _, key, _ in counters:
-            running[key] = running.get(key, 0) + 1
+        for one in counters:
+            running[one.key] = running.get(one.key, 0) + 1
         try:
             yield
         finally:
-            for _, _, key, _ in counters:
-                running[key] -= 1
-                if not running[key]:
-                    del running[key]
+            for one in counters:
+                running[one.key] -= 1
+                if not running[one.key]:
+                    del running[one.key]
 
     def plan_for(self, caller: Caller, *, by_tenant: bool, is_json: bool) -> Plan:
         principal = caller.principal
@@ -294,12 +303,14 @@ class Limiter:
         if is_json and (per_second := value(_JSON)):
             key = self._key(caller, _JSON, Scope.CLIENT, subjects[Scope.CLIENT])
             rules.append(Rule.make(_JSON, Scope.CLIENT, Unit.REQUESTS, key, per_second, burst))
-        concurrency = []
-        for scope, subject in subjects.items():
-            name = _PREFIX[scope] + "concurrent_queries"
-            if most := value(name):
-                name = everybodys(name)
-                concurrency.append((name, scope, f"{name}:{subject}", most))
+
+        def at_a_time(what: str) -> tuple[AtATime, ...]:
+            return tuple(
+                AtATime(everybodys(name), scope, f"{everybodys(name)}:{subject}", most)
+                for scope, subject in subjects.items()
+                if (most := value(name := _PREFIX[scope] + what))
+            )
+
         quotas = tuple(
             Quota(name, unit, most)
             for name, unit in QUOTA_UNITS.items()
@@ -310,7 +321,8 @@ class Limiter:
             tenant=caller.tenant,
             tag=str(caller.tenant) if by_tenant else "server",
             rules=tuple(rules),
-            concurrency=tuple(concurrency),
+            concurrency=at_a_time("concurrent_queries"),
+            sockets=at_a_time("websockets"),
             quotas=quotas,
             policy=policy_header(tuple(rules), quotas),
             counts_samples=Unit.SAMPLES in units,
@@ -338,7 +350,7 @@ class Limiter:
 
 def everybodys(name: str) -> str:
     """The setting of `LimitsSettings` that holds when a tenant has none of its own."""
-    return "tenant_concurrent_queries" if name == "concurrent_queries" else name
+    return f"tenant_{name}" if name in ("concurrent_queries", "websockets") else name
 
 
 def refusal(plan: Plan, verdict: Verdict, caller: Caller) -> LimitExceededError:

@@ -1,0 +1,109 @@
+"""Events of the engine in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from millstream.errors import MillstreamError
+from millstream_gateway.backends.events import EventNotifier, EventSubscription
+from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.events import (
+    EventStatus,
+    Fetched,
+    GroupOffset,
+    NewEvent,
+    Placement,
+    StoredEvent,
+    SubscriptionRequest,
+    TopicInfo,
+    TopicOptions,
+    Where,
+)
+
+if TYPE_CHECKING:
+    from millstream._core import Engine
+
+
+class EmbeddedEvents:
+    """`EventStore` over ``millstream._core.Engine``. Conversion only."""
+
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
+
+    def create_topic(self, tenant: TenantId, name: str, options: TopicOptions) -> TopicInfo:
+        made = self._engine().create_topic(name, **options, tenant=int(tenant))
+        return cast(TopicInfo, made)
+
+    def alter_topic(self, tenant: TenantId, name: str, changes: TopicOptions) -> TopicInfo:
+        altered = self._engine().alter_topic(name, dict(changes), tenant=int(tenant))
+        return cast(TopicInfo, altered)
+
+    def delete_topic(self, tenant: TenantId, name: str) -> None:
+        self._engine().delete_topic(name, tenant=int(tenant))
+
+    def describe_topic(self, tenant: TenantId, name: str) -> TopicInfo:
+        return cast(TopicInfo, self._engine().describe_topic(name, tenant=int(tenant)))
+
+    def list_topics(self, tenant: TenantId) -> list[TopicInfo]:
+        return cast(list[TopicInfo], self._engine().list_topics(tenant=int(tenant)))
+
+    def publish(
+        self, tenant: TenantId, events: Sequence[NewEvent]
+    ) -> list[Placement | MillstreamError]:
+        answers: list[Any] = self._engine().publish(list(events), tenant=int(tenant))
+        return [one if isinstance(one, MillstreamError) else Placement(*one) for one in answers]
+
+    def fetch(
+        self,
+        tenant: TenantId,
+        topic: str,
+        partition: int,
+        offset: Where,
+        *,
+        limit: int,
+        bytes_max: int,
+    ) -> Fetched:
+        events, next_offset, end_offset = self._engine().fetch(
+            topic, partition, offset, limit=limit, bytes_max=bytes_max, tenant=int(tenant)
+        )
+        return Fetched([StoredEvent(*one) for one in events], next_offset, end_offset)
+
+    def offset_at(self, tenant: TenantId, topic: str, partition: int, timestamp_ms: int) -> int:
+        return self._engine().offset_at(topic, partition, timestamp_ms, tenant=int(tenant))
+
+    def event_status(self, tenant: TenantId, event_id: str) -> EventStatus:
+        return EventStatus(*self._engine().event_status(event_id, tenant=int(tenant)))
+
+    def group_offsets(self, tenant: TenantId, group: str) -> list[GroupOffset]:
+        return [
+            GroupOffset(*one) for one in self._engine().group_offsets(group, tenant=int(tenant))
+        ]
+
+    def commit_offsets(
+        self, tenant: TenantId, group: str, offsets: Sequence[tuple[str, int, int]]
+    ) -> None:
+        self._engine().commit_offsets(group, list(offsets), tenant=int(tenant))
+
+    def list_groups(self, tenant: TenantId) -> list[str]:
+        return self._engine().list_groups(tenant=int(tenant))
+
+    def make_notifier(self) -> EventNotifier:
+        from millstream import _core
+
+        return cast(EventNotifier, _core.Notifier())
+
+    def subscribe(
+        self, tenant: TenantId, request: SubscriptionRequest, notifier: EventNotifier
+    ) -> EventSubscription:
+        subscription = self._engine().subscribe(
+            list(request.topics),
+            offsets=request.offsets,
+            on_slow=request.on_slow,
+            lag_max=request.lag_max,
+            filter=request.filter,
+            group=request.group,
+            notifier=cast(Any, notifier),
+            tenant=int(tenant),
+        )
+        return cast(EventSubscription, subscription)

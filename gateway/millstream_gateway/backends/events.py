@@ -1,0 +1,137 @@
+"""The contract between the services and whatever stores events.
+
+Threads  As `Backend`: every method may block and is called from worker threads. Only what says so
+         is for the event loop.
+Errors   `NotFoundError` for a topic that is not there, also when it is another tenant's;
+         `OutOfRangeError` for an offset before the first that is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from millstream.errors import MillstreamError, UnimplementedError
+from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.events import (
+    EventStatus,
+    Fetched,
+    GroupOffset,
+    NewEvent,
+    Placement,
+    SubscriptionRequest,
+    TopicInfo,
+    TopicOptions,
+    Where,
+)
+
+
+class EventNotifier(Protocol):
+    """Tells which subscriptions have something. Threads: the event loop; nothing blocks."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while `take` has something."""
+
+    def take(self) -> Sequence[int]:
+        """The tokens of subscriptions that have had something new since they were last taken."""
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+
+
+class EventSubscription(Protocol):
+    """One reader of topics, at a place in each. Threads: one at a time."""
+
+    @property
+    def token(self) -> int:
+        """What its notifier calls it."""
+
+    def poll_json(self, limit: int, bytes_max: int) -> tuple[list[bytes], int]:
+        """The next events, each a JSON object with a type, and how many were dropped before them.
+
+        Does not wait for any; may read files.
+
+        `ResourceExhaustedError` when it fell behind and is one that ends then.
+        """
+
+    def position(self) -> dict[str, dict[int, int]]:
+        """The offset of the next event by topic and partition."""
+
+    def close(self) -> None:
+        """Let go. Calling it again changes nothing."""
+
+
+class EventStore(Protocol):
+    """Topics, what is published to them, and how far groups have read."""
+
+    def create_topic(self, tenant: TenantId, name: str, options: TopicOptions) -> TopicInfo:
+        """Make a topic; `AlreadyExistsError` when it is there."""
+
+    def alter_topic(self, tenant: TenantId, name: str, changes: TopicOptions) -> TopicInfo:
+        """Change some options of a topic."""
+
+    def delete_topic(self, tenant: TenantId, name: str) -> None:
+        """Remove a topic and all its events."""
+
+    def describe_topic(self, tenant: TenantId, name: str) -> TopicInfo:
+        """One topic, with what its partitions hold."""
+
+    def list_topics(self, tenant: TenantId) -> list[TopicInfo]:
+        """All topics by name, without their partitions."""
+
+    def publish(
+        self, tenant: TenantId, events: Sequence[NewEvent]
+    ) -> list[Placement | MillstreamError]:
+        """Store events as their topics promise; in place of a refused one stands its error."""
+
+    def fetch(
+        self,
+        tenant: TenantId,
+        topic: str,
+        partition: int,
+        offset: Where,
+        *,
+        limit: int,
+        bytes_max: int,
+    ) -> Fetched:
+        """Events of one partition, none when there are none yet."""
+
+    def offset_at(self, tenant: TenantId, topic: str, partition: int, timestamp_ms: int) -> int:
+        """The offset of the first event at that time or after it."""
+
+    def event_status(self, tenant: TenantId, event_id: str) -> EventStatus:
+        """Where the event with this id is; `NotFoundError` when there is none."""
+
+    def group_offsets(self, tenant: TenantId, group: str) -> list[GroupOffset]:
+        """How far a group is with each partition; nothing for a group that never committed."""
+
+    def commit_offsets(
+        self, tenant: TenantId, group: str, offsets: Sequence[tuple[str, int, int]]
+    ) -> None:
+        """Keep how far a group is: topic, partition, and the offset that it wants next."""
+
+    def list_groups(self, tenant: TenantId) -> list[str]:
+        """The groups that have committed anything."""
+
+    def make_notifier(self) -> EventNotifier:
+        """For `subscribe`."""
+
+    def subscribe(
+        self, tenant: TenantId, request: SubscriptionRequest, notifier: EventNotifier
+    ) -> EventSubscription:
+        """Begin to read."""
+
+
+class NoEvents:
+    """The store of a backend that has none yet."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._refuse
+
+    def _refuse(self, *_arguments: object, **_options: object) -> Any:
+        raise UnimplementedError(self._reason)

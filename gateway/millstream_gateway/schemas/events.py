@@ -1,0 +1,131 @@
+"""Events and topics, as the services and the backends speak of them."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, NotRequired, TypedDict
+
+#: Where a read begins.
+Where = int | Literal["earliest", "latest"]
+#: Where a subscription begins; of a number, the time in milliseconds. By topic and partition, the
+#: offset of the first event that is wanted.
+From = Where | dict[str, dict[int, int]]
+Header = tuple[str, bytes]
+
+DURABILITIES: Final = ("ephemeral", "local", "replicated")
+CLEANUPS: Final = ("delete", "compact")
+ON_SLOW: Final = ("block", "drop_oldest", "disconnect")
+#: Most partitions of a topic, for their numbers have ten bits in the ids of events.
+PARTITIONS_MAX: Final = 1024
+
+
+class NewEvent(NamedTuple):
+    """An event to be published; in the order in which the engine takes them."""
+
+    topic: str
+    payload: bytes
+    is_json: bool
+    key: bytes | None = None
+    headers: list[Header] = []  # noqa: RUF012 - never changed, and the engine wants a list
+    timestamp_ms: int | None = None
+    id: str | None = None
+    partition: int | None = None
+    # The producer's id, its epoch and the number that it gave the event.
+    producer: tuple[int, int, int] | None = None
+
+
+class Placement(NamedTuple):
+    """Where a published event is; in the order in which the engine gives it."""
+
+    id: str
+    partition: int
+    offset: int
+    status: str
+    timestamp_ms: int
+
+
+class EventStatus(NamedTuple):
+    """What is known of an event by its id."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+    status: str
+    timestamp_ms: int
+
+
+class StoredEvent(NamedTuple):
+    """An event that was read."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    headers: list[Header]
+    payload: bytes
+    is_json: bool
+
+
+class Fetched(NamedTuple):
+    """Events of one partition, where to go on, and where it ends."""
+
+    events: list[StoredEvent]
+    next_offset: int
+    end_offset: int
+
+
+class PartitionState(TypedDict):
+    """What of a partition can be read."""
+
+    partition: int
+    start_offset: int
+    end_offset: int
+    bytes: int
+
+
+class TopicInfo(TypedDict):
+    """A topic and its options."""
+
+    name: str
+    partitions: int
+    durability: str
+    retention_ms: int
+    retention_bytes: int
+    cleanup: str
+    event_bytes_max: int
+    created_ms: int
+    partition_states: NotRequired[list[PartitionState]]
+
+
+class TopicOptions(TypedDict, total=False):
+    """What a topic is made with."""
+
+    partitions: int
+    durability: str
+    retention_ms: int
+    retention_bytes: int
+    cleanup: str
+    event_bytes_max: int
+
+
+class GroupOffset(NamedTuple):
+    """How far a group has come with a partition; ``committed`` is the next event it wants."""
+
+    topic: str
+    partition: int
+    committed: int
+    end_offset: int
+    lag: int
+
+
+class SubscriptionRequest(NamedTuple):
+    """What is to be followed, from where, and what happens when the reader falls behind."""
+
+    topics: tuple[str, ...]
+    offsets: From = "latest"
+    on_slow: str = "block"
+    lag_max: int = 0
+    filter: str = ""
+    group: str = ""

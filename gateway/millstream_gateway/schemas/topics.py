@@ -1,0 +1,186 @@
+"""Bodies of the routes for topics, groups and subscriptions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from millstream_gateway.schemas.events import PARTITIONS_MAX
+
+_COUNT_MAX = 2**62
+_Name = Annotated[str, Field(max_length=300, json_schema_extra={"pattern": "^[A-Za-z0-9_.-]+$"})]
+_Count = Annotated[int, Field(ge=0, le=_COUNT_MAX)]
+_Durability = Literal["ephemeral", "local", "replicated"]
+_Cleanup = Literal["delete", "compact"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TopicChange(_Body):
+    """What of a topic is to be other than it is; what is absent stays."""
+
+    partitions: Annotated[int, Field(ge=1, le=PARTITIONS_MAX)] | None = Field(
+        default=None, description="More than there are; never fewer."
+    )
+    retention_ms: _Count | None = Field(
+        default=None, description="How long events are kept; 0 is for ever."
+    )
+    retention_bytes: _Count | None = Field(
+        default=None, description="How much of each partition is kept; 0 is all."
+    )
+    cleanup: _Cleanup | None = Field(
+        default=None,
+        description="What becomes of old events: all go, or all but the last of each key.",
+    )
+    event_bytes_max: Annotated[int, Field(ge=0, le=16 << 20)] | None = Field(
+        default=None, description="The largest event; 0 is the default, 1 MiB."
+    )
+
+    def options(self) -> dict[str, Any]:
+        """What was given, as the store takes it."""
+        return {name: value for name, value in self if value is not None and name != "name"}
+
+
+class NewTopic(TopicChange):
+    """A topic that is to be made."""
+
+    name: _Name = Field(
+        description="1 to 249 letters, digits and _.-; names that begin with __ are the server's.",
+        examples=["orders"],
+    )
+    durability: _Durability | None = Field(
+        default=None,
+        description="What an acknowledged event has survived: nothing (ephemeral), what the data "
+        "folder survives (local, the default), or the loss of machines (replicated).",
+    )
+
+
+class PartitionDescription(BaseModel):
+    """What of a partition can be read: offsets from the start up to the end, without it."""
+
+    partition: int
+    start_offset: int
+    end_offset: int
+    bytes: int
+
+
+class TopicDescription(BaseModel):
+    """A topic."""
+
+    name: str
+    partitions: int
+    durability: str
+    retention_ms: int
+    retention_bytes: int
+    cleanup: str
+    event_bytes_max: int
+    created_ms: int
+
+
+class TopicDetails(TopicDescription):
+    """A topic and its partitions."""
+
+    partition_states: list[PartitionDescription]
+
+
+class TopicList(BaseModel):
+    """Topics by name."""
+
+    topics: list[TopicDescription]
+    next: str | None = Field(
+        description="Where to go on, as `after`; null when there is nothing more."
+    )
+
+
+class GroupOffsetDescription(BaseModel):
+    """How far a group is with a partition. ``committed`` is the offset that it wants next."""
+
+    topic: str
+    partition: int
+    committed: int
+    end_offset: int
+    lag: int
+
+
+class GroupDescription(BaseModel):
+    """How far a group is."""
+
+    group: str
+    offsets: list[GroupOffsetDescription]
+
+
+class GroupList(BaseModel):
+    """The groups that have committed anything."""
+
+    groups: list[str]
+
+
+class CommittedOffset(_Body):
+    """An offset that a group wants next."""
+
+    topic: str = Field(examples=["orders"])
+    partition: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    offset: Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class Commit(_Body):
+    """Where a group goes on."""
+
+    offsets: Annotated[list[CommittedOffset], Field(min_length=1, max_length=10_000)]
+
+
+_Partition = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
+_Offsets = dict[str, dict[_Partition, Annotated[int, Field(ge=0, le=2**63 - 1)]]]
+
+
+class NewSubscription(_Body):
+    """What a WebSocket is to follow."""
+
+    topics: Annotated[list[Annotated[str, Field(max_length=300)]], Field(min_length=1)] = Field(
+        max_length=100,
+        description="Topics, and patterns with `*` for any text.",
+        examples=[["orders", "payments.*"]],
+    )
+    group: Annotated[str, Field(max_length=300)] = Field(
+        default="",
+        description="Goes on where this group of consumers is, shared with its other members.",
+    )
+    begin: Literal["earliest", "latest"] | Annotated[int, Field(ge=0)] | _Offsets = Field(
+        default="latest",
+        alias="from",
+        description="`earliest`, `latest`, a time in milliseconds, or by topic and partition the "
+        "offset of the first event that is wanted.",
+    )
+    on_slow: Literal["block", "drop_oldest", "disconnect"] = Field(
+        default="block",
+        description="What happens when the reader falls behind: it gets everything later, loses "
+        "the oldest (and is told how many), or is cut off.",
+    )
+    lag_max: Annotated[int, Field(ge=0, le=10**9)] = Field(
+        default=0, description="How many events behind is too far; 0 is the server's default."
+    )
+    filter: Annotated[str, Field(max_length=4096)] = Field(
+        default="",
+        description="Only events for which this holds.",
+        examples=['payload.amount > 10 && key == "42"'],
+    )
+
+
+class SubscriptionAnswer(BaseModel):
+    """A subscription that waits for its WebSocket."""
+
+    subscription_id: str
+    ticket: str = Field(description="Good once, and for a short time.")
+    url: str = Field(description="Of the WebSocket, with the ticket in it.")
+    expires_in_ms: int
+
+
+class TicketAnswer(BaseModel):
+    """A ticket for a WebSocket, for programs that cannot send a header with it."""
+
+    ticket: str = Field(description="Good once, and for a short time.")
+    url: str = Field(description="Of the WebSocket, with the ticket in it.")
+    expires_in_ms: int

@@ -1,0 +1,91 @@
+"""Subscriptions of this process, all told of news by one descriptor in the event loop.
+
+So a subscription costs neither a thread nor a task while nothing happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from millstream_gateway.backends.events import EventNotifier, EventStore, EventSubscription
+from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.events import SubscriptionRequest
+from millstream_gateway.services.pool import BoundedPool
+
+_NOTHING: Final[Callable[[], None]] = lambda: None  # noqa: E731
+
+
+class Tail:
+    """One subscription. Whoever has it polls it on a thread, and is told when that is worth while.
+
+    Threads  Event loop, save `subscription`, which one thread at a time may use.
+    """
+
+    __slots__ = ("_tails", "on_news", "subscription")
+
+    def __init__(self, tails: EventTails, subscription: EventSubscription) -> None:
+        self._tails = tails
+        self.subscription = subscription
+        self.on_news = _NOTHING
+
+    def close(self) -> None:
+        """Let go; blocks for a moment, as the store does."""
+        self._tails.forget(self.subscription.token)
+        self.subscription.close()
+
+
+class EventTails:
+    """Threads  Event loop only."""
+
+    def __init__(self, store: EventStore, pool: BoundedPool) -> None:
+        self._store = store
+        self._pool = pool
+        self._notifier: EventNotifier | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tails: dict[int, Tail] = {}
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._tails)
+
+    async def open(self, tenant: TenantId, request: SubscriptionRequest) -> Tail:
+        """Begin to follow."""
+        notifier = self._listening()
+        subscription = await self._pool.run(
+            lambda: self._store.subscribe(tenant, request, notifier)
+        )
+        tail = Tail(self, subscription)
+        self._tails[subscription.token] = tail
+        return tail
+
+    def forget(self, token: int) -> None:
+        """A tail ended."""
+        self._tails.pop(token, None)
+
+    def stop(self) -> None:
+        """End everything; after this nothing is told."""
+        for tail in tuple(self._tails.values()):
+            tail.close()
+        if self._notifier is not None and self._loop is not None:
+            self._loop.remove_reader(self._notifier.fileno())
+            self._notifier.close()
+        self._notifier = None
+
+    def _listening(self) -> EventNotifier:
+        # Not before it is needed: some backends have no events.
+        if self._notifier is None:
+            self._notifier = self._store.make_notifier()
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._notifier.fileno(), self._tell)
+        return self._notifier
+
+    def _tell(self) -> None:
+        if self._notifier is None:
+            return
+        for token in self._notifier.take():
+            tail = self._tails.get(token)
+            if tail is not None:
+                tail.on_news()

@@ -1,0 +1,381 @@
+"""Topics and events: who may see and publish what, and how it gets to the store and back."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from millstream.errors import (
+    InvalidArgumentError,
+    MillstreamError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.backends.events import EventStore
+from millstream_gateway.schemas.access import Acl, Action, Caller, Decision, Kind, Resource
+from millstream_gateway.schemas.event_json import read_published
+from millstream_gateway.schemas.events import (
+    EventStatus,
+    Fetched,
+    GroupOffset,
+    NewEvent,
+    Placement,
+    SubscriptionRequest,
+    TopicInfo,
+    TopicOptions,
+    Where,
+)
+from millstream_gateway.schemas.limits import Unit
+from millstream_gateway.services.audit import AuditLog
+from millstream_gateway.services.authorization import decide
+from millstream_gateway.services.event_tails import EventTails, Tail
+from millstream_gateway.services.limits import charge_current
+from millstream_gateway.services.pool import BoundedPool
+from millstream_gateway.services.shared_publish import Published, SharedPublish
+
+T = TypeVar("T")
+
+_TOPIC: Final = re.compile(r"[A-Za-z0-9_.-]{1,249}\Z", re.ASCII)
+_PATTERN: Final = re.compile(r"[A-Za-z0-9_.*-]{1,249}\Z", re.ASCII)
+_GROUP: Final = re.compile(r"[A-Za-z0-9_.:-]{1,249}\Z", re.ASCII)
+_EVENT_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}\Z", re.ASCII)
+# Larger bodies keep a thread busy for longer than the way to it takes.
+_INLINE_BYTES_MAX: Final = 16 << 10
+_FETCH_BYTES: Final = 8 << 20
+_TOPICS_MAX: Final = 100
+
+
+class EventService:
+    """Threads  Event loop only."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        pool: BoundedPool,
+        reads: BoundedPool,
+        audit: AuditLog,
+        acls: Callable[[], Sequence[Acl]],
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._reads = reads
+        self._audit = audit
+        self._acls = acls
+        self._shared = SharedPublish(store, pool)
+        self.tails = EventTails(store, reads)
+
+    def check_room(self) -> None:
+        """`OverloadedError` when nothing can be published now."""
+        self._shared.check_room()
+
+    async def create_topic(self, caller: Caller, name: str, options: TopicOptions) -> TopicInfo:
+        """Make a topic."""
+        self.check(caller, Action.WRITE, check_topic(name))
+
+        def work() -> TopicInfo:
+            self._store.create_topic(caller.tenant, name, options)
+            self._audit.record(caller, "topic.create", "ok", topic=name)
+            return self._store.describe_topic(caller.tenant, name)
+
+        return await self._pool.run(work)
+
+    async def alter_topic(self, caller: Caller, name: str, changes: TopicOptions) -> TopicInfo:
+        """Change some options of a topic."""
+        self.check(caller, Action.WRITE, check_topic(name))
+
+        def work() -> TopicInfo:
+            self._store.alter_topic(caller.tenant, name, changes)
+            self._audit.record(caller, "topic.alter", "ok", topic=name)
+            return self._store.describe_topic(caller.tenant, name)
+
+        return await self._pool.run(work)
+
+    async def delete_topic(self, caller: Caller, name: str) -> None:
+        """Remove a topic with all its events."""
+        self.check(caller, Action.WRITE, check_topic(name))
+
+        def work() -> None:
+            self._store.delete_topic(caller.tenant, name)
+            self._audit.record(caller, "topic.delete", "ok", topic=name)
+
+        await self._pool.run(work)
+
+    async def describe_topic(self, caller: Caller, name: str) -> TopicInfo:
+        """One topic, with its partitions."""
+        self.check(caller, Action.READ, check_topic(name))
+        return await self._read(lambda: self._store.describe_topic(caller.tenant, name))
+
+    async def list_topics(self, caller: Caller) -> list[TopicInfo]:
+        """The topics that the caller may read, by name."""
+        found = await self._read(lambda: self._store.list_topics(caller.tenant))
+        return [one for one in found if self.allows(caller, Action.READ, one["name"])]
+
+    async def publish_body(
+        self, caller: Caller, body: bytes, unpack: Callable[[], bytes] | None
+    ) -> tuple[list[NewEvent | MillstreamError], Published, bool]:
+        """Publish what a body says: what was in it, what became of it, and whether it is a batch."""
+        if unpack is None and len(body) <= _INLINE_BYTES_MAX:
+            items, is_batch = read_published(body)
+            return items, await self.publish(caller, items), is_batch
+
+        def read() -> tuple[list[NewEvent | MillstreamError], bool]:
+            return read_published(body if unpack is None else unpack())
+
+        items, is_batch = await self._pool.run(read)
+        return items, await self.publish(caller, items), is_batch
+
+    async def publish(
+        self, caller: Caller, items: Sequence[NewEvent | MillstreamError]
+    ) -> Published:
+        """Publish; errors stay in their places, and those of the store join them."""
+        good, merge = self._sorted_out(caller, items)
+        charge_current(Unit.SAMPLES, len(items))
+        if not good:
+            return merge([])
+        return merge(await self._shared.publish(caller.tenant, good))
+
+    def publish_soon(self, caller: Caller, items: Sequence[NewEvent]) -> asyncio.Future[Published]:
+        """As `publish`, for what keeps its order with what was published before."""
+        good, merge = self._sorted_out(caller, items)
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Published] = loop.create_future()
+        stored = self._shared.publish(caller.tenant, good)
+
+        def deliver(done: asyncio.Future[Published]) -> None:
+            if outcome.done():
+                return
+            if done.cancelled():
+                outcome.cancel()
+            elif (error := done.exception()) is not None:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(merge(done.result()))
+
+        stored.add_done_callback(deliver)
+        return outcome
+
+    async def event_status(self, caller: Caller, event_id: str) -> EventStatus:
+        """Where an event is; `NotFoundError` also for one of a topic that is not the caller's."""
+        if not _EVENT_ID.match(event_id):
+            raise NotFoundError("there is no event with this id")
+        found = await self._read(lambda: self._store.event_status(caller.tenant, event_id))
+        if not self.allows(caller, Action.READ, found.topic):
+            raise NotFoundError("there is no event with this id")
+        return found
+
+    async def fetch(
+        self,
+        caller: Caller,
+        topic: str,
+        partition: int,
+        where: Where,
+        *,
+        timestamp_ms: int | None = None,
+        limit: int,
+        wait_ms: int,
+        cancel: CancelSignal,
+    ) -> Fetched:
+        """Events of one partition; when there are none, the first that come within ``wait_ms``."""
+        self.check(caller, Action.READ, check_topic(topic))
+        if timestamp_ms is not None:
+            at = timestamp_ms
+            where = await self._read(
+                lambda: self._store.offset_at(caller.tenant, topic, partition, at)
+            )
+        found = await self._fetch(caller, topic, partition, where, limit)
+        if found.events or wait_ms <= 0:
+            return found
+        # From here on by number: `latest` would run away from what comes.
+        return await self._long_poll(
+            caller, topic, partition, found.next_offset, limit, wait_ms, cancel
+        )
+
+    async def group_offsets(self, caller: Caller, group: str) -> list[GroupOffset]:
+        """How far a group is, with the topics that the caller may read."""
+        found = await self._read(
+            lambda: self._store.group_offsets(caller.tenant, check_group(group))
+        )
+        return [one for one in found if self.allows(caller, Action.READ, one.topic)]
+
+    async def commit_offsets(
+        self, caller: Caller, group: str, offsets: Sequence[tuple[str, int, int]]
+    ) -> None:
+        """Keep how far a group is."""
+        check_group(group)
+        for topic in {name for name, _, _ in offsets}:
+            self.check(caller, Action.READ, check_topic(topic))
+        await self._pool.run(lambda: self._store.commit_offsets(caller.tenant, group, offsets))
+
+    async def list_groups(self, caller: Caller) -> list[str]:
+        """The groups of the tenant."""
+        return await self._read(lambda: self._store.list_groups(caller.tenant))
+
+    async def subscribe(self, caller: Caller, request: SubscriptionRequest) -> Tail:
+        """Follow topics; patterns stand for those of them that the caller may read."""
+        if request.group:
+            check_group(request.group)
+        wanted = await self.readable(caller, request.topics)
+        return await self.tails.open(caller.tenant, request._replace(topics=wanted))
+
+    async def readable(self, caller: Caller, topics: Sequence[str]) -> tuple[str, ...]:
+        """What to follow of these names and patterns. Patterns stay where nothing is hidden."""
+        if not 1 <= len(topics) <= _TOPICS_MAX:
+            raise InvalidArgumentError(f"1 to {_TOPICS_MAX} topics are needed")
+        for name in topics:
+            if not _PATTERN.match(name):
+                raise InvalidArgumentError(f"{name[:100]!r} is neither a topic nor a pattern")
+            if "*" not in name:
+                self.check(caller, Action.READ, check_topic(name))
+        if self.sees_all(caller):
+            return tuple(topics)
+        found = [name for name in topics if "*" not in name]
+        patterns = [_expression(name) for name in topics if "*" in name]
+        if patterns:
+            listed = await self.list_topics(caller)
+            names = [one["name"] for one in listed]
+            found += [name for name in names if any(one.fullmatch(name) for one in patterns)]
+        if not found:
+            raise NotFoundError("no topic that you may read has such a name")
+        return tuple(dict.fromkeys(found))
+
+    def check(self, caller: Caller, action: Action, topic: str) -> None:
+        """`PermissionDeniedError` when the caller may not do that to this topic."""
+        decision = self._decide(caller, action, topic)
+        if not decision.allowed:
+            raise PermissionDeniedError(decision.reason)
+
+    def allows(self, caller: Caller, action: Action, topic: str) -> bool:
+        """Whether the caller may do that to this topic."""
+        return self._decide(caller, action, topic).allowed
+
+    def _decide(self, caller: Caller, action: Action, topic: str) -> Decision:
+        resource = Resource(frozenset({caller.tenant_name}), topic=topic)
+        return decide(caller.principal, action, resource, self._acls())
+
+    def sees_all(self, caller: Caller) -> bool:
+        """Whether no topic of the tenant is hidden from the caller, whatever it is called."""
+        if "*" not in caller.principal.topics:
+            return False
+        return not any(
+            acl.kind is Kind.TOPIC
+            and acl.is_about(caller.principal, Action.READ, caller.tenant_name)
+            for acl in self._acls()
+        )
+
+    def _sorted_out(
+        self, caller: Caller, items: Sequence[NewEvent | MillstreamError]
+    ) -> tuple[list[NewEvent], Callable[[Published], Published]]:
+        """What may go to the store, and how its answers and the errors come back in order."""
+        refused: dict[str, MillstreamError | None] = {}
+        good: list[NewEvent] = []
+        places: list[MillstreamError | None] = []
+        for item in items:
+            if isinstance(item, MillstreamError):
+                places.append(item)
+                continue
+            if item.topic not in refused:
+                refused[item.topic] = self._refusal(caller, item.topic)
+            error = refused[item.topic] or _wrong_id(item)
+            places.append(error)
+            if error is None:
+                good.append(item)
+
+        def merge(answers: Published) -> Published:
+            rest = iter(answers)
+            return [next(rest) if place is None else place for place in places]
+
+        return good, merge
+
+    def _refusal(self, caller: Caller, topic: str) -> MillstreamError | None:
+        try:
+            self.check(caller, Action.WRITE, check_topic(topic))
+        except MillstreamError as error:
+            return error
+        return None
+
+    async def _fetch(
+        self, caller: Caller, topic: str, partition: int, where: Where, limit: int
+    ) -> Fetched:
+        return await self._read(
+            lambda: self._store.fetch(
+                caller.tenant, topic, partition, where, limit=limit, bytes_max=_FETCH_BYTES
+            )
+        )
+
+    async def _long_poll(
+        self,
+        caller: Caller,
+        topic: str,
+        partition: int,
+        offset: int,
+        limit: int,
+        wait_ms: int,
+        cancel: CancelSignal,
+    ) -> Fetched:
+        news = asyncio.Event()
+        cancel.on_cancel(news.set)
+        request = SubscriptionRequest((topic,), "latest")
+        tail = await self.tails.open(caller.tenant, request)
+        tail.on_news = news.set
+        try:
+            async with asyncio.timeout(wait_ms / 1000) as waiting:
+                while True:
+                    # After the subscription began, so that nothing comes in between unnoticed.
+                    found = await self._fetch(caller, topic, partition, offset, limit)
+                    if found.events:
+                        waiting.reschedule(None)
+                        return found
+                    await news.wait()
+                    cancel.raise_if_cancelled()
+                    news.clear()
+                    # What it reads is read again; it is only asked for so that it tells again.
+                    await self._reads.run(lambda: tail.subscription.poll_json(_PEEK, 1 << 20))
+        except TimeoutError:
+            return await self._fetch(caller, topic, partition, offset, limit)
+        finally:
+            await asyncio.shield(asyncio.to_thread(tail.close))
+
+    async def _read(self, work: Callable[[], T]) -> T:
+        return await self._reads.run(work)
+
+
+_PEEK: Final = 100
+
+
+def check_topic(name: str) -> str:
+    """The name itself; `InvalidArgumentError` when no topic of a tenant can be called so."""
+    if not _TOPIC.match(name) or name in (".", "..") or name.startswith("__"):
+        raise InvalidArgumentError(
+            f"{name[:100]!r} is not a topic: 1 to 249 letters, digits and _.- are, save . and .. "
+            "and names that begin with __"
+        )
+    return name
+
+
+def check_group(name: str) -> str:
+    """As `check_topic`, for a group of consumers."""
+    if not _GROUP.match(name) or name in (".", ".."):
+        raise InvalidArgumentError(
+            f"{name[:100]!r} is not a group: 1 to 249 letters, digits and _.:- are"
+        )
+    return name
+
+
+def only_placement(outcome: Placement | MillstreamError) -> Placement:
+    """The place of a single event; its error is raised."""
+    if isinstance(outcome, MillstreamError):
+        raise outcome
+    return outcome
+
+
+def _wrong_id(event: NewEvent) -> MillstreamError | None:
+    if event.id is not None and not _EVENT_ID.match(event.id):
+        return InvalidArgumentError("an id has 1 to 128 letters, digits and _.:-")
+    return None
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, re.split(r"\*+", pattern))))
