@@ -11,8 +11,8 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Match, Mount, Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millstream.errors import InvalidArgumentError, MillstreamError
 from millstream_gateway.backends.choice import make_backend
@@ -37,6 +37,7 @@ from millstream_gateway.routers import (
     remote_read,
     sign_in,
     status,
+    stream,
     topics,
 )
 from millstream_gateway.routers.ingest import IngestEndpoint
@@ -106,13 +107,18 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
         auth,
         admin,
         limits,
+        stream,
         topics,
         page,
     ):
         routes += module.router.routes
     routes += [*auth.keys_router.routes, *sign_in.router.routes]
+    routes.append(stream.ROUTE)
     routes.append(Mount("/assets", page.assets()))
     app.router.routes[:] = [guarded(route, services.access) for route in routes]
+    app.sockets = {
+        route.path: route.app for route in app.router.routes if isinstance(route, WebSocketRoute)
+    }
     app.hot_routes = {
         route.path: route.app
         for route in app.router.routes
@@ -144,6 +150,7 @@ class _Application(FastAPI):
 
     hot: RequestContext
     hot_routes: Mapping[str, Guard]
+    sockets: Mapping[str, ASGIApp]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
@@ -152,6 +159,13 @@ class _Application(FastAPI):
                 scope["app"] = self
                 scope["endpoint"] = guard
                 await self.hot(scope, receive, send)
+                return
+        if scope["type"] == "websocket" and not scope.get("root_path"):
+            # Each layer on the way would keep its part of the memory while the socket is open.
+            socket = self.sockets.get(scope["path"])
+            if socket is not None:
+                scope["app"] = self
+                await socket(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
 

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from starlette.types import Scope
 
 from millstream_gateway.schemas.access import Action, Caller
+from millstream_gateway.services.authentication import Credentials
 from millstream_gateway.services.container import Services
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -52,6 +53,8 @@ WRITES: Final = Access(Action.WRITE, Reach.TENANT, narrows=True)
 WRITES_JSON: Final = Access(Action.WRITE, Reach.TENANT, is_json=True, narrows=True)
 READS_EVENTS: Final = Access(Action.READ, Reach.TENANT, is_events=True)
 WRITES_EVENTS: Final = Access(Action.WRITE, Reach.TENANT, is_events=True)
+# A WebSocket, on which every operation asks for itself: for whoever may read or write at all.
+STREAMS: Final = Access(Action.READ, Reach.TENANT, is_events=True)
 MONITORS: Final = Access(Action.MONITOR)
 ADMINISTERS: Final = Access(Action.ADMIN)
 
@@ -83,6 +86,11 @@ def services_of(scope: Scope) -> Services:
 def caller_of(scope: Scope) -> Caller:
     """Who makes the request of a plain ASGI endpoint. Only guarded routes have one."""
     return cast(Caller, scope["state"]["caller"])
+
+
+def credentials_of(scope: Scope) -> Credentials:
+    """What a guarded request brought to say who it is of."""
+    return cast(Credentials, scope["state"]["credentials"])
 
 
 def _services(request: Request) -> Services:

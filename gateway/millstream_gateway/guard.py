@@ -9,18 +9,20 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millstream.errors import (
     InvalidArgumentError,
+    MillstreamError,
     PermissionDeniedError,
     UnauthenticatedError,
     UnimplementedError,
 )
 from millstream_gateway.dependencies import Access, Reach, declared_access
-from millstream_gateway.errors import LimitExceededError
+from millstream_gateway.errors import LimitExceededError, error_response
 from millstream_gateway.schemas.access import (
     ANONYMOUS,
     TENANT_HEADER,
@@ -33,8 +35,10 @@ from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.authentication import Credentials, Known
 from millstream_gateway.services.limits import Admission, set_admission
 from millstream_gateway.services.tenants import requested_tenants
+from millstream_gateway.settings import is_loopback
 
 _TENANT_HEADER_LOWER: Final = TENANT_HEADER.lower().encode()
+_BEARER: Final = "bearer."
 _UNLIMITED: Final = frozenset({Action.ADMIN, Action.MONITOR})
 # More than any body has; a number of a thousand digits is none.
 _LENGTH_DIGITS: Final = 18
@@ -155,10 +159,17 @@ class Guard:
         addresses = self._control.addresses
         if not addresses.believes_nobody:
             client = addresses.of(client, scope["headers"])
-        return await self._identify(scope, credentials, tenants, client), length
+        scope["state"]["credentials"] = credentials
+        caller = await self._identify(scope, credentials, tenants, client, self.access.action)
+        return caller, length
 
     async def _identify(
-        self, scope: Scope, credentials: Credentials, tenants: list[bytes], client: str
+        self,
+        scope: Scope,
+        credentials: Credentials,
+        tenants: list[bytes],
+        client: str,
+        action: Action,
     ) -> Caller:
         try:
             principal = await self._control.authenticator.identify(credentials, client)
@@ -170,7 +181,7 @@ class Guard:
         by_tenant = self.access.reach is Reach.TENANT
         names = requested_tenants(tenants, principal) if by_tenant else frozenset()
         entrance = self._control.entrance
-        decision = entrance.decide(principal, self.access.action, names)
+        decision = entrance.decide(principal, action, names)
         if not decision.allowed:
             self._note(Caller(principal, client=client), scope, "forbidden", decision.reason)
             raise PermissionDeniedError(_explain(principal, self.access, decision.reason))
@@ -187,18 +198,93 @@ class Guard:
                     f"access lists give {principal.name} a part of this tenant's data, and this "
                     "route is about all of it"
                 )
-        return await entrance.enter(principal, self.access.action, names, decision, client)
+        return await entrance.enter(principal, action, names, decision, client)
 
     def _note(self, caller: Caller, scope: Scope, outcome: str, reason: str) -> None:
         self._control.audit.note(
             caller,
             f"http.{self.access.action.value}",
             outcome,
-            method=scope["method"],
+            method=scope.get("method", "WebSocket"),
             path=scope["path"],
             reason=reason,
             correlation_id=scope["state"].get("correlation_id", ""),
         )
+
+
+class SocketGuard(Guard):
+    """In front of a WebSocket: also looks where the page is from that opens it.
+
+    Credentials are those of a ticket, of the headers, or of a subprotocol ``bearer.TOKEN``, which
+    a page can send. A ticket stands for the request that it was asked for with.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})
+        try:
+            self._check_origin(scope)
+            scope["state"]["caller"] = await self._admit_socket(scope)
+        except MillstreamError as error:
+            await refuse(scope, send, error)
+            return
+        await self._app(scope, receive, send)
+
+    async def _admit_socket(self, scope: Scope) -> Caller:
+        credentials, tenants, _ = _read_headers(scope)
+        client = scope["client"][0] if scope.get("client") else ""
+        addresses = self._control.addresses
+        if not addresses.believes_nobody:
+            client = addresses.of(client, scope["headers"])
+        tickets = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=10).get("ticket")
+        if tickets:
+            ticket = self._control.tickets.redeem(tickets[0])
+            credentials = ticket.credentials
+            tenants = [ticket.caller.tenant_name.encode()]
+            scope["state"]["subscription_id"] = ticket.subscription_id
+        elif bearers := [p for p in scope["subprotocols"] if p.startswith(_BEARER)]:
+            offered = bearers[0].removeprefix(_BEARER).encode()
+            credentials = Credentials((*credentials.authorization, b"Bearer " + offered))
+        scope["state"]["credentials"] = credentials
+        who = await self._control.authenticator.identify(credentials, client)
+        action = Action.READ if Action.READ in who.verbs else Action.WRITE
+        return await self._identify(scope, credentials, tenants, client, action)
+
+    def _check_origin(self, scope: Scope) -> None:
+        """Pages of other sites must not speak with the credentials of whoever looks at them."""
+        host = origin = ""
+        for name, value in scope["headers"]:
+            if name == b"origin":
+                origin = value.decode("latin-1").lower()
+            elif name == b"host":
+                host = value.decode("latin-1").lower()
+        if not origin or origin in self._control.allowed_origins:
+            return
+        parts = urlsplit(origin)
+        is_own = parts.scheme in ("http", "https") and parts.netloc == host
+        # Without credentials only names of this machine are its own: any other can be made to lead
+        # here by whoever owns it.
+        if is_own and not self._control.authenticator.required:
+            is_own = is_loopback(parts.hostname or "")
+        if not is_own:
+            raise PermissionDeniedError(
+                "pages of this origin may not open WebSockets here; streams.allowed_origins names "
+                "those that may"
+            )
+
+
+async def refuse(scope: Scope, send: Send, error: MillstreamError) -> None:
+    """Answer a WebSocket's handshake as any request that is refused."""
+    response = error_response(
+        scope["path"], error, correlation_id=scope["state"].get("correlation_id", "")
+    )
+    await send(
+        {
+            "type": "websocket.http.response.start",
+            "status": response.status_code,
+            "headers": response.raw_headers,
+        }
+    )
+    await send({"type": "websocket.http.response.body", "body": bytes(response.body)})
 
 
 def guarded(route: BaseRoute, control: AccessControl) -> BaseRoute:
@@ -206,13 +292,14 @@ def guarded(route: BaseRoute, control: AccessControl) -> BaseRoute:
 
     `TypeError` when the route declares nothing, or is of a kind that no guard can stand before.
     """
-    if not isinstance(route, (Route, Mount)):
+    if not isinstance(route, (Route, Mount, WebSocketRoute)):
         raise TypeError(f"{route!r} is of a kind that cannot be guarded")
     access = declared_access(route.app if isinstance(route, Mount) else route.endpoint)
     if access is None:
         raise TypeError(f"the route {route.path} does not declare what it needs; see needs()")
     copied = copy.copy(route)
-    copied.app = Guard(route.app, route.path, access, control)
+    kind = SocketGuard if isinstance(route, WebSocketRoute) else Guard
+    copied.app = kind(route.app, route.path, access, control)
     return copied
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from millstream.errors import FailedPreconditionError
 from millstream_gateway.app import create_app
@@ -24,6 +26,7 @@ from millstream_gateway.logs import configure_logs
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.container import Services
 from millstream_gateway.settings import Settings, is_loopback
+from millstream_gateway.ws_protocol import socket_protocol
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +42,10 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         when_ready: Callable[[], None],
         reload: Callable[[], object] | None = None,
+        say_goodbye: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(config)
+        self._say_goodbye = say_goodbye
         self._when_ready = when_ready
         self._reload = reload
 
@@ -51,6 +56,12 @@ class _Server(uvicorn.Server):
             loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, self._reload)
         if self.started:
             self._when_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Whoever waits for events would wait on, and uvicorn for them.
+        if self._say_goodbye is not None:
+            await self._say_goodbye()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -70,6 +81,7 @@ def serve(settings: Settings, backend: Backend | None = None) -> bool:
     `millstream.errors` when the port or the data folder cannot be had.
     """
     configure_logs(settings.log)
+    raise_descriptor_limit()
     check_exposure(settings)
     listener = _listen(settings)
     try:
@@ -105,27 +117,7 @@ def _run(settings: Settings, backend: Backend, listener: socket.socket) -> bool:
             "listening on a network without TLS: keys and data travel in clear; set tls.cert_file "
             "and tls.key_file, or put a proxy that speaks TLS in front"
         )
-    config = uvicorn.Config(
-        app,
-        http=bounded_protocol(
-            header_bytes_max=settings.limits.header_bytes,
-            header_timeout_ms=server.header_timeout,
-            write_timeout_ms=server.write_timeout,
-            body_timeout_ms=server.body_timeout,
-            short_way=app.state.short_way,
-        ),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=server.backlog,
-        limit_concurrency=server.connections_max,
-        timeout_keep_alive=server.keep_alive // 1000,
-        timeout_graceful_shutdown=max(1, server.shutdown_grace // 1000),
-        ssl_context_factory=None if context is None else _factory(context),
-    )
+    config = make_config(app, settings, context)
     services.listeners.bind()
     others = "".join(f", {name} {at}" for name, at in services.listeners.addresses.items())
     url = _url(listener, "http" if context is None else "https")
@@ -139,8 +131,46 @@ def _run(settings: Settings, backend: Backend, listener: socket.socket) -> bool:
     gc.collect()
     gc.freeze()
     reload = services.tls.reload if services.tls.enabled else None
-    _Server(config, say_ready, reload).run(sockets=[listener])
+    _Server(config, say_ready, reload, services.say_goodbye).run(sockets=[listener])
     return services.stop_error is None
+
+
+def make_config(
+    app: FastAPI, settings: Settings, context: ssl.SSLContext | None = None
+) -> uvicorn.Config:
+    """uvicorn, bounded in everything that a stranger can make it do."""
+    server, streams = settings.server, settings.streams
+    return uvicorn.Config(
+        app,
+        http=bounded_protocol(
+            header_bytes_max=settings.limits.header_bytes,
+            header_timeout_ms=server.header_timeout,
+            write_timeout_ms=server.write_timeout,
+            body_timeout_ms=server.body_timeout,
+            short_way=app.state.short_way,
+        ),
+        ws=socket_protocol(server.write_timeout),
+        ws_max_size=streams.message_bytes,
+        ws_ping_interval=streams.ping_interval / 1000,
+        ws_ping_timeout=streams.ping_timeout / 1000,
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=server.backlog,
+        limit_concurrency=server.connections_max,
+        timeout_keep_alive=server.keep_alive // 1000,
+        timeout_graceful_shutdown=max(1, server.shutdown_grace // 1000),
+        ssl_context_factory=None if context is None else _factory(context),
+    )
+
+
+def raise_descriptor_limit() -> None:
+    """Take as many descriptors as this process may have: every open WebSocket is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _factory(

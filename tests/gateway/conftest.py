@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from millstream_gateway import server as server_module
@@ -21,7 +20,6 @@ from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.backends.protocol import Backend
-from millstream_gateway.http_protocol import bounded_protocol
 from millstream_gateway.settings import NodesSettings, Settings, StorageSettings
 
 HAS_ENGINE = importlib.util.find_spec("millstream._core") is not None
@@ -127,25 +125,12 @@ def running(
     settings = settings.model_copy(update={"server": free_port})
     listener = server_module._listen(settings)
     ready = threading.Event()
+    grace = settings.server.model_copy(update={"shutdown_grace": grace_seconds * 1000})
     app = create_app(settings, backend)
-    config = uvicorn.Config(
-        app,
-        http=bounded_protocol(
-            header_bytes_max=settings.limits.header_bytes,
-            header_timeout_ms=settings.server.header_timeout,
-            write_timeout_ms=settings.server.write_timeout,
-            body_timeout_ms=settings.server.body_timeout,
-            short_way=app.state.short_way if short_way else None,
-        ),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=settings.server.keep_alive // 1000,
-        timeout_graceful_shutdown=grace_seconds,
-    )
-    server = server_module._Server(config, ready.set)
+    if not short_way:
+        app.state.short_way = None
+    config = server_module.make_config(app, settings.model_copy(update={"server": grace}))
+    server = server_module._Server(config, ready.set, None, app.state.services.say_goodbye)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -152,11 +152,11 @@ def test_bytes_go_in_and_out_as_base64(client: TestClient) -> None:
 
 def test_a_payload_comes_back_as_the_very_text_that_it_was(client: TestClient) -> None:
     make(client, "t")
-    text = '{"big": 123456789012345678901234567890, "f": 1.10, "again": 1, "again": 2, "e": "\\u00e9"}'
-    body = '{"topic":"t","payload":' + text + "}"
-    answer = client.post(
-        "/v1/events", content=body, headers={"Content-Type": "application/json"}
+    text = (
+        '{"big": 123456789012345678901234567890, "f": 1.10, "again": 1, "again": 2, "e": "\\u00e9"}'
     )
+    body = '{"topic":"t","payload":' + text + "}"
+    answer = client.post("/v1/events", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 202
     assert text in client.get("/v1/topics/t/events").text
 

@@ -23,6 +23,7 @@ from millstream_gateway.services.sign_in import SignInService
 from millstream_gateway.services.signing import SigningKeys
 from millstream_gateway.services.tenant_limits import TenantLimitsService
 from millstream_gateway.services.tenants import TenantService
+from millstream_gateway.services.tickets import TicketService
 from millstream_gateway.services.tokens import TokenService
 from millstream_gateway.services.users import UserService
 from millstream_gateway.settings import Settings, is_loopback
@@ -62,6 +63,8 @@ class AccessControl:
             auth, self.store, self.keys, self.tokens, shared=self.limits.shared
         )
         self.addresses = ClientAddress(settings.server)
+        self.tickets = TicketService(settings.streams.ticket_ttl)
+        self.allowed_origins = frozenset(settings.streams.allowed_origins)
 
     def open(self) -> None:
         self.store.open()

@@ -15,11 +15,13 @@ from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.events import EventService
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.listeners.manager import Listeners
+from millstream_gateway.services.live_queries import LiveQueries
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
 from millstream_gateway.services.push_gateway import PushGateway
 from millstream_gateway.services.queries import QueryService
 from millstream_gateway.services.sampler import Sampler
+from millstream_gateway.services.stream_hub import StreamHub
 from millstream_gateway.services.tls import ServerTls
 from millstream_gateway.settings import Settings
 
@@ -84,6 +86,15 @@ class Services:
             self.access.acls.all,
         )
         self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
+        self.streams = StreamHub(
+            settings.streams,
+            self.events,
+            LiveQueries(self.queries),
+            self.access,
+            self._event_pool,
+            self.metrics,
+        )
+        self.metrics.watch_streams(lambda: self.streams.count, lambda: self.events.tails.count)
         self._pools = (
             self._ingest_pool,
             self._query_pool,
@@ -119,6 +130,11 @@ class Services:
         await self.listeners.start()
         log.info("started", version=self.version)
 
+    async def say_goodbye(self) -> None:
+        """End what would go on for ever: the server stops and waits for the rest."""
+        self.events.stop_waiting()
+        await self.streams.stop()
+
     async def stop(self) -> None:
         """Finish what runs, flush, let go. Requests have ended or were given up before this.
 
@@ -126,6 +142,8 @@ class Services:
         is in the log, and the next start reads it from there.
         """
         await self.listeners.stop()
+        await self.streams.stop()
+        self.events.stop()
         self.queries.cancel_all()
         for task in self._keeping:
             task.cancel()

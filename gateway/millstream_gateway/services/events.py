@@ -66,10 +66,23 @@ class EventService:
         self._acls = acls
         self._shared = SharedPublish(store, pool)
         self.tails = EventTails(store, reads)
+        self._waiting: set[asyncio.Event] = set()
+        self._stopping = False
 
     def check_room(self) -> None:
         """`OverloadedError` when nothing can be published now."""
         self._shared.check_room()
+
+    def stop_waiting(self) -> None:
+        """Have long polls answer with what there is."""
+        self._stopping = True
+        for news in tuple(self._waiting):
+            news.set()
+
+    def stop(self) -> None:
+        """End every subscription."""
+        self.stop_waiting()
+        self.tails.stop()
 
     async def create_topic(self, caller: Caller, name: str, options: TopicOptions) -> TopicInfo:
         """Make a topic."""
@@ -137,11 +150,16 @@ class EventService:
             return merge([])
         return merge(await self._shared.publish(caller.tenant, good))
 
-    def publish_soon(self, caller: Caller, items: Sequence[NewEvent]) -> asyncio.Future[Published]:
+    def publish_soon(
+        self, caller: Caller, items: Sequence[NewEvent | MillstreamError]
+    ) -> asyncio.Future[Published]:
         """As `publish`, for what keeps its order with what was published before."""
         good, merge = self._sorted_out(caller, items)
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[Published] = loop.create_future()
+        charge_current(Unit.SAMPLES, len(items))
+        outcome: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+        if not good:
+            outcome.set_result(merge([]))
+            return outcome
         stored = self._shared.publish(caller.tenant, good)
 
         def deliver(done: asyncio.Future[Published]) -> None:
@@ -215,10 +233,15 @@ class EventService:
 
     async def subscribe(self, caller: Caller, request: SubscriptionRequest) -> Tail:
         """Follow topics; patterns stand for those of them that the caller may read."""
+        return await self.subscribe_to(caller, request, await self.readable(caller, request.topics))
+
+    async def subscribe_to(
+        self, caller: Caller, request: SubscriptionRequest, topics: tuple[str, ...]
+    ) -> Tail:
+        """Follow what `readable` found."""
         if request.group:
             check_group(request.group)
-        wanted = await self.readable(caller, request.topics)
-        return await self.tails.open(caller.tenant, request._replace(topics=wanted))
+        return await self.tails.open(caller.tenant, request._replace(topics=topics))
 
     async def readable(self, caller: Caller, topics: Sequence[str]) -> tuple[str, ...]:
         """What to follow of these names and patterns. Patterns stay where nothing is hidden."""
@@ -320,12 +343,13 @@ class EventService:
         request = SubscriptionRequest((topic,), "latest")
         tail = await self.tails.open(caller.tenant, request)
         tail.on_news = news.set
+        self._waiting.add(news)
         try:
             async with asyncio.timeout(wait_ms / 1000) as waiting:
                 while True:
                     # After the subscription began, so that nothing comes in between unnoticed.
                     found = await self._fetch(caller, topic, partition, offset, limit)
-                    if found.events:
+                    if found.events or self._stopping:
                         waiting.reschedule(None)
                         return found
                     await news.wait()
@@ -336,6 +360,7 @@ class EventService:
         except TimeoutError:
             return await self._fetch(caller, topic, partition, offset, limit)
         finally:
+            self._waiting.discard(news)
             await asyncio.shield(asyncio.to_thread(tail.close))
 
     async def _read(self, work: Callable[[], T]) -> T:

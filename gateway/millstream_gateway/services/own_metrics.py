@@ -83,6 +83,12 @@ class OwnMetrics:
             ("reason",),
             registry=self.registry,
         )
+        self._stream_events = Counter(
+            "millstream_stream_events",
+            "Events for WebSockets, by what became of them.",
+            ("result",),
+            registry=self.registry,
+        )
         build = Gauge(
             "millstream_build_info",
             "Always 1; the label says which version runs.",
@@ -94,6 +100,19 @@ class OwnMetrics:
 
     def count_query_stopped(self, reason: str) -> None:
         self._stopped.labels(reason).inc()
+
+    def count_stream_events(self, *, sent: int = 0, dropped: int = 0) -> None:
+        if sent:
+            self._stream_events.labels("sent").inc(sent)
+        if dropped:
+            self._stream_events.labels("dropped").inc(dropped)
+
+    def watch_streams(self, sockets: Callable[[], int], subscriptions: Callable[[], int]) -> None:
+        for name, text, count in (
+            ("millstream_websockets", "WebSockets that are open.", sockets),
+            ("millstream_subscriptions", "Subscriptions that are read.", subscriptions),
+        ):
+            Gauge(name, text, registry=self.registry).set_function(count)
 
     def listener(self, name: str) -> ListenerMetrics:
         """The counters of the listener of that name, which is one of this program's."""

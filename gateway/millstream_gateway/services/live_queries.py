@@ -1,0 +1,123 @@
+"""Live PromQL: an expression evaluated once for each step, for all who asked for the same."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+
+from millstream.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    MillstreamError,
+    UnimplementedError,
+)
+from millstream_gateway.backends.cancel import CancelSignal
+from millstream_gateway.errors import OverloadedError
+from millstream_gateway.schemas.access import TenantId, TenantScope
+from millstream_gateway.schemas.queries import InstantQuery
+from millstream_gateway.services.queries import QueryOptions, QueryService
+
+_LIVE_MAX: Final = 10_000
+# Whoever asked what cannot be answered does not get the same refusal with every step.
+_FINAL: Final = (InvalidArgumentError, UnimplementedError, FailedPreconditionError)
+#: Takes the fields of a frame, without the braces; or the error in its place.
+Sink = Callable[[bytes | MillstreamError], None]
+_Key = tuple[int, tuple[TenantScope, ...], str, int]
+
+
+class LiveQueries:
+    """Threads  Event loop only."""
+
+    def __init__(self, queries: QueryService) -> None:
+        self._queries = queries
+        self._live: dict[_Key, _Live] = {}
+
+    @property
+    def count(self) -> int:
+        """How many are evaluated, whoever listens."""
+        return len(self._live)
+
+    def join(
+        self, tenant: TenantId, expression: str, step_ms: int, sink: Sink
+    ) -> Callable[[], None]:
+        """Have ``sink`` called now and with every step; returns how to leave."""
+        key = (int(tenant), tenant.scopes, expression, step_ms)
+        live = self._live.get(key)
+        if live is None:
+            if len(self._live) >= _LIVE_MAX:
+                raise OverloadedError("too many live queries run; try again in a moment")
+            live = self._live[key] = _Live(self._queries, tenant, expression, step_ms)
+        live.add(sink)
+
+        def leave() -> None:
+            if live.remove(sink) and self._live.get(key) is live:
+                del self._live[key]
+
+        return leave
+
+    def stop(self) -> None:
+        """End them all."""
+        for live in self._live.values():
+            live.cancel()
+        self._live.clear()
+
+
+class _Live:
+    def __init__(
+        self, queries: QueryService, tenant: TenantId, expression: str, step_ms: int
+    ) -> None:
+        self._queries = queries
+        self._tenant = tenant
+        self._expression = expression
+        self._step_ms = step_ms
+        self._sinks: list[Sink] = []
+        self._last: bytes | MillstreamError | None = None
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def add(self, sink: Sink) -> None:
+        self._sinks.append(sink)
+        if self._last is not None:
+            # The newest there is; the next step is the same for all.
+            sink(self._last)
+
+    def remove(self, sink: Sink) -> bool:
+        """Whether nobody listens any more."""
+        if sink in self._sinks:
+            self._sinks.remove(sink)
+        if self._sinks:
+            return False
+        self._task.cancel()
+        return True
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            now_ms = time.time_ns() // 1_000_000
+            at_ms = now_ms - now_ms % self._step_ms
+            self._last = await self._evaluate(at_ms)
+            for sink in tuple(self._sinks):
+                sink(self._last)
+            if isinstance(self._last, _FINAL):
+                return
+            # A step that took longer than a step leaves some out; there is no catching up.
+            now_ms = time.time_ns() // 1_000_000
+            await asyncio.sleep((self._step_ms - now_ms % self._step_ms) / 1000)
+
+    async def _evaluate(self, at_ms: int) -> bytes | MillstreamError:
+        query = InstantQuery(self._expression, at_ms)
+        try:
+            answer = await self._queries.instant(
+                self._tenant, query, QueryOptions(), CancelSignal()
+            )
+        except MillstreamError as error:
+            return error
+        fields = b'"time":%s,"data":%s' % (orjson.dumps(at_ms / 1000), answer.data_json)
+        if answer.warnings:
+            fields += b',"warnings":' + orjson.dumps(answer.warnings)
+        return fields

@@ -1,0 +1,315 @@
+"""All WebSockets of this process: feeds them with events, and looks after them.
+
+A socket that waits costs memory and nothing else: no thread, no timer of ours. When the store says
+that subscriptions have news, some of them are polled together on one thread, and each socket gets
+what came in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from millstream.errors import MillstreamError, NotFoundError
+from millstream_gateway.errors import LimitExceededError
+from millstream_gateway.schemas.access import Caller, Principal
+from millstream_gateway.schemas.events import SubscriptionRequest
+from millstream_gateway.services.access import AccessControl
+from millstream_gateway.services.authentication import Credentials
+from millstream_gateway.services.event_tails import Tail
+from millstream_gateway.services.events import EventService
+from millstream_gateway.services.live_queries import LiveQueries
+from millstream_gateway.services.own_metrics import OwnMetrics
+from millstream_gateway.services.pool import BoundedPool
+from millstream_gateway.settings import StreamsSettings
+
+if TYPE_CHECKING:
+    from millstream_gateway.services.stream_session import StreamSession
+
+log = structlog.get_logger(__name__)
+
+_PUMPS_MAX: Final = 2
+_FEEDS_AT_ONCE: Final = 64
+_POLL_EVENTS: Final = 512
+_POLL_BYTES: Final = 512 << 10
+_CHECKED_AT_ONCE: Final = 200
+
+GOING_AWAY: Final = 1001
+POLICY: Final = 1008
+TRY_LATER: Final = 1013
+Polled = tuple[list[bytes], int] | MillstreamError
+
+
+class Feed:
+    """A subscription of a socket.
+
+    ``subscription_id`` is the server's name for it, ``id`` the socket's, as JSON.
+    """
+
+    __slots__ = (
+        "_hub",
+        "id",
+        "is_closed",
+        "is_queued",
+        "request",
+        "session",
+        "subscription_id",
+        "tail",
+        "topics",
+    )
+
+    def __init__(
+        self,
+        hub: StreamHub,
+        subscription_id: str,
+        request: SubscriptionRequest,
+        tail: Tail,
+        topics: tuple[str, ...],
+    ) -> None:
+        self._hub = hub
+        self.subscription_id = subscription_id
+        self.request = request
+        self.tail = tail
+        # What of the request is followed: its patterns, or the topics that they stand for.
+        self.topics = topics
+        self.id = b'"%s"' % subscription_id.encode()
+        self.session: StreamSession | None = None
+        self.is_queued = False
+        self.is_closed = False
+
+    def attach(self, session: StreamSession, feed_id: bytes | None = None) -> None:
+        """Begin to feed a socket."""
+        self.session = session
+        if feed_id is not None:
+            self.id = feed_id
+        self.tail.on_news = self.wake
+        self.wake()
+
+    def wake(self) -> None:
+        """There may be something."""
+        if not self.is_queued and not self.is_closed and self.session is not None:
+            if self.session.outlet.is_paused:
+                # Woken again when the client has read what is there.
+                return
+            self.is_queued = True
+            self._hub.enqueue(self)
+
+    def poll(self) -> Polled:
+        """On a thread."""
+        if self.is_closed:
+            return [], 0
+        try:
+            return self.tail.subscription.poll_json(_POLL_EVENTS, _POLL_BYTES)
+        except MillstreamError as error:
+            return error
+
+    def peek(self) -> Polled:
+        """On a thread: what the store says to being so far behind, without a step forward."""
+        try:
+            return self.tail.subscription.poll_json(0, 0)
+        except MillstreamError as error:
+            return error
+
+
+class _Pending:
+    """A subscription that was made over HTTP and waits for its socket."""
+
+    __slots__ = ("caller", "feed", "until")
+
+    def __init__(self, feed: Feed, caller: Caller, until: float) -> None:
+        self.feed = feed
+        self.caller = caller
+        self.until = until
+
+
+class StreamHub:
+    """Threads  Event loop only."""
+
+    def __init__(
+        self,
+        settings: StreamsSettings,
+        events: EventService,
+        live: LiveQueries,
+        access: AccessControl,
+        pool: BoundedPool,
+        metrics: OwnMetrics,
+    ) -> None:
+        self.settings = settings
+        self.events = events
+        self.live = live
+        self.access = access
+        self._metrics = metrics
+        self._pool = pool
+        self._sessions: dict[StreamSession, None] = {}
+        self._ready: deque[Feed] = deque()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._pending: dict[str, _Pending] = {}
+        self._attached: dict[str, Feed] = {}
+        self._checking: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    @property
+    def count(self) -> int:
+        """Open sockets."""
+        return len(self._sessions)
+
+    @contextmanager
+    def seat(self, caller: Caller) -> Iterator[None]:
+        """A place for one socket more; `LimitExceededError` when there is none."""
+        if self.count >= self.settings.sockets_max:
+            raise LimitExceededError(
+                f"streams.sockets_max allows {self.settings.sockets_max} WebSockets on this "
+                "server, and as many are open; wait for one to end",
+                limit="streams.sockets_max",
+                scope="server",
+                value=self.settings.sockets_max,
+                retry_after_ms=1000,
+            )
+        with self.access.limits.socket(caller):
+            yield
+
+    def add(self, session: StreamSession) -> None:
+        """A socket opened."""
+        self._sessions[session] = None
+        if self._checking is None:
+            self._checking = asyncio.get_running_loop().create_task(self._keep_checking())
+
+    def remove(self, session: StreamSession) -> None:
+        """A socket is closed."""
+        self._sessions.pop(session, None)
+
+    async def prepare(
+        self, caller: Caller, request: SubscriptionRequest, subscription_id: str
+    ) -> Feed:
+        """A subscription for a socket that is there, or comes later."""
+        topics = await self.events.readable(caller, request.topics)
+        if request.lag_max == 0:
+            request = request._replace(lag_max=self.settings.lag_max)
+        tail = await self.events.subscribe_to(caller, request, topics)
+        return Feed(self, subscription_id, request, tail, topics)
+
+    def keep(self, feed: Feed, caller: Caller) -> None:
+        """Have a subscription wait for its socket as long as its ticket lives."""
+        until = time.monotonic() + self.settings.ticket_ttl / 1000
+        self._pending[feed.subscription_id] = _Pending(feed, caller, until)
+        if self._checking is None:
+            self._checking = asyncio.get_running_loop().create_task(self._keep_checking())
+
+    def claim(self, subscription_id: str) -> Feed | None:
+        """The subscription that waits; None when its time is over or somebody removed it."""
+        pending = self._pending.pop(subscription_id, None)
+        return None if pending is None else pending.feed
+
+    def attached(self, feed: Feed) -> None:
+        """A socket has it now."""
+        self._attached[feed.subscription_id] = feed
+
+    async def cancel(self, caller: Caller, subscription_id: str) -> None:
+        """End a subscription; `NotFoundError` when it is not the caller's."""
+        pending = self._pending.get(subscription_id)
+        if pending is not None and _same(pending.caller, caller):
+            del self._pending[subscription_id]
+            await self.close_feed(pending.feed)
+            return
+        feed = self._attached.get(subscription_id)
+        session = None if feed is None else feed.session
+        if feed is None or session is None or not _same(session.caller, caller):
+            raise NotFoundError("there is no such subscription")
+        await session.drop(feed, NotFoundError("the subscription was cancelled"))
+
+    async def close_feed(self, feed: Feed) -> None:
+        """Let go of a subscription."""
+        if not feed.is_closed:
+            feed.is_closed = True
+            self._attached.pop(feed.subscription_id, None)
+            await self._pool.wait_and_run(feed.tail.close)
+
+    def enqueue(self, feed: Feed) -> None:
+        """Have a subscription polled."""
+        self._ready.append(feed)
+        if len(self._pumps) < _PUMPS_MAX and not self._stopped:
+            pump = asyncio.get_running_loop().create_task(self._pump())
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+
+    async def stop(self) -> None:
+        """Say goodbye to everybody."""
+        self._stopped = True
+        self.live.stop()
+        for session in tuple(self._sessions):
+            await session.close(GOING_AWAY, "the server stops")
+        tasks = [*self._pumps, *([self._checking] if self._checking is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._ready.clear()
+        self._pending.clear()
+
+    async def _pump(self) -> None:
+        while self._ready:
+            feeds = [self._ready.popleft() for _ in range(min(len(self._ready), _FEEDS_AT_ONCE))]
+            polled = await self._pool.wait_and_run(partial(_poll_all, feeds))
+            for feed, outcome in zip(feeds, polled, strict=True):
+                feed.is_queued = False
+                if feed.session is not None and not feed.is_closed:
+                    self._deliver(feed, feed.session, outcome)
+
+    def _deliver(self, feed: Feed, session: StreamSession, outcome: Polled) -> None:
+        if isinstance(outcome, MillstreamError):
+            session.fall_behind(feed, outcome)
+            return
+        frames, dropped = outcome
+        if dropped:
+            self._metrics.count_stream_events(dropped=dropped)
+            session.say_dropped(feed, dropped)
+        if frames:
+            self._metrics.count_stream_events(sent=len(frames))
+            session.write_events(feed, frames)
+            # There may be more; the store only tells of what comes after a poll that found nothing.
+            feed.wake()
+
+    async def _keep_checking(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.check_interval / 1000)
+            try:
+                await self._check_all()
+            except MillstreamError as error:
+                log.warning("the open WebSockets could not be checked", error=error.message)
+
+    async def _check_all(self) -> None:
+        self.access.tickets.expire()
+        now = time.monotonic()
+        for subscription_id, pending in list(self._pending.items()):
+            if pending.until < now:
+                del self._pending[subscription_id]
+                await self.close_feed(pending.feed)
+        known: dict[tuple[Credentials, str], Principal | MillstreamError] = {}
+        for at, session in enumerate(tuple(self._sessions)):
+            if at % _CHECKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            who = session.credentials, session.caller.client
+            if who not in known:
+                known[who] = self._identify(*who)
+            await session.check(known[who], now)
+
+    def _identify(self, credentials: Credentials, client: str) -> Principal | MillstreamError:
+        try:
+            return self.access.authenticator.authenticate(credentials, client)
+        except MillstreamError as error:
+            return error
+
+
+def _poll_all(feeds: list[Feed]) -> list[Polled]:
+    return [feed.poll() for feed in feeds]
+
+
+def _same(one: Caller, other: Caller) -> bool:
+    mine, yours = one.principal, other.principal
+    return (one.tenant, mine.kind, mine.id) == (other.tenant, yours.kind, yours.id)

@@ -1,0 +1,87 @@
+"""uvicorn's WebSocket protocol with what it lacks here: batches of frames, and bounds.
+
+An application that sends many messages at once frames them itself and has them written in one go;
+it finds this protocol as the extension ``millstream.frames`` of its scope. A client that reads
+nothing is cut off. WebSockets are counted apart from the connections of HTTP, so that many open
+ones do not keep requests out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+
+from millstream_gateway.services.ws_frames import FRAMES
+
+
+def socket_protocol(write_timeout_ms: int) -> type[WebSocketsSansIOProtocol]:
+    """A protocol class for `uvicorn.Config(ws=…)`."""
+    state = ServerState()
+
+    class StreamProtocol(WebSocketsSansIOProtocol):
+        def __init__(
+            self,
+            config: Any,
+            server_state: ServerState,
+            app_state: dict[str, Any],
+            _loop: asyncio.AbstractEventLoop | None = None,
+        ) -> None:
+            state.default_headers = server_state.default_headers
+            super().__init__(config, state, app_state, _loop)
+            self._when_resumed: Callable[[], None] | None = None
+            self._write_deadline: asyncio.TimerHandle | None = None
+
+        @property
+        def is_paused(self) -> bool:
+            return not self.writable.is_set()
+
+        @property
+        def is_open(self) -> bool:
+            return self.handshake_complete and not (self.close_sent or self.disconnected)
+
+        def write_frames(self, frames: bytes) -> None:
+            if self.is_open and not self.transport.is_closing():
+                self.transport.write(frames)
+
+        def on_resume(self, callback: Callable[[], None]) -> None:
+            self._when_resumed = callback
+
+        async def drain(self) -> None:
+            await self.writable.wait()
+
+        def abort(self) -> None:
+            self.transport.abort()
+
+        def handle_connect(self, event: Any) -> None:
+            super().handle_connect(event)
+            if hasattr(self, "scope"):
+                self.scope["extensions"][FRAMES] = cast(Any, self)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._disarm()
+            super().connection_lost(exc)
+            self._when_resumed = None
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            if self._write_deadline is None:
+                self._write_deadline = self.loop.call_later(
+                    write_timeout_ms / 1000, self.transport.abort
+                )
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._disarm()
+            if self._when_resumed is not None:
+                self._when_resumed()
+
+        def _disarm(self) -> None:
+            if self._write_deadline is not None:
+                self._write_deadline.cancel()
+                self._write_deadline = None
+
+    return StreamProtocol
