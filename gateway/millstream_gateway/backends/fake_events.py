@@ -69,6 +69,7 @@ class FakeNotifier:
 
     def __init__(self) -> None:
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
         self._tokens: set[int] = set()
 
     def fileno(self) -> int:
@@ -77,11 +78,13 @@ class FakeNotifier:
     def take(self) -> Sequence[int]:
         with suppress(BlockingIOError):
             os.eventfd_read(self._descriptor)
-        tokens, self._tokens = self._tokens, set()
+        with self._lock:
+            tokens, self._tokens = self._tokens, set()
         return list(tokens)
 
     def tell(self, token: int) -> None:
-        self._tokens.add(token)
+        with self._lock:
+            self._tokens.add(token)
         if self._descriptor >= 0:
             os.eventfd_write(self._descriptor, 1)
 

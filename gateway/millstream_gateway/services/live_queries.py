@@ -97,17 +97,18 @@ class _Live:
         self._task.cancel()
 
     async def _run(self) -> None:
+        step = self._step_ms
+        at_ms = _now_ms() // step * step
         while True:
-            now_ms = time.time_ns() // 1_000_000
-            at_ms = now_ms - now_ms % self._step_ms
             self._last = await self._evaluate(at_ms)
             for sink in tuple(self._sinks):
                 sink(self._last)
             if isinstance(self._last, _FINAL):
                 return
             # A step that took longer than a step leaves some out; there is no catching up.
-            now_ms = time.time_ns() // 1_000_000
-            await asyncio.sleep((self._step_ms - now_ms % self._step_ms) / 1000)
+            at_ms = max(at_ms + step, _now_ms() // step * step)
+            while (wait_ms := at_ms - _now_ms()) > 0:
+                await asyncio.sleep(wait_ms / 1000)
 
     async def _evaluate(self, at_ms: int) -> bytes | MillstreamError:
         query = InstantQuery(self._expression, at_ms)
@@ -121,3 +122,7 @@ class _Live:
         if answer.warnings:
             fields += b',"warnings":' + orjson.dumps(answer.warnings)
         return fields
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

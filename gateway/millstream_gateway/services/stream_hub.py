@@ -55,6 +55,7 @@ class Feed:
 
     __slots__ = (
         "_hub",
+        "has_news",
         "id",
         "is_closed",
         "is_queued",
@@ -82,6 +83,8 @@ class Feed:
         self.id = b'"%s"' % subscription_id.encode()
         self.session: StreamSession | None = None
         self.is_queued = False
+        # Whether there was news while it was queued or polled, which the poll may have missed.
+        self.has_news = False
         self.is_closed = False
 
     def attach(self, session: StreamSession, feed_id: bytes | None = None) -> None:
@@ -94,11 +97,14 @@ class Feed:
 
     def wake(self) -> None:
         """There may be something."""
-        if not self.is_queued and not self.is_closed and self.session is not None:
-            if self.session.outlet.is_paused:
-                # Woken again when the client has read what is there.
-                return
+        if self.is_closed or self.session is None:
+            return
+        if self.is_queued:
+            self.has_news = True
+        elif not self.session.outlet.is_paused:
+            # Otherwise it is woken again when the client has read what is there.
             self.is_queued = True
+            self.has_news = False
             self._hub.enqueue(self)
 
     def poll(self) -> Polled:
@@ -272,6 +278,7 @@ class StreamHub:
         if frames:
             self._metrics.count_stream_events(sent=len(frames))
             session.write_events(feed, frames)
+        if frames or feed.has_news:
             # There may be more; the store only tells of what comes after a poll that found nothing.
             feed.wake()
 
