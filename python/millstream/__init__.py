@@ -1,4 +1,4 @@
-"""Millstream: a database for metrics that runs inside your process and speaks PromQL.
+"""Millstream: a database for metrics and events that runs inside your process; speaks PromQL.
 
 >>> import numpy as np, millstream
 >>> with millstream.open(":memory:") as db:
@@ -16,6 +16,7 @@ from importlib.metadata import version as _version
 
 from millstream import errors
 from millstream._database import Database, MetricMetadata, WriteResult, open  # noqa: A004
+from millstream._events import Event, Events, NewEvent, Published
 from millstream._result import QueryResult, Series
 
 if _typing.TYPE_CHECKING:
@@ -27,7 +28,11 @@ __version__ = _version("millstream")
 
 __all__ = [
     "Database",
+    "Event",
+    "Events",
     "MetricMetadata",
+    "NewEvent",
+    "Published",
     "QueryResult",
     "RetryPolicy",
     "Series",

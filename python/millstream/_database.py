@@ -29,6 +29,7 @@ from millstream._columns import (
 )
 from millstream._frames import frame_rows
 from millstream._result import QueryResult
+from millstream._topics import Topic
 from millstream.errors import Code, InvalidArgumentError, error_class
 from millstream.times import MAX_TIME_MS, MIN_TIME_MS
 
@@ -261,6 +262,21 @@ class Database:
         return {
             name: [MetricMetadata(*entry) for entry in entries] for name, entries in found.items()
         }
+
+    def topic(self, name: str) -> Topic:
+        """A topic of events, there or not; see `Topic`.
+
+        >>> import millstream
+        >>> with millstream.open(":memory:") as db:
+        ...     _ = db.topic("orders").publish({"amount": 12.5}, key="42")
+        ...     db.topic("orders").fetch()[0].json()
+        {'amount': 12.5}
+        """
+        return Topic(self._engine, name)
+
+    def topics(self) -> list[dict[str, Any]]:
+        """All topics with their options, by name."""
+        return list(self._engine.list_topics())
 
     def close(self) -> None:
         """Flush and let go of the folder. Closing again changes nothing."""

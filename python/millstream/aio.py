@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import httpx2
 import numpy as np
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from millstream._columns import Moment, Span, span_ms
 from millstream._database import MetricMetadata, WriteResult, checked
 from millstream._frames import FrameRows, frame_rows
-from millstream._remote import calls
+from millstream._remote import calls, topic_calls
 from millstream._remote.calls import Answer, Ask, Call, Failure
 from millstream._remote.pending import Pending, Totals, bodies_of, not_sent
 from millstream._remote.retries import Attempts, RetryPolicy
@@ -33,6 +33,9 @@ from millstream._remote.rows import SeriesTable, encode, series_rows
 from millstream._remote.transport import Address, Collected, Path, failure_of, limits
 from millstream._result import QueryResult
 from millstream.errors import FailedPreconditionError, MillstreamError
+
+if TYPE_CHECKING:
+    from millstream._remote.aio_topics import Topic
 
 __all__ = ["Buffer", "Client", "connect"]
 
@@ -195,6 +198,16 @@ class Client:
     ) -> dict[str, list[MetricMetadata]]:
         """Type, help and unit of metrics; of all that have any, or of one."""
         return await self._run(calls.metadata(metric, limit))
+
+    def topic(self, name: str) -> Topic:
+        """A topic of events, there or not; the verbs of `millstream.connect`, awaited."""
+        from millstream._remote.aio_topics import Topic
+
+        return Topic(self, name)
+
+    async def topics(self) -> list[dict[str, Any]]:
+        """All topics with their options, by name."""
+        return await self._run(topic_calls.topics())
 
     async def close(self) -> None:
         """Let go of the connections. Closing again changes nothing."""

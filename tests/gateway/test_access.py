@@ -10,19 +10,20 @@ from pathlib import Path
 import pytest
 from fastapi import APIRouter
 from starlette.responses import Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import Host, Mount, Route, WebSocketRoute
 
 from millstream_gateway.dependencies import (
-    PUBLIC,
     READS,
+    STREAMS,
     WRITES,
+    WRITES_EVENTS,
     WRITES_JSON,
     Access,
     Reach,
     declared_access,
     needs,
 )
-from millstream_gateway.guard import Guard, guarded
+from millstream_gateway.guard import Guard, SocketGuard, guarded
 from millstream_gateway.routers.ingest import IngestEndpoint
 from millstream_gateway.schemas.access import (
     ANONYMOUS,
@@ -68,9 +69,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def route_table(site: Site) -> list[tuple[str, str, Access]]:
-    """(method, path, what it needs) of every route there is."""
+    """(method, path, what it needs) of every route there is, save the WebSocket."""
     table = []
     for route in site.app.routes:
+        if isinstance(route, WebSocketRoute):
+            assert isinstance(route.app, SocketGuard)
+            assert route.app.access == STREAMS
+            continue
         assert isinstance(route, (Route, Mount)), route
         guard = route.app
         assert isinstance(guard, Guard), f"{route.path} has no guard"
@@ -95,7 +100,7 @@ def test_the_short_way_of_writes_leads_to_the_guards_of_the_same_routes(site: Si
         for route in site.app.routes
         if isinstance(route, Route)
         and isinstance(route.endpoint, IngestEndpoint)
-        and declared_access(route.endpoint) in (WRITES, WRITES_JSON)
+        and declared_access(route.endpoint) in (WRITES, WRITES_JSON, WRITES_EVENTS)
     }
     assert site.app.hot_routes == listed  # type: ignore[attr-defined]
     assert all(isinstance(guard, Guard) for guard in listed.values())
@@ -107,6 +112,7 @@ def test_the_short_way_of_writes_leads_to_the_guards_of_the_same_routes(site: Si
         "/api/v1/write",
         "/api/v2/write",
         "/metrics",
+        "/v1/events",
         "/v1/metrics",
         "/write",
     }
@@ -123,7 +129,9 @@ def test_a_route_that_declares_nothing_keeps_the_application_from_being_made(sit
         with pytest.raises(TypeError, match="does not declare"):
             guarded(route, control)
     with pytest.raises(TypeError, match="cannot be guarded"):
-        guarded(WebSocketRoute("/ws", needs(PUBLIC)(forgot)), control)
+        guarded(Host("here", Response()), control)
+    with pytest.raises(TypeError, match="does not declare"):
+        guarded(WebSocketRoute("/ws", forgot), control)
     needs(READS)(forgot)
     for route in (*router.routes, Route("/plain", forgot)):
         copied = guarded(route, control)

@@ -21,6 +21,7 @@ from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.limits import Plan, Rule, Scope, Unit, limit_header, policy_header
 from millstream_gateway.schemas.queries import InstantQuery, QueryAnswer
+from millstream_gateway.services.limits import everybodys
 from millstream_gateway.settings import (
     AuthSettings,
     LimitsSettings,
@@ -298,8 +299,7 @@ def test_a_tenants_own_limits_come_before_everybodys(tmp_path: Path) -> None:
 
 def test_every_limit_of_a_tenant_is_one_of_everybody() -> None:
     for name in TenantLimits.model_fields:
-        everybodys = "tenant_concurrent_queries" if name == "concurrent_queries" else name
-        assert everybodys in LimitsSettings.model_fields
+        assert everybodys(name) in LimitsSettings.model_fields
 
 
 def test_tenants_limits_come_from_the_file_and_the_environment(tmp_path: Path) -> None:

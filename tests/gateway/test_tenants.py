@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from millstream.errors import InvalidArgumentError
 from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.fake import FakeBackend
+from millstream_gateway.backends.nodes import NodesBackend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.dependencies import Reach
 from millstream_gateway.schemas.access import Action, check_tenant_name
@@ -188,6 +189,14 @@ def fill(site: Site, headers: dict[str, str]) -> None:
     posted = site.client.post("/api/v1/import/prometheus", content=text, headers=headers)
     assert posted.status_code == 200, posted.text
     assert site.push(headers, "shared", 1.0, owner="a_secret_owner") == 200
+    if not isinstance(site.services.backend, NodesBackend):
+        topic = {"name": "a_secret_topic"}
+        assert site.client.post("/v1/topics", json=topic, headers=headers).status_code == 201
+        event = {"topic": "a_secret_topic", "payload": "a_secret_event", "id": "a"}
+        assert site.client.post("/v1/events", json=event, headers=headers).status_code == 202
+        offsets = {"offsets": [{"topic": "a_secret_topic", "offset": 1}]}
+        at = "/v1/groups/a/offsets"
+        assert site.client.post(at, json=offsets, headers=headers).status_code == 200
 
 
 def requests_of_b(path: str) -> list[dict[str, Any]]:
@@ -203,7 +212,11 @@ def requests_of_b(path: str) -> list[dict[str, Any]]:
 
 def names_used(path: str) -> Iterator[str]:
     for name in ("a_secret_label", "__name__", "owner", "a"):
-        yield path.replace("{name}", name).replace("{key_id}", name)
+        known = {"name": name, "key_id": name, "group": "a", "event_id": "a"}
+        known["topic"] = "a_secret_topic"
+        for parameter, value in known.items():
+            path = path.replace("{" + parameter + "}", value)
+        yield path
 
 
 def test_as_tenant_b_nothing_of_tenant_a_is_read_listed_or_counted(every_site: Site) -> None:
@@ -257,6 +270,10 @@ def _answers(site: Site, headers: dict[str, str]) -> dict[str, tuple[int, str]]:
                 if method == "GET" and "data" in asked:
                     continue
                 answer = site.client.request(method, at, headers=headers, **asked)
+                if path == "/v1/auth/ticket" and answer.status_code == 200:
+                    # Another one each time.
+                    found[f"{method} {at} {asked}"] = (200, "a ticket")
+                    continue
                 # The words of the question come back in errors about it.
                 text = answer.text.replace("a_secret_total", "") if asked else answer.text
                 found[f"{method} {at} {asked}"] = (answer.status_code, text)
@@ -272,6 +289,10 @@ def _stable(answer: Any) -> str:
     for key in document.get("keys", ()):
         key.pop("last_used_ms")
     return repr(document)
+
+
+# Whose walls test_events.py walks along: events are no part of what `_everything` sees.
+EVENT_PATHS = {"/v1/events", "/v1/topics", "/v1/topics/{topic}", "/v1/groups/{group}/offsets"}
 
 
 def test_as_tenant_b_nothing_of_tenant_a_is_changed(every_site: Site) -> None:
@@ -308,7 +329,11 @@ def test_as_tenant_b_nothing_of_tenant_a_is_changed(every_site: Site) -> None:
             "json": {"metrics": [{"name": "shared", "value": 99, "timestamp": TIME_MS}]}
         },
     }
-    written = {path for _, path, access in route_table(site) if access.action is Action.WRITE}
+    written = {
+        path
+        for _, path, access in route_table(site)
+        if access.action is Action.WRITE and path not in EVENT_PATHS
+    }
     assert written == set(bodies)
     # The store of route tests knows the three oldest formats only.
     good = (

@@ -8,7 +8,7 @@ import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx2
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from millstream._columns import Moment, Span
 from millstream._database import MetricMetadata, WriteResult, checked
 from millstream._frames import FrameRows, frame_rows
-from millstream._remote import calls
+from millstream._remote import calls, topic_calls
 from millstream._remote.buffer import Buffer
 from millstream._remote.calls import Answer, Ask, Call, Failure
 from millstream._remote.retries import Attempts, RetryPolicy
@@ -25,6 +25,9 @@ from millstream._remote.rows import SeriesTable, encode, series_rows
 from millstream._remote.transport import Address, Collected, Path, failure_of, limits
 from millstream._result import QueryResult
 from millstream.errors import FailedPreconditionError
+
+if TYPE_CHECKING:
+    from millstream._remote.topics import Topic
 
 T = TypeVar("T")
 
@@ -190,6 +193,16 @@ class Client:
     def metadata(self, metric: str = "", *, limit: int = 0) -> dict[str, list[MetricMetadata]]:
         """Type, help and unit of metrics; of all that have any, or of one."""
         return self._run(calls.metadata(metric, limit))
+
+    def topic(self, name: str) -> Topic:
+        """A topic of events, there or not; see `Topic`."""
+        from millstream._remote.topics import Topic
+
+        return Topic(self, name)
+
+    def topics(self) -> list[dict[str, Any]]:
+        """All topics with their options, by name."""
+        return self._run(topic_calls.topics())
 
     def close(self) -> None:
         """Let go of the connections. Closing again changes nothing."""

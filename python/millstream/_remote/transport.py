@@ -79,6 +79,11 @@ class Address:
             _tls(ca_file, cert_file, key_file) if parts.scheme == "https" else True,
         )
 
+    @property
+    def socket_tls(self) -> ssl.SSLContext | None:
+        """For a WebSocket; None when it goes in clear."""
+        return self.verify if isinstance(self.verify, ssl.SSLContext) else None
+
     def headers_of(self, call: Call) -> dict[str, str]:
         return {**self.headers, **(call.headers or {})}
 

@@ -18,6 +18,7 @@ from millstream.cli.querying import query_command
 from millstream.cli.serving import serve_command
 from millstream.cli.tenants import tenant_app
 from millstream.cli.testing import test_app
+from millstream.cli.topics import topic_app
 from millstream.errors import MillstreamError
 
 __all__ = ["app", "main"]
@@ -56,6 +57,7 @@ app.command("export")(export_command)
 app.add_typer(key_app, name="key")
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(acl_app, name="acl")
+app.add_typer(topic_app, name="topic")
 app.add_typer(certs_app, name="certs")
 app.add_typer(test_app, name="test")
 

@@ -1,0 +1,276 @@
+"""Events as Python has them, and what is the same for a database in this process and on a server."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
+
+from millstream._columns import Span, moment_ms, span_ms, text_of
+from millstream.errors import InternalError, InvalidArgumentError, MillstreamError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Where = int | Literal["earliest", "latest"]
+#: By topic and partition, the offset of the first event that is wanted.
+Places = dict[str, dict[int, int]]
+#: The fields of an event as the engine takes them.
+Fields = tuple[
+    str,
+    bytes,
+    bool,
+    bytes | None,
+    list[tuple[str, bytes]],
+    int | None,
+    str | None,
+    int | None,
+    tuple[str, int, int] | None,
+]
+
+#: Events that are read at a time.
+READ_EVENTS: Final = 1000
+READ_BYTES: Final = 4 << 20
+#: Events in one request.
+BATCH_EVENTS: Final = 1000
+BATCH_BYTES: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event that was read. ``payload`` is bytes, of a JSON text when ``is_json``."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    headers: Mapping[str, bytes]
+    payload: bytes
+    is_json: bool = False
+
+    def json(self) -> Any:
+        """The payload as JSON; `InvalidArgumentError` when it is none.
+
+        >>> Event("1", "t", 0, 0, 0, None, {}, b"[1]", True).json()
+        [1]
+        """
+        try:
+            return json.loads(self.payload)
+        except ValueError:
+            raise InvalidArgumentError("the payload of this event is no JSON") from None
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event for `publish_many`. ``payload`` is bytes, or anything that JSON can say."""
+
+    payload: Any
+    key: bytes | str | None = None
+    headers: Mapping[str, bytes | str] = field(default_factory=dict)
+    timestamp: Any = None
+    id: str | None = None
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a published event is. ``status`` is accepted, durable or replicated."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+    status: str
+    timestamp_ms: int
+
+
+class Events(Sequence[Event]):
+    """Events of one partition, as `fetch` answers them.
+
+    ``next_offset`` is where to go on, ``end_offset`` where the partition ends.
+    """
+
+    def __init__(self, events: Sequence[Event], next_offset: int, end_offset: int) -> None:
+        self._events = events
+        self.next_offset = next_offset
+        self.end_offset = end_offset
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Event]: ...
+
+    def __getitem__(self, index: int | slice) -> Event | Sequence[Event]:
+        return self._events[index]
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} events up to {self.next_offset} of {self.end_offset}>"
+
+    def to_arrow(self) -> pa.Table:
+        """An Arrow table with a row for each event; see `events_table`."""
+        return events_table(self._events)
+
+
+def events_table(events: Iterable[Event]) -> pa.Table:
+    """An Arrow table: id, topic, partition, offset, timestamp, key, headers, payload, is_json."""
+    import pyarrow as pa
+
+    rows = list(events)
+    return pa.table(
+        {
+            "id": pa.array([one.id for one in rows], pa.string()),
+            "topic": pa.array([one.topic for one in rows], pa.string()),
+            "partition": pa.array([one.partition for one in rows], pa.int32()),
+            "offset": pa.array([one.offset for one in rows], pa.int64()),
+            "timestamp": pa.array([one.timestamp_ms for one in rows], pa.timestamp("ms", "UTC")),
+            "key": pa.array([one.key for one in rows], pa.binary()),
+            "headers": pa.array(
+                [list(one.headers.items()) for one in rows], pa.map_(pa.string(), pa.binary())
+            ),
+            "payload": pa.array([one.payload for one in rows], pa.binary()),
+            "is_json": pa.array([one.is_json for one in rows], pa.bool_()),
+        }
+    )
+
+
+def new_events(events: Any) -> list[NewEvent]:
+    """What `publish_many` is given: payloads, `NewEvent`s, or an Arrow table with their fields."""
+    if hasattr(events, "column_names") and hasattr(events, "to_pylist"):
+        known = {"payload", "key", "timestamp", "id", "partition"}
+        if "payload" not in events.column_names:
+            raise InvalidArgumentError("the table has no column payload")
+        rows = events.to_pylist()
+        return [NewEvent(**{name: row[name] for name in known & row.keys()}) for row in rows]
+    if isinstance(events, (bytes, str, Mapping)):
+        raise InvalidArgumentError("publish_many takes several events; publish takes one")
+    return [one if isinstance(one, NewEvent) else NewEvent(one) for one in events]
+
+
+def fields_of(topic: str, event: NewEvent, now_ms: int) -> Fields:
+    """An event as the engine takes it."""
+    payload, is_json = payload_of(event.payload)
+    headers = [(text_of(name, "a header"), bytes_of(v)) for name, v in event.headers.items()]
+    at = None if event.timestamp is None else moment_ms(event.timestamp, now_ms)
+    key = None if event.key is None else bytes_of(event.key)
+    return topic, payload, is_json, key, headers, at, event.id, event.partition, None
+
+
+def payload_of(payload: Any) -> tuple[bytes, bool]:
+    """Bytes as they are, anything else as JSON."""
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        return bytes(payload), False
+    try:
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode(), True
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgumentError(f"the payload is neither bytes nor JSON: {error}") from None
+
+
+def bytes_of(value: Any) -> bytes:
+    """A key or the value of a header."""
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise InvalidArgumentError(f"keys and headers are bytes or text, not {type(value).__name__}")
+
+
+def event_of(fields: tuple[Any, ...]) -> Event:
+    """An event as the engine gives it."""
+    event_id, topic, partition, offset, at, key, headers, payload, is_json = fields
+    return Event(event_id, topic, partition, offset, at, key, dict(headers), payload, is_json)
+
+
+def event_of_json(found: Mapping[str, Any]) -> Event:
+    """An event as a server sends it."""
+    try:
+        key = found.get("key")
+        if "key_base64" in found:
+            raw_key: bytes | None = base64.b64decode(found["key_base64"])
+        else:
+            raw_key = None if key is None else str(key).encode()
+        is_json = "payload" in found
+        if is_json:
+            payload = payload_of(found["payload"])[0]
+        else:
+            payload = base64.b64decode(found["payload_base64"])
+        headers = {name: value.encode() for name, value in found["headers"].items()}
+        return Event(
+            found["id"],
+            found["topic"],
+            found["partition"],
+            found["offset"],
+            found["timestamp"],
+            raw_key,
+            headers,
+            payload,
+            is_json,
+        )
+    except (KeyError, TypeError, AttributeError, binascii.Error) as error:
+        raise InternalError(f"the server sent something that is no event: {error!r}") from None
+
+
+def json_of(topic: str, event: NewEvent, now_ms: int) -> dict[str, Any]:
+    """An event as a server takes it."""
+    _, payload, is_json, key, headers, at, event_id, partition, _ = fields_of(topic, event, now_ms)
+    found: dict[str, Any] = {"topic": topic}
+    if is_json:
+        found["payload"] = event.payload
+    else:
+        found["payload_base64"] = base64.b64encode(payload).decode()
+    if key is not None:
+        found["key_base64"] = base64.b64encode(key).decode()
+    if headers:
+        try:
+            found["headers"] = {name: value.decode() for name, value in headers}
+        except UnicodeDecodeError:
+            raise InvalidArgumentError("over HTTP the values of headers are text") from None
+    for name, value in (("timestamp", at), ("id", event_id), ("partition", partition)):
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def published_of_json(found: Mapping[str, Any]) -> Published:
+    """Where a server says that an event is."""
+    return Published(
+        found["id"],
+        found["topic"],
+        found["partition"],
+        found["offset"],
+        found["status"],
+        found["timestamp"],
+    )
+
+
+def first_error(outcomes: Iterable[Published | MillstreamError], strict: bool) -> None:
+    """Raise the first refusal, when that is wanted."""
+    if strict:
+        for one in outcomes:
+            if isinstance(one, MillstreamError):
+                raise one
+
+
+def seconds_of(timeout: Span | None) -> float | None:
+    """A time to wait; None waits for ever."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool):
+        if timeout < 0:
+            raise InvalidArgumentError("timeout must not be negative")
+        return float(timeout)
+    return span_ms(timeout) / 1000
+
+
+def note_place(places: Places, event: Event) -> None:
+    """The next event of the partition is wanted now."""
+    places.setdefault(event.topic, {})[event.partition] = event.offset + 1

@@ -1,0 +1,299 @@
+"""Topics of a server, for programs that use asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_socket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from millstream._columns import Span, text_of
+from millstream._events import (
+    Event,
+    Events,
+    NewEvent,
+    Places,
+    Published,
+    Where,
+    first_error,
+    new_events,
+    note_place,
+    seconds_of,
+)
+from millstream._remote import topic_calls as ask
+from millstream._remote.retries import Attempts, Repeat
+from millstream._remote.retries import Outcome as Ended
+from millstream._remote.topic_calls import Frames, Outcome
+from millstream._remote.topics import handshake_error, refuse_final, socket_headers
+from millstream._topics import begin_of, offsets_of
+from millstream.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    MillstreamError,
+    NotFoundError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from millstream.aio import Client
+
+_OPEN_SECONDS = 10.0
+_CLOSE_SECONDS = 1.0
+_MESSAGE_BYTES = 64 << 20
+
+
+class Topic:
+    """A topic of a server by name; the verbs are those of `millstream.connect`, awaited."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self.name = text_of(name, "name")
+
+    async def create(
+        self,
+        *,
+        partitions: int = 1,
+        durability: str = "local",
+        retention: Span = 0,
+        retention_bytes: int = 0,
+        cleanup: str = "delete",
+        event_bytes_max: int = 0,
+    ) -> dict[str, Any]:
+        """Make the topic; `AlreadyExistsError` when it is there."""
+        return await self._client._run(
+            ask.create(
+                self.name,
+                partitions=partitions,
+                durability=durability,
+                retention=retention,
+                retention_bytes=retention_bytes,
+                cleanup=cleanup,
+                event_bytes_max=event_bytes_max,
+            )
+        )
+
+    async def alter(self, **changes: int | str) -> dict[str, Any]:
+        """Change options of the topic."""
+        return await self._client._run(ask.alter(self.name, changes))
+
+    async def describe(self) -> dict[str, Any]:
+        """Options, and offsets and bytes of each partition."""
+        return await self._client._run(ask.describe(self.name))
+
+    async def delete(self) -> None:
+        """Remove the topic with all its events."""
+        await self._client._run(ask.delete(self.name))
+
+    async def publish(
+        self,
+        payload: Any,
+        *,
+        key: bytes | str | None = None,
+        headers: Mapping[str, bytes | str] | None = None,
+        timestamp: Any = None,
+        id: str | None = None,  # noqa: A002 - the field's name
+        partition: int | None = None,
+    ) -> Published:
+        """Publish one event. A topic that is not there is made, with one partition."""
+        event = NewEvent(payload, key, headers or {}, timestamp, id, partition)
+        return cast(Published, (await self.publish_many([event]))[0])
+
+    async def publish_many(self, events: Any, *, strict: bool = True) -> list[Outcome]:
+        """Publish several events, in as many requests as it takes."""
+        outcomes: list[Outcome] = []
+        for mine, request in ask.publish(self.name, new_events(events)):
+            found = await self._client._run(request)
+            missing = [at for at, one in enumerate(found) if isinstance(one, NotFoundError)]
+            if missing:
+                await self._make()
+                retried: list[Outcome] = []
+                for _, second in ask.publish(self.name, [mine[at] for at in missing]):
+                    retried += await self._client._run(second)
+                for at, outcome in zip(missing, retried, strict=True):
+                    found[at] = outcome
+            outcomes += found
+        first_error(outcomes, strict)
+        return outcomes
+
+    async def fetch(
+        self,
+        offset: Where = "earliest",
+        *,
+        partition: int = 0,
+        time: Any = None,
+        limit: int = 100,
+        timeout: Span = 0,  # noqa: ASYNC109 - how long the server waits for an event
+    ) -> Events:
+        """Events of one partition from an offset on, or from a ``time`` on."""
+        return await self._client._run(
+            ask.fetch(
+                self.name, offset, partition=partition, time=time, limit=limit, timeout=timeout
+            )
+        )
+
+    def subscribe(
+        self,
+        offset: Where | Places = "latest",
+        *,
+        timeout: Span | None = None,
+        time: Any = None,
+        group: str = "",
+        filter: str = "",  # noqa: A002 - what it is
+        on_slow: str = "block",
+    ) -> Subscription:
+        """Iterate (``async for``) over events as they come, those that are there first.
+
+        The socket is opened with the first event that is asked for, or by ``async with``; see
+        `millstream.connect` for the rest.
+        """
+        return Subscription(
+            self._client,
+            self.name,
+            begin_of(self.name, offset, time),
+            seconds_of(timeout),
+            group=group,
+            filter_text=filter,
+            on_slow=on_slow,
+        )
+
+    async def _make(self) -> None:
+        try:
+            await self._client._run(ask.create_plain(self.name))
+        except AlreadyExistsError:
+            # Somebody else was faster.
+            return
+
+
+class Subscription(AsyncIterator[Event]):
+    """Events as they come. Leave it with `close`, or by leaving ``async with``."""
+
+    def __init__(
+        self,
+        client: Client,
+        topic: str,
+        begin: Any,
+        timeout: float | None,
+        *,
+        group: str,
+        filter_text: str,
+        on_slow: str,
+    ) -> None:
+        self._client = client
+        self._topic = topic
+        self._begin = begin
+        self._timeout = timeout
+        self._group = group
+        self._filter = filter_text
+        self._on_slow = on_slow
+        self._frames = Frames()
+        self._socket: ClientConnection | None = None
+
+    @property
+    def places(self) -> Places:
+        """The offset of the next event by topic and partition, of those that were taken."""
+        return self._frames.places
+
+    @property
+    def dropped(self) -> int:
+        """How many events were left out because this reader was too slow."""
+        return self._frames.dropped
+
+    async def __anext__(self) -> Event:
+        try:
+            async with asyncio.timeout(None) as waiting:
+                while True:
+                    if self._socket is None:
+                        self._socket = await self._patiently()
+                    if self._timeout is not None and waiting.when() is None:
+                        loop = asyncio.get_running_loop()
+                        waiting.reschedule(loop.time() + self._timeout)
+                    try:
+                        text = await self._socket.recv()
+                    except ConnectionClosed as closed:
+                        self._socket = None
+                        refuse_final(closed)
+                        continue
+                    event = self._frames.read(text)
+                    if event is not None:
+                        note_place(self.places, event)
+                        return event
+        except TimeoutError:
+            raise StopAsyncIteration from None
+
+    async def commit(self) -> None:
+        """Keep for the group how far this has come: what was taken from it is handled."""
+        if not self._group:
+            raise InvalidArgumentError("subscribe with a group to commit")
+        await self._client._run(ask.commit(self._group, offsets_of(self.places)))
+
+    async def close(self) -> None:
+        """Stop reading. Closing again changes nothing."""
+        if self._socket is not None:
+            await self._socket.close()
+            self._socket = None
+
+    async def __aenter__(self) -> Self:
+        if self._socket is None:
+            self._socket = await self._patiently()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _patiently(self) -> ClientConnection:
+        client = self._client
+        attempts = Attempts(Repeat.READ, client._retry, client._random)
+        while True:
+            try:
+                return await self._open()
+            except UnavailableError:
+                pause = attempts.pause_after(Ended(0, was_sent=False), client._now)
+                if pause is None:
+                    raise
+                await client._sleep(pause)
+
+    async def _open(self) -> ClientConnection:
+        address = self._client._address
+        try:
+            opened = await connect_socket(
+                ask.stream_url(address),
+                additional_headers=socket_headers(address.headers),
+                user_agent_header=address.headers["User-Agent"],
+                ssl=address.socket_tls,
+                compression=None,
+                proxy=None,
+                open_timeout=_OPEN_SECONDS,
+                close_timeout=_CLOSE_SECONDS,
+                max_size=_MESSAGE_BYTES,
+            )
+        except (InvalidHandshake, OSError, TimeoutError) as error:
+            raise handshake_error(address.url, error) from None
+        try:
+            await opened.send(
+                ask.subscribe_frame(
+                    self._topic,
+                    self._begin,
+                    self.places,
+                    group=self._group,
+                    filter_text=self._filter,
+                    on_slow=self._on_slow,
+                )
+            )
+            # The acknowledgement; what is refused is raised here.
+            self._frames.read(await asyncio.wait_for(opened.recv(), _OPEN_SECONDS))
+        except (ConnectionClosed, TimeoutError) as error:
+            await opened.close()
+            raise UnavailableError(f"{address.url} does not answer: {error}") from None
+        except MillstreamError:
+            await opened.close()
+            raise
+        return opened

@@ -1,0 +1,239 @@
+"""What a client asks of a server about topics, and the frames of its WebSocket. Does no I/O."""
+
+from __future__ import annotations
+
+import json
+import time as clock
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from millstream._columns import Span, count_of, moment_ms, span_ms
+from millstream._events import (
+    BATCH_BYTES,
+    BATCH_EVENTS,
+    Event,
+    Events,
+    NewEvent,
+    Places,
+    Published,
+    Where,
+    event_of_json,
+    json_of,
+    published_of_json,
+    seconds_of,
+)
+from millstream._remote.calls import Answer, Ask, Call, document
+from millstream._remote.retries import Repeat
+from millstream._remote.transport import Address
+from millstream.errors import Code, InternalError, MillstreamError, error_class
+
+Outcome = Published | MillstreamError
+#: The id of the only subscription of a socket.
+SUBSCRIPTION = "s"
+
+
+def create(
+    topic: str,
+    *,
+    partitions: int,
+    durability: str,
+    retention: Span,
+    retention_bytes: int,
+    cleanup: str,
+    event_bytes_max: int,
+) -> Ask[dict[str, Any]]:
+    body = {
+        "name": topic,
+        "partitions": count_of(partitions, "partitions"),
+        "durability": durability,
+        "retention_ms": span_ms(retention),
+        "retention_bytes": count_of(retention_bytes, "retention_bytes"),
+        "cleanup": cleanup,
+        "event_bytes_max": count_of(event_bytes_max, "event_bytes_max"),
+    }
+    return document("POST", "/v1/topics", body)
+
+
+def create_plain(topic: str) -> Ask[dict[str, Any]]:
+    return document("POST", "/v1/topics", {"name": topic})
+
+
+def alter(topic: str, changes: Mapping[str, Any]) -> Ask[dict[str, Any]]:
+    return document("PATCH", _path(topic), dict(changes))
+
+
+def describe(topic: str) -> Ask[dict[str, Any]]:
+    return document("GET", _path(topic))
+
+
+def delete(topic: str) -> Ask[None]:
+    def read(answer: Answer) -> None:
+        if answer.status != 204:
+            raise answer.error()
+
+    return Ask(Call("DELETE", _path(topic), Repeat.ONCE), read)
+
+
+def topics() -> Ask[list[dict[str, Any]]]:
+    return Ask(Call("GET", "/v1/topics", Repeat.READ), lambda a: list(_good(a)["topics"]))
+
+
+def publish(
+    topic: str, events: list[NewEvent]
+) -> Iterator[tuple[list[NewEvent], Ask[list[Outcome]]]]:
+    """As many requests as it takes; each with its events."""
+    now_ms = clock.time_ns() // 1_000_000
+    batch: list[str] = []
+    mine: list[NewEvent] = []
+    size = 0
+    for event in events:
+        text = json.dumps(json_of(topic, event, now_ms), separators=(",", ":"), allow_nan=False)
+        if batch and (len(batch) >= BATCH_EVENTS or size + len(text) > BATCH_BYTES):
+            yield mine, _publish(batch, all(one.id is not None for one in mine))
+            batch, mine, size = [], [], 0
+        batch.append(text)
+        mine.append(event)
+        size += len(text)
+    if batch:
+        yield mine, _publish(batch, all(one.id is not None for one in mine))
+
+
+def _publish(batch: list[str], may_come_twice: bool) -> Ask[list[Outcome]]:
+    body = f'{{"events":[{",".join(batch)}]}}'.encode()
+    # Events that have ids of their own are stored once, however often they come.
+    repeat = Repeat.WRITE if may_come_twice else Repeat.ONCE
+    headers = {"Content-Type": "application/json"}
+    call = Call("POST", "/v1/events", repeat, body, headers)
+
+    def read(answer: Answer) -> list[Outcome]:
+        return [_outcome(one) for one in _good(answer)["events"]]
+
+    return Ask(call, read)
+
+
+def fetch(
+    topic: str, offset: Where, *, partition: int, time: Any, limit: int, timeout: Span
+) -> Ask[Events]:
+    asked: dict[str, Any] = {
+        "partition": count_of(partition, "partition"),
+        "offset": offset,
+        "limit": count_of(limit, "limit"),
+        "wait_ms": int((seconds_of(timeout) or 0) * 1000),
+    }
+    if time is not None:
+        asked["timestamp"] = moment_ms(time, clock.time_ns() // 1_000_000)
+    path = f"{_path(topic)}/events?{urllib.parse.urlencode(asked)}"
+
+    def read(answer: Answer) -> Events:
+        found = _good(answer)
+        events = list(map(event_of_json, found["events"]))
+        return Events(events, found["next_offset"], found["end_offset"])
+
+    return Ask(Call("GET", path, Repeat.READ), read)
+
+
+def group_offsets(group: str) -> Ask[list[dict[str, Any]]]:
+    path = f"/v1/groups/{urllib.parse.quote(group, safe='')}/offsets"
+    return Ask(Call("GET", path, Repeat.READ), lambda a: list(_good(a)["offsets"]))
+
+
+def groups() -> Ask[list[str]]:
+    return Ask(Call("GET", "/v1/groups", Repeat.READ), lambda a: list(_good(a)["groups"]))
+
+
+def commit(group: str, offsets: list[tuple[str, int, int]]) -> Ask[dict[str, Any]]:
+    path = f"/v1/groups/{urllib.parse.quote(group, safe='')}/offsets"
+    listed = [
+        {"topic": topic, "partition": partition, "offset": offset}
+        for topic, partition, offset in offsets
+    ]
+    body = json.dumps({"offsets": listed}).encode()
+    headers = {"Content-Type": "application/json"}
+    # The same offsets again change nothing.
+    return Ask(Call("POST", path, Repeat.WRITE, body, headers), _good)
+
+
+def stream_url(address: Address) -> str:
+    """Of the WebSocket."""
+    return f"ws{address.url.removeprefix('http')}/v1/stream"
+
+
+def subscribe_frame(
+    topic: str, begin: Any, places: Places, *, group: str, filter_text: str, on_slow: str
+) -> str:
+    """Asks for what comes, or after a break for what comes after the last."""
+    # What a group has committed comes before any place, and what was taken after that comes again.
+    asked: dict[str, Any] = {
+        "op": "subscribe",
+        "id": SUBSCRIPTION,
+        "topics": [topic],
+        "from": _begin(places) if places and not group else _begin(begin),
+        "on_slow": on_slow,
+    }
+    if group:
+        asked["group"] = group
+    if filter_text:
+        asked["filter"] = filter_text
+    return json.dumps(asked)
+
+
+def _begin(begin: Any) -> Any:
+    if isinstance(begin, Mapping):
+        return {
+            topic: {str(partition): offset for partition, offset in partitions.items()}
+            for topic, partitions in begin.items()
+        }
+    return begin
+
+
+class Frames:
+    """Reads the frames of a subscription, and knows how far it came."""
+
+    def __init__(self) -> None:
+        #: The offset of the next event by topic and partition, of those that were taken.
+        self.places: Places = {}
+        self.dropped = 0
+
+    def read(self, text: str | bytes) -> Event | None:
+        """The event in a frame; None for one without. Raises what the server says is wrong."""
+        frame = json.loads(text)
+        kind = frame.get("type")
+        if kind == "event":
+            event = event_of_json(frame)
+            known = self.places.get(event.topic, {}).get(event.partition, -1)
+            # After a reconnect of a group what was taken and not committed comes once more.
+            return None if event.offset < known else event
+        if kind == "dropped":
+            self.dropped += frame.get("count", 0)
+        elif kind == "error":
+            raise frame_error(frame)
+        return None
+
+
+def frame_error(frame: Mapping[str, Any]) -> MillstreamError:
+    """What an error frame, or the error of a batch, says."""
+    try:
+        code = Code[str(frame["code"])]
+    except KeyError:
+        code = Code.UNKNOWN
+    return error_class(code)(str(frame.get("message", "the server refused")))
+
+
+def _outcome(found: Mapping[str, Any]) -> Outcome:
+    if "error" in found:
+        return frame_error(found["error"])
+    return published_of_json(found)
+
+
+def _path(topic: str) -> str:
+    return f"/v1/topics/{urllib.parse.quote(topic, safe='')}"
+
+
+def _good(answer: Answer) -> dict[str, Any]:
+    if not 200 <= answer.status < 300:
+        raise answer.error()
+    found = answer.document()
+    if not isinstance(found, dict):
+        raise InternalError("the server answered something else than a JSON object")
+    return found

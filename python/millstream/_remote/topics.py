@@ -1,0 +1,330 @@
+"""Topics of a server."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as connect_socket
+
+from millstream._columns import Span, text_of
+from millstream._events import (
+    Event,
+    Events,
+    NewEvent,
+    Places,
+    Published,
+    Where,
+    first_error,
+    new_events,
+    note_place,
+    seconds_of,
+)
+from millstream._remote import topic_calls as ask
+from millstream._remote.calls import Answer
+from millstream._remote.retries import Attempts, Repeat
+from millstream._remote.retries import Outcome as Ended
+from millstream._remote.topic_calls import Frames, Outcome
+from millstream._topics import begin_of, offsets_of
+from millstream.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    MillstreamError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from millstream._remote.client import Client
+
+_OPEN_SECONDS = 10.0
+_CLOSE_SECONDS = 1.0
+_MESSAGE_BYTES = 64 << 20
+
+
+class Topic:
+    """A topic of a server by name; the verbs are those of `Database.topic`.
+
+    Threads: any thread may call any method; a subscription is for one thread at a time.
+    """
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self.name = text_of(name, "name")
+
+    def create(
+        self,
+        *,
+        partitions: int = 1,
+        durability: str = "local",
+        retention: Span = 0,
+        retention_bytes: int = 0,
+        cleanup: str = "delete",
+        event_bytes_max: int = 0,
+    ) -> dict[str, Any]:
+        """Make the topic; `AlreadyExistsError` when it is there."""
+        return self._client._run(
+            ask.create(
+                self.name,
+                partitions=partitions,
+                durability=durability,
+                retention=retention,
+                retention_bytes=retention_bytes,
+                cleanup=cleanup,
+                event_bytes_max=event_bytes_max,
+            )
+        )
+
+    def alter(self, **changes: int | str) -> dict[str, Any]:
+        """Change options: partitions, retention_ms, retention_bytes, cleanup, event_bytes_max."""
+        return self._client._run(ask.alter(self.name, changes))
+
+    def describe(self) -> dict[str, Any]:
+        """Options, and offsets and bytes of each partition; `NotFoundError` when it is not there."""
+        return self._client._run(ask.describe(self.name))
+
+    def delete(self) -> None:
+        """Remove the topic with all its events."""
+        self._client._run(ask.delete(self.name))
+
+    def publish(
+        self,
+        payload: Any,
+        *,
+        key: bytes | str | None = None,
+        headers: Mapping[str, bytes | str] | None = None,
+        timestamp: Any = None,
+        id: str | None = None,  # noqa: A002 - the field's name
+        partition: int | None = None,
+    ) -> Published:
+        """Publish one event. A topic that is not there is made, with one partition.
+
+        When the server does not answer, nobody knows whether the event is stored: give it an ``id``
+        of its own, and it is sent again until it is, and stored once.
+        """
+        event = NewEvent(payload, key, headers or {}, timestamp, id, partition)
+        return cast(Published, self.publish_many([event])[0])
+
+    def publish_many(self, events: Any, *, strict: bool = True) -> list[Outcome]:
+        """Publish several events, in as many requests as it takes; see `Database.topic`."""
+        outcomes: list[Outcome] = []
+        for mine, request in ask.publish(self.name, new_events(events)):
+            found = self._client._run(request)
+            missing = [at for at, one in enumerate(found) if isinstance(one, NotFoundError)]
+            if missing:
+                self._make()
+                again = [mine[at] for at in missing]
+                retried: list[Outcome] = []
+                for _, second in ask.publish(self.name, again):
+                    retried += self._client._run(second)
+                for at, outcome in zip(missing, retried, strict=True):
+                    found[at] = outcome
+            outcomes += found
+        first_error(outcomes, strict)
+        return outcomes
+
+    def fetch(
+        self,
+        offset: Where = "earliest",
+        *,
+        partition: int = 0,
+        time: Any = None,
+        limit: int = 100,
+        timeout: Span = 0,
+    ) -> Events:
+        """Events of one partition from an offset on, or from a ``time`` on."""
+        return self._client._run(
+            ask.fetch(
+                self.name, offset, partition=partition, time=time, limit=limit, timeout=timeout
+            )
+        )
+
+    def subscribe(
+        self,
+        offset: Where | Places = "latest",
+        *,
+        timeout: Span | None = None,
+        time: Any = None,
+        group: str = "",
+        filter: str = "",  # noqa: A002 - what it is
+        on_slow: str = "block",
+    ) -> Subscription:
+        """Iterate over events as they come, those that are there first.
+
+        Over a WebSocket. When that breaks off, it is opened again where this was, by the policy of
+        the connection: no event is missed and none comes twice. Ends when nothing came for
+        ``timeout``; never, when that is None.
+        """
+        return Subscription(
+            self._client,
+            self.name,
+            begin_of(self.name, offset, time),
+            seconds_of(timeout),
+            group=group,
+            filter_text=filter,
+            on_slow=on_slow,
+        )
+
+    def _make(self) -> None:
+        try:
+            self._client._run(ask.create_plain(self.name))
+        except AlreadyExistsError:
+            # Somebody else was faster.
+            return
+
+
+class Subscription(Iterator[Event]):
+    """Events as they come. Leave it with `close`, or by leaving ``with``."""
+
+    def __init__(
+        self,
+        client: Client,
+        topic: str,
+        begin: Any,
+        timeout: float | None,
+        *,
+        group: str,
+        filter_text: str,
+        on_slow: str,
+    ) -> None:
+        self._client = client
+        self._topic = topic
+        self._begin = begin
+        self._timeout = timeout
+        self._group = group
+        self._filter = filter_text
+        self._on_slow = on_slow
+        self._frames = Frames()
+        # Now, so that what is published from here on is not before its beginning.
+        self._socket: ClientConnection | None = self._patiently()
+
+    @property
+    def places(self) -> Places:
+        """The offset of the next event by topic and partition, of those that were taken."""
+        return self._frames.places
+
+    @property
+    def dropped(self) -> int:
+        """How many events were left out because this reader was too slow."""
+        return self._frames.dropped
+
+    def __next__(self) -> Event:
+        deadline = None if self._timeout is None else clock.monotonic() + self._timeout
+        while True:
+            if self._socket is None:
+                self._socket = self._patiently()
+            left = None if deadline is None else max(0.0, deadline - clock.monotonic())
+            try:
+                text = self._socket.recv(timeout=left)
+            except TimeoutError:
+                raise StopIteration from None
+            except ConnectionClosed as closed:
+                self._socket = None
+                refuse_final(closed)
+                continue
+            event = self._frames.read(text)
+            if event is not None:
+                note_place(self.places, event)
+                return event
+
+    def commit(self) -> None:
+        """Keep for the group how far this has come: what was taken from it is handled."""
+        if not self._group:
+            raise InvalidArgumentError("subscribe with a group to commit")
+        self._client._run(ask.commit(self._group, offsets_of(self.places)))
+
+    def close(self) -> None:
+        """Stop reading. Closing again changes nothing."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _patiently(self) -> ClientConnection:
+        client = self._client
+        attempts = Attempts(Repeat.READ, client._retry, client._random)
+        while True:
+            try:
+                return self._open()
+            except UnavailableError:
+                pause = attempts.pause_after(Ended(0, was_sent=False), client._now)
+                if pause is None:
+                    raise
+                client._sleep(pause)
+
+    def _open(self) -> ClientConnection:
+        address = self._client._address
+        try:
+            opened = connect_socket(
+                ask.stream_url(address),
+                additional_headers=socket_headers(address.headers),
+                user_agent_header=address.headers["User-Agent"],
+                ssl=address.socket_tls,
+                compression=None,
+                proxy=None,
+                open_timeout=_OPEN_SECONDS,
+                close_timeout=_CLOSE_SECONDS,
+                max_size=_MESSAGE_BYTES,
+            )
+        except (InvalidHandshake, OSError, TimeoutError) as error:
+            raise handshake_error(address.url, error) from None
+        try:
+            opened.send(
+                ask.subscribe_frame(
+                    self._topic,
+                    self._begin,
+                    self.places,
+                    group=self._group,
+                    filter_text=self._filter,
+                    on_slow=self._on_slow,
+                )
+            )
+            # The acknowledgement; what is refused is raised here.
+            self._frames.read(opened.recv(timeout=_OPEN_SECONDS))
+        except (ConnectionClosed, TimeoutError) as error:
+            opened.close()
+            raise UnavailableError(f"{address.url} does not answer: {error}") from None
+        except MillstreamError:
+            opened.close()
+            raise
+        return opened
+
+
+def socket_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those that the WebSocket's client does not send by itself."""
+    return {name: value for name, value in headers.items() if name != "User-Agent"}
+
+
+def handshake_error(url: str, error: Exception) -> MillstreamError:
+    """What a socket that does not open means."""
+    if isinstance(error, InvalidStatus):
+        refused = Answer(error.response.status_code, error.response.body or b"").error()
+        if error.response.status_code in (429, 502, 503, 504):
+            return UnavailableError(str(refused))
+        return refused
+    return UnavailableError(f"{url} does not answer: {str(error) or type(error).__name__}")
+
+
+def refuse_final(closed: ConnectionClosed) -> None:
+    """Raise when it makes no sense to open the socket again."""
+    code = None if closed.rcvd is None else closed.rcvd.code
+    if code == 1008:
+        raise UnauthenticatedError(closed.rcvd.reason if closed.rcvd else "refused")
+    if code == 1013:
+        raise ResourceExhaustedError("the server cut this reader off: it was too slow")

@@ -1,0 +1,305 @@
+"""Topics of the database in this process."""
+
+from __future__ import annotations
+
+import time as clock
+from collections import deque
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from millstream._columns import Span, count_of, moment_ms, span_ms, text_of
+from millstream._events import (
+    READ_BYTES,
+    READ_EVENTS,
+    Event,
+    Events,
+    NewEvent,
+    Places,
+    Published,
+    Where,
+    event_of,
+    fields_of,
+    first_error,
+    new_events,
+    note_place,
+    seconds_of,
+)
+from millstream.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    MillstreamError,
+    NotFoundError,
+)
+
+if TYPE_CHECKING:
+    from millstream import _core
+
+_WAIT_MS = 500
+
+
+class Topic:
+    """A topic by name; it need not be there yet. Made by `Database.topic`.
+
+    Threads: any thread may call any method; a subscription is for one thread at a time.
+    """
+
+    def __init__(self, engine: _core.Engine, name: str) -> None:
+        self._engine = engine
+        self.name = text_of(name, "name")
+
+    def create(
+        self,
+        *,
+        partitions: int = 1,
+        durability: str = "local",
+        retention: Span = 0,
+        retention_bytes: int = 0,
+        cleanup: str = "delete",
+        event_bytes_max: int = 0,
+    ) -> dict[str, Any]:
+        """Make the topic; `AlreadyExistsError` when it is there.
+
+        ``durability`` is ``ephemeral`` (memory) or ``local``, ``cleanup`` is ``delete`` or
+        ``compact``; a retention of 0 keeps everything.
+
+        >>> import millstream
+        >>> with millstream.open(":memory:") as db:
+        ...     db.topic("orders").create(partitions=2)["partitions"]
+        2
+        """
+        made = self._engine.create_topic(
+            self.name,
+            partitions=count_of(partitions, "partitions"),
+            durability=durability,
+            retention_ms=span_ms(retention),
+            retention_bytes=count_of(retention_bytes, "retention_bytes"),
+            cleanup=cleanup,
+            event_bytes_max=count_of(event_bytes_max, "event_bytes_max"),
+        )
+        return cast(dict[str, Any], made)
+
+    def alter(self, **changes: int | str) -> dict[str, Any]:
+        """Change options: partitions, retention_ms, retention_bytes, cleanup, event_bytes_max."""
+        return cast(dict[str, Any], self._engine.alter_topic(self.name, dict(changes)))
+
+    def describe(self) -> dict[str, Any]:
+        """Options, and offsets and bytes of each partition; `NotFoundError` when it is not there."""
+        return cast(dict[str, Any], self._engine.describe_topic(self.name))
+
+    def delete(self) -> None:
+        """Remove the topic with all its events."""
+        self._engine.delete_topic(self.name)
+
+    def publish(
+        self,
+        payload: Any,
+        *,
+        key: bytes | str | None = None,
+        headers: Mapping[str, bytes | str] | None = None,
+        timestamp: Any = None,
+        id: str | None = None,  # noqa: A002 - the field's name
+        partition: int | None = None,
+    ) -> Published:
+        """Publish one event. A topic that is not there is made, with one partition.
+
+        ``payload`` is bytes, or anything that JSON can say. Events of one ``key`` keep their order.
+        An ``id`` of your own makes it safe to publish again: the second time stores nothing.
+
+        >>> import millstream
+        >>> with millstream.open(":memory:") as db:
+        ...     db.topic("orders").publish(b"...", key=b"42").offset
+        0
+        """
+        event = NewEvent(payload, key, headers or {}, timestamp, id, partition)
+        return cast(Published, self.publish_many([event])[0])
+
+    def publish_many(
+        self, events: Any, *, strict: bool = True
+    ) -> list[Published | MillstreamError]:
+        """Publish several events: payloads, `NewEvent`s, or an Arrow table with a column payload.
+
+        All go at once and are acknowledged together. ``strict`` raises the first refusal;
+        otherwise errors stand in the places of refused events.
+
+        >>> import millstream
+        >>> with millstream.open(":memory:") as db:
+        ...     [one.offset for one in db.topic("orders").publish_many([b"a", {"n": 1}])]
+        [0, 1]
+        """
+        now_ms = clock.time_ns() // 1_000_000
+        fields = [fields_of(self.name, one, now_ms) for one in new_events(events)]
+        answers: list[Any] = self._engine.publish(fields)
+        if any(isinstance(one, NotFoundError) for one in answers):
+            self._make()
+            again = [at for at, one in enumerate(answers) if isinstance(one, NotFoundError)]
+            for at, answer in zip(
+                again, self._engine.publish([fields[at] for at in again]), strict=True
+            ):
+                answers[at] = answer
+        outcomes = [self._published(one) for one in answers]
+        first_error(outcomes, strict)
+        return outcomes
+
+    def fetch(
+        self,
+        offset: Where = "earliest",
+        *,
+        partition: int = 0,
+        time: Any = None,
+        limit: int = 100,
+        timeout: Span = 0,
+    ) -> Events:
+        """Events of one partition from an offset on, or from a ``time`` on.
+
+        When there are none, waits up to ``timeout`` (seconds, or a duration) for the first.
+
+        >>> import millstream
+        >>> with millstream.open(":memory:") as db:
+        ...     _ = db.topic("orders").publish_many([b"a", b"b"])
+        ...     [event.payload for event in db.topic("orders").fetch(offset=1)]
+        [b'b']
+        """
+        where: Any = offset
+        if time is not None:
+            at = moment_ms(time, clock.time_ns() // 1_000_000)
+            where = self._engine.offset_at(self.name, partition, at)
+        found, next_offset, end_offset = self._engine.fetch(
+            self.name,
+            partition,
+            where,
+            limit=count_of(limit, "limit"),
+            bytes_max=READ_BYTES,
+            wait_ms=int((seconds_of(timeout) or 0) * 1000),
+        )
+        return Events(list(map(event_of, found)), next_offset, end_offset)
+
+    def subscribe(
+        self,
+        offset: Where | Places = "latest",
+        *,
+        timeout: Span | None = None,
+        time: Any = None,
+        group: str = "",
+        filter: str = "",  # noqa: A002 - what it is
+        on_slow: str = "block",
+    ) -> Subscription:
+        """Iterate over events as they come, those that are there first.
+
+        Ends when nothing came for ``timeout`` (seconds, or a duration); never, when that is None.
+        ``offset`` is ``earliest``, ``latest``, or as `Subscription.places` says. The name of this
+        topic may be a pattern with ``*``.
+
+        >>> import millstream
+        >>> with millstream.open(":memory:") as db:
+        ...     _ = db.topic("orders").publish_many([b"a", b"b"])
+        ...     tail = db.topic("orders").subscribe(offset="earliest", timeout=0)
+        ...     [event.payload for event in tail]
+        [b'a', b'b']
+        """
+        return Subscription(
+            self._engine,
+            self.name,
+            begin_of(self.name, offset, time),
+            seconds_of(timeout),
+            group=group,
+            filter_text=filter,
+            on_slow=on_slow,
+        )
+
+    def _make(self) -> None:
+        try:
+            self._engine.create_topic(self.name)
+        except AlreadyExistsError:
+            # Somebody else was faster.
+            return
+
+    def _published(self, answer: Any) -> Published | MillstreamError:
+        if isinstance(answer, MillstreamError):
+            return answer
+        event_id, partition, offset, status, timestamp_ms = answer
+        return Published(event_id, self.name, partition, offset, status, timestamp_ms)
+
+
+class Subscription(Iterator[Event]):
+    """Events as they come. Leave it with `close`, or by leaving ``with``."""
+
+    def __init__(
+        self,
+        engine: _core.Engine,
+        topic: str,
+        begin: Any,
+        timeout: float | None,
+        *,
+        group: str,
+        filter_text: str,
+        on_slow: str,
+    ) -> None:
+        self._engine = engine
+        self._group = group
+        self._timeout = timeout
+        self._tail = engine.subscribe(
+            [topic], offsets=begin, on_slow=on_slow, filter=filter_text, group=group
+        )
+        self._ready: deque[Event] = deque()
+        #: The offset of the next event by topic and partition, of those that were taken.
+        self.places: Places = {}
+        #: How many events were left out because this reader was too slow.
+        self.dropped = 0
+
+    def __next__(self) -> Event:
+        deadline = None if self._timeout is None else clock.monotonic() + self._timeout
+        while not self._ready:
+            left_ms = _WAIT_MS
+            if deadline is not None:
+                left_ms = min(_WAIT_MS, int((deadline - clock.monotonic()) * 1000))
+            found, dropped = self._tail.poll(READ_EVENTS, READ_BYTES, max(0, left_ms))
+            self._ready.extend(map(event_of, found))
+            self.dropped += dropped
+            if not found and deadline is not None and clock.monotonic() >= deadline:
+                raise StopIteration
+        event = self._ready.popleft()
+        note_place(self.places, event)
+        return event
+
+    def commit(self) -> None:
+        """Keep for the group how far this has come: what was taken from it is handled."""
+        if not self._group:
+            raise InvalidArgumentError("subscribe with a group to commit")
+        self._engine.commit_offsets(self._group, offsets_of(self.places))
+
+    def close(self) -> None:
+        """Stop reading. Closing again changes nothing."""
+        self._tail.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def begin_of(topic: str, offset: Any, time: Any) -> Any:
+    """Where a subscription begins, as the engine takes it."""
+    if time is not None:
+        return moment_ms(time, clock.time_ns() // 1_000_000)
+    if offset in ("earliest", "latest") or isinstance(offset, Mapping):
+        return offset
+    if isinstance(offset, int) and not isinstance(offset, bool) and "*" not in topic:
+        # Of the first partition; a topic with more has no one number.
+        return {topic: {0: count_of(offset, "offset")}}
+    raise InvalidArgumentError("offset is earliest, latest, a number, or places by topic")
+
+
+def offsets_of(places: Places) -> list[tuple[str, int, int]]:
+    """Places in a row."""
+    return [
+        (topic, partition, offset)
+        for topic, partitions in places.items()
+        for partition, offset in partitions.items()
+    ]

@@ -1,0 +1,432 @@
+"""``millstream topic``: topics of events, on a server or in a data folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from millstream._events import Event, NewEvent, Published, Where, payload_of
+from millstream.cli.keys import OutputOption
+from millstream.cli.options import DataOption, ServerOption, TenantOption, TokenOption, duration
+from millstream.cli.remote import connected
+from millstream.errors import InvalidArgumentError, MillstreamError, NotFoundError
+
+if TYPE_CHECKING:
+    from millstream._database import Database
+    from millstream._remote.client import Client
+
+topic_app = typer.Typer(no_args_is_help=True, help="Topics of events: make, publish, follow.")
+
+_BATCH = 1000
+NameArgument = Annotated[str, typer.Argument(help="The topic.")]
+
+
+class Place(Protocol):
+    """Where the topics are."""
+
+    def topic(self, name: str) -> Any: ...
+
+    def topics(self) -> list[dict[str, Any]]: ...
+
+    def group_offsets(self, group: str) -> list[dict[str, Any]]: ...
+
+    def groups(self) -> list[str]: ...
+
+    def commit(self, group: str, offsets: list[tuple[str, int, int]]) -> None: ...
+
+
+class _Folder:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def topic(self, name: str) -> Any:
+        return self._database.topic(name)
+
+    def topics(self) -> list[dict[str, Any]]:
+        return self._database.topics()
+
+    def group_offsets(self, group: str) -> list[dict[str, Any]]:
+        names = ("topic", "partition", "committed", "end_offset", "lag")
+        found = self._database._engine.group_offsets(group)
+        return [dict(zip(names, one, strict=True)) for one in found]
+
+    def groups(self) -> list[str]:
+        return list(self._database._engine.list_groups())
+
+    def commit(self, group: str, offsets: list[tuple[str, int, int]]) -> None:
+        self._database._engine.commit_offsets(group, offsets)
+
+
+class _Server:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def topic(self, name: str) -> Any:
+        return self._client.topic(name)
+
+    def topics(self) -> list[dict[str, Any]]:
+        return self._client.topics()
+
+    def group_offsets(self, group: str) -> list[dict[str, Any]]:
+        from millstream._remote import topic_calls
+
+        return self._client._run(topic_calls.group_offsets(group))
+
+    def groups(self) -> list[str]:
+        from millstream._remote import topic_calls
+
+        return self._client._run(topic_calls.groups())
+
+    def commit(self, group: str, offsets: list[tuple[str, int, int]]) -> None:
+        from millstream._remote import topic_calls
+
+        self._client._run(topic_calls.commit(group, offsets))
+
+
+@contextmanager
+def _place(
+    server: str | None,
+    data: Path | None,
+    token: str | None,
+    tenant: str | None,
+    *,
+    create: bool = False,
+    tries: int = 1,
+) -> Iterator[Place]:
+    """A server or a folder, exactly one of the two."""
+    if (server is None) == (data is None):
+        raise typer.BadParameter("give either --server URL or --data DIR")
+    if server is not None:
+        with connected(server, token, tenant, tries=tries) as client:
+            yield _Server(client)
+        return
+    from millstream._database import open as open_database
+
+    assert data is not None  # noqa: S101
+    with open_database(data, create=create) as database:
+        yield _Folder(database)
+
+
+@topic_app.command("create")
+def create_command(
+    name: NameArgument,
+    partitions: Annotated[int, typer.Option(min=1, max=1024, help="Logs to spread over.")] = 1,
+    durability: Annotated[
+        str, typer.Option(help="ephemeral (memory only), local or replicated.")
+    ] = "local",
+    retention: Annotated[
+        str | None, typer.Option(help="How long events are kept, such as 7d; for ever when absent.")
+    ] = None,
+    retention_bytes: Annotated[
+        int, typer.Option(min=0, help="How much of each partition is kept; 0 is all.")
+    ] = 0,
+    cleanup: Annotated[str, typer.Option(help="delete, or compact: the last of each key.")] = (
+        "delete"
+    ),
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
+) -> None:
+    """Make a topic.
+
+    Example: millstream topic create orders --partitions 4 --retention 7d --data ./data
+    """
+    with _place(server, data, token, tenant, create=True) as place:
+        made = place.topic(name).create(
+            partitions=partitions,
+            durability=durability,
+            retention=0 if retention is None else duration(retention) / 1000,
+            retention_bytes=retention_bytes,
+            cleanup=cleanup,
+        )
+    sys.stderr.write(f"made topic {made['name']}\n")
+
+
+@topic_app.command("list")
+def list_command(
+    output: OutputOption = "table",
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
+) -> None:
+    """List topics.
+
+    Example: millstream topic list --data ./data
+    """
+    with _place(server, data, token, tenant) as place:
+        topics = place.topics()
+    columns = ("name", "partitions", "durability", "cleanup", "retention_ms", "retention_bytes")
+    _print(topics, columns, output)
+
+
+@topic_app.command("describe")
+def describe_command(
+    name: NameArgument,
+    output: OutputOption = "table",
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
+) -> None:
+    """Show a topic's options, and what its partitions hold.
+
+    Example: millstream topic describe orders --data ./data
+    """
+    with _place(server, data, token, tenant) as place:
+        found = place.topic(name).describe()
+    if output == "json":
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    for key, value in found.items():
+        if key != "partition_states":
+            sys.stdout.write(f"{key}: {value}\n")
+    states = found["partition_states"]
+    _print(states, ("partition", "start_offset", "end_offset", "bytes"), output)
+
+
+@topic_app.command("publish")
+def publish_command(
+    name: NameArgument,
+    payload: Annotated[
+        str | None,
+        typer.Argument(help="The event; without it, each line of standard input is one."),
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Events of one key keep their order.")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE; may be given several times.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Payloads are JSON, and kept as such.")
+    ] = False,
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
+) -> None:
+    """Publish events, and print the place of each.
+
+    Example: millstream topic publish orders '{"amount": 12.5}' --json --key 42 --data ./data
+    """
+    headers = dict(map(_header, header or ()))
+    refused = 0
+    with _place(server, data, token, tenant) as place:
+        topic = place.topic(name)
+        # Told at once when it is not there: a misspelt name makes no topic from here.
+        topic.describe()
+        lines = [payload.encode()] if payload is not None else _lines()
+        for batch in _batches(lines):
+            events = [_new_event(line, as_json, key, headers) for line in batch]
+            for outcome in topic.publish_many(events, strict=False):
+                if isinstance(outcome, MillstreamError):
+                    refused += 1
+                    sys.stderr.write(f"refused: {outcome}\n")
+                else:
+                    _print_place(outcome)
+    if refused:
+        raise typer.Exit(1)
+
+
+@topic_app.command("tail")
+def tail_command(
+    name: Annotated[str, typer.Argument(help="The topic, or a pattern with *.")],
+    begin: Annotated[
+        str, typer.Option("--from", help="earliest, latest, or an offset of partition 0.")
+    ] = "latest",
+    count: Annotated[int, typer.Option("-n", "--count", min=0, help="Stop after so many.")] = 0,
+    timeout: Annotated[
+        str | None,
+        typer.Option(help="Stop when nothing came for so long, such as 5s; never when absent."),
+    ] = None,
+    where: Annotated[
+        str, typer.Option("--filter", help="Only events for which this expression holds.")
+    ] = "",
+    group: Annotated[
+        str, typer.Option(help="Go on where this group is, and keep how far it came.")
+    ] = "",
+    output: Annotated[str, typer.Option(help="text (the payload) or json (all of it).")] = "text",
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
+) -> None:
+    """Print events as they come, one in a line.
+
+    Example: millstream topic tail orders --from earliest --timeout 5s --server http://127.0.0.1:8080
+    """
+    if output not in ("text", "json"):
+        raise typer.BadParameter("--output is text or json")
+    seconds = None if timeout is None else duration(timeout) / 1000
+    with _place(server, data, token, tenant, tries=8) as place:
+        tail = place.topic(name).subscribe(
+            _where(begin), timeout=seconds, group=group, filter=where
+        )
+        with closing(tail):
+            _follow(tail, count, group, output)
+
+
+def _follow(tail: Any, count: int, group: str, output: str) -> None:
+    seen = 0
+    try:
+        for event in tail:
+            sys.stdout.write(_line(event, output) + "\n")
+            sys.stdout.flush()
+            seen += 1
+            if group:
+                tail.commit()
+            if seen == count:
+                return
+    except KeyboardInterrupt:
+        return
+
+
+@topic_app.command("groups")
+def groups_command(
+    group: Annotated[str | None, typer.Argument(help="Only this group.")] = None,
+    output: OutputOption = "table",
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
+) -> None:
+    """Show how far groups of consumers are, and how far behind.
+
+    Example: millstream topic groups billing --data ./data
+    """
+    with _place(server, data, token, tenant) as place:
+        names = place.groups() if group is None else [group]
+        rows = [{"group": one, **row} for one in names for row in place.group_offsets(one)]
+    columns = ("group", "topic", "partition", "committed", "end_offset", "lag")
+    _print(rows, columns, output)
+
+
+@topic_app.command("reset")
+def reset_command(
+    group: Annotated[str, typer.Argument(help="The group.")],
+    topic: Annotated[str, typer.Option(help="The topic to go back, or on, in.")],
+    to: Annotated[str, typer.Option(help="earliest, latest, or an offset.")],
+    partition: Annotated[
+        int | None, typer.Option(min=0, help="Only this partition; an offset needs it.")
+    ] = None,
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
+) -> None:
+    """Set where a group goes on.
+
+    Example: millstream topic reset billing --topic orders --to earliest --data ./data
+    """
+    with _place(server, data, token, tenant) as place:
+        states = place.topic(topic).describe()["partition_states"]
+        mine = [one for one in states if partition in (None, one["partition"])]
+        if not mine:
+            raise NotFoundError(f"the topic {topic} has no partition {partition}")
+        if to.isdecimal() and partition is None and len(mine) > 1:
+            raise typer.BadParameter("an offset needs --partition, for the topic has several")
+        offsets = [(topic, int(one["partition"]), _offset_in(one, to)) for one in mine]
+        place.commit(group, offsets)
+    sys.stderr.write(f"set {len(offsets)} partitions of {topic} for group {group}\n")
+
+
+def _offset_in(state: Mapping[str, Any], to: str) -> int:
+    if to == "earliest":
+        return int(state["start_offset"])
+    if to == "latest":
+        return int(state["end_offset"])
+    if to.isascii() and to.isdecimal():
+        return int(to)
+    raise typer.BadParameter("--to is earliest, latest, or an offset")
+
+
+def _where(text: str) -> Where:
+    if text == "earliest":
+        return "earliest"
+    if text == "latest":
+        return "latest"
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    raise typer.BadParameter("--from is earliest, latest, or an offset")
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _new_event(line: bytes, as_json: bool, key: str | None, headers: Mapping[str, str]) -> NewEvent:
+    payload: Any = line
+    if as_json:
+        try:
+            payload = json.loads(line)
+        except ValueError:
+            raise InvalidArgumentError(f"{line[:80]!r} is not JSON") from None
+    return NewEvent(payload, key, headers)
+
+
+def _lines() -> Iterator[bytes]:
+    for line in sys.stdin.buffer:
+        yield line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    # A terminal is somebody who types: each line goes at once.
+    size = 1 if sys.stdin.isatty() else _BATCH
+    batch: list[bytes] = []
+    for line in lines:
+        batch.append(line)
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _print_place(one: Published) -> None:
+    sys.stdout.write(f"{one.id} {one.topic}/{one.partition}@{one.offset} {one.status}\n")
+
+
+def _line(event: Event, output: str) -> str:
+    if output == "text":
+        # One event, one line: what would break it, or the terminal, is escaped.
+        text = event.payload.decode("utf-8", "backslashreplace")
+        return "".join(c if c.isprintable() or c == "\t" else _escaped(c) for c in text)
+    found: dict[str, Any] = {
+        "id": event.id,
+        "topic": event.topic,
+        "partition": event.partition,
+        "offset": event.offset,
+        "timestamp": event.timestamp_ms,
+        "key": None if event.key is None else event.key.decode("utf-8", "backslashreplace"),
+        "headers": {n: v.decode("utf-8", "backslashreplace") for n, v in event.headers.items()},
+        "payload": event.json() if event.is_json else None,
+    }
+    if not event.is_json:
+        del found["payload"]
+        found["payload_text"] = event.payload.decode("utf-8", "backslashreplace")
+    return payload_of(found)[0].decode()
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def _print(rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...], output: str) -> None:
+    if output == "json":
+        sys.stdout.write(json.dumps(list(rows), indent=2) + "\n")
+        return
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in columns))
+    Console(markup=False).print(table)
