@@ -28,6 +28,7 @@ from millstream_gateway.schemas.access import (
     TENANT_HEADER,
     Action,
     Caller,
+    Decision,
     Principal,
 )
 from millstream_gateway.schemas.limits import Unit

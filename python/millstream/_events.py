@@ -34,6 +34,8 @@ Fields = tuple[
 #: Events that are read at a time.
 READ_EVENTS: Final = 1000
 READ_BYTES: Final = 4 << 20
+#: Events in one call of the engine.
+CALL_EVENTS: Final = 10_000
 #: Events in one request.
 BATCH_EVENTS: Final = 1000
 BATCH_BYTES: Final = 4 << 20
@@ -234,10 +236,8 @@ def json_of(topic: str, event: NewEvent, now_ms: int) -> dict[str, Any]:
             found["headers"] = {name: value.decode() for name, value in headers}
         except UnicodeDecodeError:
             raise InvalidArgumentError("over HTTP the values of headers are text") from None
-    for name, value in (("timestamp", at), ("id", event_id), ("partition", partition)):
-        if value is not None:
-            found[name] = value
-    return found
+    placed = {"timestamp": at, "id": event_id, "partition": partition}
+    return found | {name: value for name, value in placed.items() if value is not None}
 
 
 def published_of_json(found: Mapping[str, Any]) -> Published:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from millstream._columns import Span, count_of, moment_ms, span_ms, text_of
 from millstream._events import (
+    CALL_EVENTS,
     READ_BYTES,
     READ_EVENTS,
     Event,
@@ -119,7 +120,7 @@ class Topic:
     ) -> list[Published | MillstreamError]:
         """Publish several events: payloads, `NewEvent`s, or an Arrow table with a column payload.
 
-        All go at once and are acknowledged together. ``strict`` raises the first refusal;
+        They go, and are acknowledged, up to 10,000 at a time. ``strict`` raises the first refusal;
         otherwise errors stand in the places of refused events.
 
         >>> import millstream
@@ -129,15 +130,15 @@ class Topic:
         """
         now_ms = clock.time_ns() // 1_000_000
         fields = [fields_of(self.name, one, now_ms) for one in new_events(events)]
-        answers: list[Any] = self._engine.publish(fields)
-        if any(isinstance(one, NotFoundError) for one in answers):
-            self._make()
-            again = [at for at, one in enumerate(answers) if isinstance(one, NotFoundError)]
-            for at, answer in zip(
-                again, self._engine.publish([fields[at] for at in again]), strict=True
-            ):
-                answers[at] = answer
-        outcomes = [self._published(one) for one in answers]
+        outcomes: list[Published | MillstreamError] = []
+        for at in range(0, len(fields), CALL_EVENTS):
+            batch = fields[at : at + CALL_EVENTS]
+            answers: list[Any] = self._engine.publish(batch)
+            # One call is for one topic: it is there for all or for none.
+            if isinstance(answers[0], NotFoundError):
+                self._make()
+                answers = self._engine.publish(batch)
+            outcomes += map(self._published, answers)
         first_error(outcomes, strict)
         return outcomes
 

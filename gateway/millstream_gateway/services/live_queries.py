@@ -107,8 +107,8 @@ class _Live:
                 return
             # A step that took longer than a step leaves some out; there is no catching up.
             at_ms = max(at_ms + step, _now_ms() // step * step)
-            while (wait_ms := at_ms - _now_ms()) > 0:
-                await asyncio.sleep(wait_ms / 1000)
+            # A millisecond more than needed: to wake early would be the step before once more.
+            await asyncio.sleep(max(0, at_ms - _now_ms() + 1) / 1000)
 
     async def _evaluate(self, at_ms: int) -> bytes | MillstreamError:
         query = InstantQuery(self._expression, at_ms)

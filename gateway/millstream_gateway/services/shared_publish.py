@@ -15,6 +15,7 @@ from typing import Final
 from millstream.errors import InternalError, MillstreamError
 from millstream_gateway.backends.events import EventStore
 from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.event_json import BATCH_MAX
 from millstream_gateway.schemas.events import NewEvent, Placement
 from millstream_gateway.services.pool import BoundedPool
 
@@ -68,6 +69,8 @@ class SharedPublish:
         group: list[_Waiting] = []
         count = size = 0
         while self._waiting and count < _GROUP_EVENTS and size < _GROUP_BYTES:
+            if group and count + len(self._waiting[0][1]) > BATCH_MAX:
+                break
             one = self._waiting.popleft()
             self._waiting_events -= len(one[1])
             if not one[2].done():
