@@ -74,8 +74,7 @@ export function App() {
         Skip to the queries
       </a>
       <Header
-        browserOpen={browserOpen}
-        onToggleBrowser={() => setBrowserOpen(!browserOpen)}
+        browser={{ open: browserOpen, toggle: () => setBrowserOpen(!browserOpen) }}
         dark={theme.dark}
         onToggleTheme={theme.toggle}
         onSignOut={session.signedIn ? () => session.signOut() : null}

@@ -1,29 +1,31 @@
 import { Icon } from './icons';
 
 interface HeaderProps {
-  readonly browserOpen: boolean;
-  readonly onToggleBrowser: () => void;
+  /** The metric browser; null where there is none. */
+  readonly browser: { readonly open: boolean; readonly toggle: () => void } | null;
   readonly dark: boolean;
   readonly onToggleTheme: () => void;
   /** Null while nobody is signed in. */
   readonly onSignOut: (() => void) | null;
 }
 
-export function Header({ browserOpen, onToggleBrowser, dark, onToggleTheme, onSignOut }: HeaderProps) {
+export function Header({ browser, dark, onToggleTheme, onSignOut }: HeaderProps) {
   return (
     <header class="header">
-      <button
-        type="button"
-        class="button quiet"
-        aria-expanded={browserOpen}
-        aria-controls="metric-browser"
-        onClick={onToggleBrowser}
-        title={browserOpen ? 'Hide the metric browser' : 'Show the metric browser'}
-      >
-        <Icon name="panel" />
-        <span class="wide-only">Metrics</span>
-        <span class="sr-only narrow-only">Metrics</span>
-      </button>
+      {browser !== null && (
+        <button
+          type="button"
+          class="button quiet"
+          aria-expanded={browser.open}
+          aria-controls="metric-browser"
+          onClick={browser.toggle}
+          title={browser.open ? 'Hide the metric browser' : 'Show the metric browser'}
+        >
+          <Icon name="panel" />
+          <span class="wide-only">Metrics</span>
+          <span class="sr-only narrow-only">Metrics</span>
+        </button>
+      )}
       <h1 class="brand">
         <svg class="brand-mark" viewBox="0 0 32 32" width="26" height="26" aria-hidden="true">
           <rect width="32" height="32" rx="7" />
@@ -32,6 +34,15 @@ export function Header({ browserOpen, onToggleBrowser, dark, onToggleTheme, onSi
         Millstream
       </h1>
       <nav class="header-links" aria-label="Site">
+        {browser === null ? (
+          <a class="button quiet" href="#">
+            Queries
+          </a>
+        ) : (
+          <a class="button quiet" href="#events">
+            Events
+          </a>
+        )}
         <a class="button quiet" href="docs">
           API
         </a>

@@ -1,0 +1,82 @@
+// The newest events of a tail, however many come: a ring of fixed size, and what of it passes the filter.
+
+export interface TailEvent {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: number;
+  readonly timestamp: number;
+  readonly key: string;
+  readonly text: string;
+}
+
+const TEXT_MAX = 2_000;
+
+/** What is shown of an event frame; null for any other frame. */
+export function readFrame(data: string): TailEvent | null {
+  const frame = JSON.parse(data) as Record<string, unknown>;
+  if (frame['type'] !== 'event') return null;
+  const payload = 'payload' in frame ? JSON.stringify(frame['payload']) : decoded(String(frame['payload_base64']));
+  const key = frame['key'] ?? frame['key_base64'] ?? '';
+  return {
+    topic: String(frame['topic']),
+    partition: Number(frame['partition']),
+    offset: Number(frame['offset']),
+    timestamp: Number(frame['timestamp']),
+    key: String(key),
+    text: payload.length > TEXT_MAX ? `${payload.slice(0, TEXT_MAX)}…` : payload,
+  };
+}
+
+function decoded(base64: string): string {
+  const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+  return new TextDecoder().decode(bytes);
+}
+
+export class TailBuffer {
+  private readonly ring: TailEvent[] = [];
+  private next = 0;
+  /** All that ever came. */
+  received = 0;
+
+  constructor(private readonly size: number) {}
+
+  push(event: TailEvent): void {
+    this.ring[this.next] = event;
+    this.next = (this.next + 1) % this.size;
+    this.received += 1;
+  }
+
+  clear(): void {
+    this.ring.length = 0;
+    this.next = 0;
+    this.received = 0;
+  }
+
+  /** The newest first, of those that have the text somewhere; at most so many. */
+  newest(filter: string, limit: number): readonly TailEvent[] {
+    const wanted = filter.toLowerCase();
+    const found: TailEvent[] = [];
+    for (let back = 1; back <= this.ring.length && found.length < limit; back += 1) {
+      const event = this.ring[(this.next - back + this.size) % this.size];
+      if (event !== undefined && matches(event, wanted)) found.push(event);
+    }
+    return found;
+  }
+}
+
+function matches(event: TailEvent, wanted: string): boolean {
+  return wanted === '' || `${event.topic} ${event.key} ${event.text}`.toLowerCase().includes(wanted);
+}
+
+/** What the publish form sends: JSON where the text is any, otherwise its bytes. */
+export function eventOf(topic: string, key: string, text: string): Record<string, unknown> {
+  const event: Record<string, unknown> = { topic };
+  if (key !== '') event['key'] = key;
+  try {
+    event['payload'] = JSON.parse(text);
+  } catch {
+    const bytes = new TextEncoder().encode(text);
+    event['payload_base64'] = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+  }
+  return event;
+}

@@ -1,0 +1,83 @@
+// A live tail: a WebSocket, opened again when it breaks off, whose events go into a buffer and not into the page.
+
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { openSocket } from './api/events';
+import { readFrame, TailBuffer, type TailEvent } from './lib/tail_buffer';
+
+const KEPT = 2_000;
+const SHOWN = 200;
+const DRAWN_EVERY_MS = 200;
+const AGAIN_AFTER_MS = 1_000;
+
+export interface Tail {
+  readonly events: readonly TailEvent[];
+  readonly received: number;
+  readonly status: string;
+}
+
+export function useTail(topic: string, filter: string, paused: boolean): Tail {
+  const [tail, setTail] = useState<Tail>({ events: [], received: 0, status: '' });
+  const view = useRef({ filter, paused });
+  view.current = { filter, paused };
+
+  useEffect(() => {
+    const buffer = new TailBuffer(KEPT);
+    let status = topic === '' ? '' : 'Connecting…';
+    let socket: WebSocket | null = null;
+    let ended = topic === '';
+    let again = 0;
+    let drawn = -1;
+    let drawnFilter = '';
+
+    const connect = async (): Promise<void> => {
+      try {
+        socket = await openSocket();
+      } catch (error) {
+        status = error instanceof Error ? error.message : 'no connection';
+        retry();
+        return;
+      }
+      if (ended) return socket.close();
+      socket.onopen = () => {
+        status = 'Live';
+        // Only what is shown: a page that is too slow loses the oldest, and the server says how many.
+        socket?.send(JSON.stringify({ op: 'subscribe', id: 's', topics: [topic], from: 'latest', on_slow: 'drop_oldest' }));
+      };
+      socket.onmessage = (message: MessageEvent<string>) => {
+        const event = readFrame(message.data);
+        if (event !== null) buffer.push(event);
+        else if (message.data.startsWith('{"type":"error"')) status = String((JSON.parse(message.data) as { message: string }).message);
+      };
+      socket.onclose = retry;
+    };
+    const retry = (): void => {
+      if (ended) return;
+      if (status === 'Live') status = 'Connecting…';
+      again = window.setTimeout(() => void connect(), AGAIN_AFTER_MS);
+    };
+    const draw = (): void => {
+      const { filter: wanted, paused: held } = view.current;
+      if (held && drawnFilter === wanted) {
+        setTail((before) => ({ ...before, received: buffer.received, status }));
+        return;
+      }
+      if (drawn !== buffer.received || drawnFilter !== wanted) {
+        drawn = buffer.received;
+        drawnFilter = wanted;
+        setTail({ events: buffer.newest(wanted, SHOWN), received: buffer.received, status });
+      } else setTail((before) => (before.status === status ? before : { ...before, status }));
+    };
+
+    setTail({ events: [], received: 0, status });
+    if (!ended) void connect();
+    const drawing = window.setInterval(draw, DRAWN_EVERY_MS);
+    return () => {
+      ended = true;
+      window.clearTimeout(again);
+      window.clearInterval(drawing);
+      socket?.close();
+    };
+  }, [topic]);
+
+  return tail;
+}

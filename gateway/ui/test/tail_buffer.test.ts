@@ -1,0 +1,59 @@
+import { describe, expect, it } from 'vitest';
+import { eventOf, readFrame, TailBuffer } from '../src/lib/tail_buffer';
+
+function frame(offset: number, payload: unknown = offset): string {
+  return JSON.stringify({ type: 'event', topic: 't', partition: 0, offset, timestamp: 0, key: null, headers: {}, payload });
+}
+
+function filled(count: number, size: number): TailBuffer {
+  const buffer = new TailBuffer(size);
+  for (let offset = 0; offset < count; offset += 1) {
+    const event = readFrame(frame(offset));
+    if (event !== null) buffer.push(event);
+  }
+  return buffer;
+}
+
+describe('the buffer of a tail', () => {
+  it('keeps the newest, newest first', () => {
+    const buffer = filled(25, 10);
+    expect(buffer.received).toBe(25);
+    expect(buffer.newest('', 100).map((event) => event.offset)).toEqual([24, 23, 22, 21, 20, 19, 18, 17, 16, 15]);
+    expect(buffer.newest('', 2).map((event) => event.offset)).toEqual([24, 23]);
+    buffer.clear();
+    expect(buffer.newest('', 100)).toEqual([]);
+  });
+
+  it('finds what has the text, whatever its case', () => {
+    const buffer = new TailBuffer(10);
+    for (const payload of ['Apple', 'pear', 'pineapple']) {
+      const event = readFrame(frame(0, payload));
+      if (event !== null) buffer.push(event);
+    }
+    expect(buffer.newest('APPLE', 10).map((event) => event.text)).toEqual(['"pineapple"', '"Apple"']);
+  });
+
+  it('takes 100,000 events in well under a second of work', () => {
+    expect(filled(100_000, 1_000).newest('', 5)).toHaveLength(5);
+  });
+});
+
+describe('a frame', () => {
+  it('is an event or nothing', () => {
+    expect(readFrame('{"type":"pong","id":1}')).toBeNull();
+    expect(readFrame(frame(3, { a: [1] }))?.text).toBe('{"a":[1]}');
+    const bytes = JSON.stringify({ type: 'event', topic: 't', payload_base64: btoa('<b>') });
+    expect(readFrame(bytes)?.text).toBe('<b>');
+  });
+
+  it('is cut where it is long', () => {
+    expect(readFrame(frame(0, 'x'.repeat(5_000)))?.text.length).toBeLessThan(2_100);
+  });
+});
+
+describe('what is published', () => {
+  it('is JSON where the text is any, and bytes otherwise', () => {
+    expect(eventOf('t', '', '{"a": 1}')).toEqual({ topic: 't', payload: { a: 1 } });
+    expect(eventOf('t', 'k', 'plain ü')).toEqual({ topic: 't', key: 'k', payload_base64: 'cGxhaW4gw7w=' });
+  });
+});
