@@ -61,6 +61,12 @@ def socket_protocol(write_timeout_ms: int) -> type[WebSocketsSansIOProtocol]:
             if hasattr(self, "scope"):
                 self.scope["extensions"][FRAMES] = cast(Any, self)
 
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message["type"] == "websocket.http.response.body" and self.close_sent:
+                # A handshake that was refused is complete, too; the base class would log it.
+                self.handshake_complete = True
+
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
             super().connection_lost(exc)

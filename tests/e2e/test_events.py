@@ -1,0 +1,328 @@
+"""Events through a real server: clients, kills, and a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+import millstream
+from millstream import RetryPolicy
+from millstream.errors import MillstreamError
+from tests.e2e.page_support import chromium, explorer
+from tests.services.millstream import Millstream
+from tests.services.process import free_port, wait_until
+
+pytestmark = pytest.mark.e2e
+
+KILLS = 5
+EVENTS_BEFORE_A_KILL = 2_000
+DEADLINE_SECONDS = 60.0
+MARKUP = '<img src=x onerror="alert(1)"><script>alert(2)</script>'
+PATIENT = RetryPolicy(attempts=200, first="20ms", longest="200ms")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Millstream]:
+    folder = tmp_path_factory.mktemp("events")
+    with Millstream(folder / "data", folder / "logs") as running:
+        yield running
+
+
+def run(server: Millstream, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "millstream", "topic", *arguments, "--server", server.url]
+    return subprocess.run(
+        command, input=given, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_the_commands_make_publish_follow_and_reset(server: Millstream) -> None:
+    assert run(server, "create", "cli", "--partitions", "2").returncode == 0
+    again = run(server, "create", "cli")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert run(server, "publish", "nowhere", "x").returncode == 1
+    lines = "".join(f'{{"n": {n}}}\n' for n in range(5))
+    published = run(server, "publish", "cli", "--json", "--key", "k", given=lines)
+    assert published.returncode == 0, published.stderr
+    assert len(published.stdout.splitlines()) == 5
+    tail = run(server, "tail", "cli", "--from", "earliest", "-n", "3", "--group", "g")
+    assert [json.loads(line) for line in tail.stdout.splitlines()] == [{"n": n} for n in range(3)]
+    rest = run(server, "tail", "cli", "--group", "g", "--timeout", "500ms", "--output", "json")
+    assert [json.loads(line)["payload"]["n"] for line in rest.stdout.splitlines()] == [3, 4]
+    listed = json.loads(run(server, "list", "--output", "json").stdout)
+    assert "cli" in [one["name"] for one in listed]
+    (group,) = json.loads(run(server, "groups", "g", "--output", "json").stdout)
+    assert (group["committed"], group["lag"]) == (5, 0)
+    assert run(server, "reset", "g", "--topic", "cli", "--to", "earliest").returncode == 0
+    rows = json.loads(run(server, "groups", "g", "--output", "json").stdout)
+    assert sum(row["lag"] for row in rows) == 5
+    assert run(server, "reset", "g", "--topic", "cli", "--to", "soon").returncode == 2
+
+
+def test_the_verbs_are_the_same_in_this_process_and_over_the_network(
+    server: Millstream, tmp_path: Path
+) -> None:
+    seen = []
+    with (
+        millstream.open(tmp_path / "db") as embedded,
+        millstream.connect(server.url) as remote,
+    ):
+        for db in (embedded, remote):
+            topic = db.topic("same")
+            topic.publish(b"\x00raw", key=b"42", headers={"h": "v"}, timestamp=1000)
+            topic.publish_many([{"n": n} for n in range(2_500)])
+            with topic.subscribe(offset="earliest", timeout=1.0) as tail:
+                events = list(tail)
+            fetched = topic.fetch(offset=2, limit=3)
+            table = fetched.to_arrow()
+            seen.append(
+                (
+                    [(e.offset, e.key, dict(e.headers), e.payload, e.is_json) for e in events],
+                    [e.json() for e in fetched],
+                    (fetched.next_offset, fetched.end_offset),
+                    table.column_names,
+                    table.num_rows,
+                    topic.describe()["partition_states"][0]["end_offset"],
+                )
+            )
+            topic.delete()
+    assert seen[0] == seen[1]
+    assert len(seen[0][0]) == 2_501
+
+
+def test_asyncio_follows_while_it_publishes(server: Millstream) -> None:
+    async def main() -> list[int]:
+        async with millstream.aio.connect(server.url) as db:
+            topic = db.topic("aio")
+            await topic.create()
+            async with topic.subscribe(timeout=10.0) as tail:
+                publishing = asyncio.create_task(topic.publish_many(list(range(500))))
+                found = []
+                async for event in tail:
+                    found.append(event.json())
+                    if len(found) == 500:
+                        break
+            await publishing
+            return found
+
+    assert asyncio.run(main()) == list(range(500))
+
+
+def start(root: Path, port: int) -> Millstream:
+    return Millstream(root / "data", root / "logs", arguments=("--port", str(port)))
+
+
+def test_a_killed_server_loses_no_acknowledged_event_and_a_reader_misses_none(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    server = start(tmp_path, port)
+    acknowledged: dict[str, tuple[int, int]] = {}
+    stop = threading.Event()
+    faults: list[BaseException] = []
+
+    def publish(name: int) -> None:
+        try:
+            with millstream.connect(server.url, retry=PATIENT) as db:
+                for turn in range(1_000_000):
+                    if stop.is_set():
+                        return
+                    batch = [
+                        millstream.NewEvent({"w": name, "n": n}, id=f"{name}:{n}", key=f"{name}")
+                        for n in range(turn * 20, turn * 20 + 20)
+                    ]
+                    # Sent again until it is acknowledged: its ids keep it from being there twice.
+                    for one in db.topic("t").publish_many(batch):
+                        assert not isinstance(one, MillstreamError)
+                        acknowledged[one.id] = one.partition, one.offset
+        except BaseException as error:
+            faults.append(error)
+
+    taken: list[tuple[int, int, str]] = []
+    with millstream.connect(server.url, retry=PATIENT) as db:
+        db.topic("t").create(partitions=2)
+        tail = db.topic("t").subscribe(offset="earliest", timeout=DEADLINE_SECONDS)
+
+        def follow() -> None:
+            try:
+                for event in tail:
+                    taken.append((event.partition, event.offset, event.id))
+                    if stop.is_set() and len(taken) >= len(acknowledged):
+                        return
+            except BaseException as error:
+                faults.append(error)
+
+        threads = [threading.Thread(target=publish, args=(name,)) for name in range(2)]
+        reader = threading.Thread(target=follow)
+        for thread in (*threads, reader):
+            thread.start()
+        try:
+            for kill in range(KILLS):
+                wanted = (kill + 1) * EVENTS_BEFORE_A_KILL
+                wait_until(
+                    "so many are acknowledged",
+                    DEADLINE_SECONDS,
+                    lambda wanted=wanted: (len(acknowledged) >= wanted or bool(faults)) or None,
+                )
+                assert not faults, faults
+                server.kill()
+                server = start(tmp_path, port)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(DEADLINE_SECONDS)
+        # One more, for a reader that has everything already and waits.
+        db.topic("t").publish("last", id="last", partition=0)
+        db.topic("t").publish("last", id="last1", partition=1)
+        reader.join(DEADLINE_SECONDS)
+        assert not faults, faults
+        stored: dict[str, tuple[int, int]] = {}
+        for partition in (0, 1):
+            at = 0
+            while True:
+                events = db.topic("t").fetch(at, partition=partition, limit=5_000)
+                if not events:
+                    break
+                for event in events:
+                    assert event.offset == at, "offsets have no gap"
+                    assert event.id not in stored, "nothing is stored twice"
+                    stored[event.id] = partition, event.offset
+                    at += 1
+        tail.close()
+    assert {name: stored[name] for name in acknowledged} == acknowledged
+    for partition in (0, 1):
+        offsets = [offset for at, offset, _ in taken if at == partition]
+        assert offsets == list(range(len(offsets))), "the reader missed nothing, nor saw it twice"
+    assert not [one for one, count in Counter(one for _, _, one in taken).items() if count > 1]
+    for writer in (0, 1):
+        mine = [int(one.split(":")[1]) for _, _, one in taken if one.startswith(f"{writer}:")]
+        assert mine == sorted(mine), "a key keeps its order"
+    print(
+        f"{KILLS} kills, {len(acknowledged)} acknowledged, {len(stored)} stored, {len(taken)} taken"
+    )
+    assert server.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+def test_a_page_gets_events_with_a_ticket(server: Millstream, browser: Browser) -> None:
+    with (
+        millstream.connect(server.url) as db,
+        explorer(browser, server.url) as opened,
+    ):
+        db.topic("browser").create()
+        page = opened.page
+        page.goto(f"{server.url}/#events")
+        heard = page.evaluate(
+            """async () => {
+              const answer = await fetch('/v1/auth/ticket', { method: 'POST' });
+              const { url } = await answer.json();
+              const socket = new WebSocket(url);
+              const heard = [];
+              await new Promise((done) => { socket.onopen = done; });
+              const three = new Promise((done) => {
+                socket.onmessage = (message) => {
+                  heard.push(JSON.parse(message.data));
+                  if (heard.length === 4) done();
+                };
+              });
+              socket.send(JSON.stringify({ op: 'subscribe', id: 's', topics: ['browser'] }));
+              for (let n = 0; n < 3; n += 1) {
+                const event = { op: 'publish', topic: 'browser', payload: { n } };
+                const body = JSON.stringify({ topic: 'browser', payload: { n } });
+                while (heard.length === 0) await new Promise((done) => setTimeout(done, 10));
+                await fetch('/v1/events', {
+                  method: 'POST', body, headers: { 'Content-Type': 'application/json' },
+                });
+              }
+              await three;
+              socket.close();
+              return heard;
+            }"""
+        )
+        assert [one["type"] for one in heard] == ["ack", "event", "event", "event"]
+        assert [one["payload"]["n"] for one in heard[1:]] == [0, 1, 2]
+
+
+def test_the_page_tails_publishes_and_shows_text_only(server: Millstream, browser: Browser) -> None:
+    with (
+        millstream.connect(server.url) as db,
+        explorer(browser, server.url) as opened,
+    ):
+        topic = db.topic("page")
+        topic.create()
+        page = opened.page
+        page.goto(f"{server.url}/#events")
+        page.get_by_role("button", name="page", exact=True).click()
+        tail = page.get_by_role("region", name="Live tail")
+        expect(tail.get_by_role("status")).to_contain_text("Live")
+        page.get_by_role("textbox", name="Payload").fill(json.dumps({"text": MARKUP}))
+        page.get_by_role("textbox", name="Key").fill(MARKUP)
+        page.get_by_role("button", name="Publish").click()
+        row = tail.locator("tr").filter(has_text="onerror")
+        expect(row).to_have_count(1)
+        expect(row.locator("img, script")).to_have_count(0)
+        assert MARKUP in (row.locator(".events-key").text_content() or "")
+        topic.publish_many([{"fruit": "apple"}, {"fruit": "pear"}])
+        expect(tail.locator("tr")).to_have_count(3)
+        tail.get_by_role("searchbox", name="Filter events").fill("PEAR")
+        expect(tail.locator("tr")).to_have_count(1)
+        tail.get_by_role("searchbox", name="Filter events").fill("")
+        tail.get_by_role("button", name="Pause").click()
+        topic.publish("unseen")
+        expect(tail.get_by_role("status")).to_contain_text("4 received")
+        expect(tail.locator("tr")).to_have_count(3)
+        tail.get_by_role("button", name="Go on").click()
+        expect(tail.locator("tr")).to_have_count(4)
+        if folder := os.environ.get("MILLSTREAM_SCREENSHOTS"):
+            page.screenshot(path=f"{folder}/events.png", full_page=True)
+
+
+def test_the_page_holds_ten_thousand_events_a_second(server: Millstream, browser: Browser) -> None:
+    seconds, rate = 3, 10_000
+    with (
+        millstream.connect(server.url) as db,
+        explorer(browser, server.url) as opened,
+    ):
+        topic = db.topic("flood")
+        topic.create()
+        page = opened.page
+        page.goto(f"{server.url}/#events")
+        page.get_by_role("button", name="flood", exact=True).click()
+        tail = page.get_by_role("region", name="Live tail")
+        expect(tail.get_by_role("status")).to_contain_text("Live")
+        page.evaluate(
+            """() => {
+              window.slowest = 0;
+              let last = performance.now();
+              setInterval(() => {
+                const now = performance.now();
+                window.slowest = Math.max(window.slowest, now - last);
+                last = now;
+              }, 20);
+            }"""
+        )
+        began = time.monotonic()
+        for turn in range(seconds * 10):
+            topic.publish_many([{"n": n, "pad": "x" * 50} for n in range(rate // 10)])
+            left = began + (turn + 1) / 10 - time.monotonic()
+            if left > 0:
+                page.wait_for_timeout(left * 1000)
+        received = f"{seconds * rate:,} received"
+        expect(tail.get_by_role("status")).to_contain_text(received, timeout=20_000)
+        assert page.evaluate("window.slowest") < 1_000, "the page froze"
+        expect(tail.locator("tr")).to_have_count(200)
