@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from millstream.errors import MillstreamError
 from millstream_gateway.backends.events import EventNotifier, EventSubscription
@@ -23,6 +23,10 @@ from millstream_gateway.schemas.events import (
 
 if TYPE_CHECKING:
     from millstream._core import Engine
+
+
+# Of who does not say; it means nothing to readers that block.
+_LAG_MAX: Final = 100_000
 
 
 class EmbeddedEvents:
@@ -100,7 +104,7 @@ class EmbeddedEvents:
             list(request.topics),
             offsets=request.offsets,
             on_slow=request.on_slow,
-            lag_max=request.lag_max,
+            lag_max=request.lag_max or _LAG_MAX,
             filter=request.filter,
             group=request.group,
             notifier=cast(Any, notifier),

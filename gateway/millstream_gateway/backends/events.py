@@ -35,9 +35,6 @@ class EventNotifier(Protocol):
     def take(self) -> Sequence[int]:
         """The tokens of subscriptions that have had something new since they were last taken."""
 
-    def close(self) -> None:
-        """Let go of the descriptor."""
-
 
 class EventSubscription(Protocol):
     """One reader of topics, at a place in each. Threads: one at a time."""

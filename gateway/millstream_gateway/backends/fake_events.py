@@ -85,12 +85,10 @@ class FakeNotifier:
     def tell(self, token: int) -> None:
         with self._lock:
             self._tokens.add(token)
-        if self._descriptor >= 0:
-            os.eventfd_write(self._descriptor, 1)
+        os.eventfd_write(self._descriptor, 1)
 
-    def close(self) -> None:
+    def __del__(self) -> None:
         os.close(self._descriptor)
-        self._descriptor = -1
 
 
 class FakeSubscription:
@@ -365,7 +363,7 @@ class FakeEvents:
     def _log(self, tenant: int, name: str, partition: int) -> list[StoredEvent]:
         partitions = self._topic(tenant, name).partitions
         if not 0 <= partition < len(partitions):
-            raise NotFoundError(f"the topic {name} has no partition {partition}")
+            raise InvalidArgumentError(f"the topic {name} has no partition {partition}")
         return partitions[partition]
 
 

@@ -71,7 +71,6 @@ class EventTails:
             tail.close()
         if self._notifier is not None and self._loop is not None:
             self._loop.remove_reader(self._notifier.fileno())
-            self._notifier.close()
         self._notifier = None
 
     def _listening(self) -> EventNotifier:
