@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Where = int | Literal["earliest", "latest"]
 #: By topic and partition, the offset of the first event that is wanted.
 Places = dict[str, dict[int, int]]
+#: How long to wait: seconds, or a duration.
+Wait = float | Span
 #: The fields of an event as the engine takes them.
 Fields = tuple[
     str,
@@ -260,7 +262,7 @@ def first_error(outcomes: Iterable[Published | MillstreamError], strict: bool) -
                 raise one
 
 
-def seconds_of(timeout: Span | None) -> float | None:
+def seconds_of(timeout: Wait | None) -> float | None:
     """A time to wait; None waits for ever."""
     if timeout is None:
         return None

@@ -18,6 +18,7 @@ from millstream._events import (
     NewEvent,
     Places,
     Published,
+    Wait,
     Where,
     event_of,
     fields_of,
@@ -149,7 +150,7 @@ class Topic:
         partition: int = 0,
         time: Any = None,
         limit: int = 100,
-        timeout: Span = 0,
+        timeout: Wait = 0,
     ) -> Events:
         """Events of one partition from an offset on, or from a ``time`` on.
 
@@ -179,7 +180,7 @@ class Topic:
         self,
         offset: Where | Places = "latest",
         *,
-        timeout: Span | None = None,
+        timeout: Wait | None = None,
         time: Any = None,
         group: str = "",
         filter: str = "",  # noqa: A002 - what it is

@@ -169,11 +169,11 @@ def test_a_killed_server_loses_no_acknowledged_event_and_a_reader_misses_none(
         try:
             for kill in range(KILLS):
                 wanted = (kill + 1) * EVENTS_BEFORE_A_KILL
-                wait_until(
-                    "so many are acknowledged",
-                    DEADLINE_SECONDS,
-                    lambda wanted=wanted: (len(acknowledged) >= wanted or bool(faults)) or None,
-                )
+
+                def enough(count: int = wanted) -> bool | None:
+                    return len(acknowledged) >= count or bool(faults) or None
+
+                wait_until("so many are acknowledged", DEADLINE_SECONDS, enough)
                 assert not faults, faults
                 server.kill()
                 server = start(tmp_path, port)

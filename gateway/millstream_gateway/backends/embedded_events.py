@@ -102,7 +102,7 @@ class EmbeddedEvents:
     ) -> EventSubscription:
         subscription = self._engine().subscribe(
             list(request.topics),
-            offsets=request.offsets,
+            offsets=cast(Any, request.offsets),
             on_slow=request.on_slow,
             lag_max=request.lag_max or _LAG_MAX,
             filter=request.filter,

@@ -18,6 +18,7 @@ from millstream._events import (
     NewEvent,
     Places,
     Published,
+    Wait,
     Where,
     first_error,
     new_events,
@@ -106,7 +107,7 @@ class Topic:
         """Publish several events, in as many requests as it takes."""
         outcomes: list[Outcome] = []
         for mine, request in ask.publish(self.name, new_events(events)):
-            found = await self._client._run(request)
+            found: list[Outcome] = await self._client._run(request)
             missing = [at for at, one in enumerate(found) if isinstance(one, NotFoundError)]
             if missing:
                 await self._make()
@@ -126,7 +127,7 @@ class Topic:
         partition: int = 0,
         time: Any = None,
         limit: int = 100,
-        timeout: Span = 0,  # noqa: ASYNC109 - how long the server waits for an event
+        timeout: Wait = 0,  # noqa: ASYNC109 - how long the server waits for an event
     ) -> Events:
         """Events of one partition from an offset on, or from a ``time`` on."""
         return await self._client._run(
@@ -139,7 +140,7 @@ class Topic:
         self,
         offset: Where | Places = "latest",
         *,
-        timeout: Span | None = None,
+        timeout: Wait | None = None,
         time: Any = None,
         group: str = "",
         filter: str = "",  # noqa: A002 - what it is

@@ -17,6 +17,7 @@ from millstream._events import (
     NewEvent,
     Places,
     Published,
+    Wait,
     Where,
     event_of_json,
     json_of,
@@ -113,7 +114,7 @@ def _publish(batch: list[str], may_come_twice: bool) -> Ask[list[Outcome]]:
 
 
 def fetch(
-    topic: str, offset: Where, *, partition: int, time: Any, limit: int, timeout: Span
+    topic: str, offset: Where, *, partition: int, time: Any, limit: int, timeout: Wait
 ) -> Ask[Events]:
     asked: dict[str, Any] = {
         "partition": count_of(partition, "partition"),

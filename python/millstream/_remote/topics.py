@@ -18,6 +18,7 @@ from millstream._events import (
     NewEvent,
     Places,
     Published,
+    Wait,
     Where,
     first_error,
     new_events,
@@ -115,7 +116,7 @@ class Topic:
         """Publish several events, in as many requests as it takes; see `Database.topic`."""
         outcomes: list[Outcome] = []
         for mine, request in ask.publish(self.name, new_events(events)):
-            found = self._client._run(request)
+            found: list[Outcome] = self._client._run(request)
             missing = [at for at, one in enumerate(found) if isinstance(one, NotFoundError)]
             if missing:
                 self._make()
@@ -136,7 +137,7 @@ class Topic:
         partition: int = 0,
         time: Any = None,
         limit: int = 100,
-        timeout: Span = 0,
+        timeout: Wait = 0,
     ) -> Events:
         """Events of one partition from an offset on, or from a ``time`` on."""
         return self._client._run(
@@ -149,7 +150,7 @@ class Topic:
         self,
         offset: Where | Places = "latest",
         *,
-        timeout: Span | None = None,
+        timeout: Wait | None = None,
         time: Any = None,
         group: str = "",
         filter: str = "",  # noqa: A002 - what it is
@@ -314,7 +315,7 @@ def socket_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def handshake_error(url: str, error: Exception) -> MillstreamError:
     """What a socket that does not open means."""
     if isinstance(error, InvalidStatus):
-        refused = Answer(error.response.status_code, error.response.body or b"").error()
+        refused = Answer(error.response.status_code, bytes(error.response.body or b"")).error()
         if error.response.status_code in (429, 502, 503, 504):
             return UnavailableError(str(refused))
         return refused

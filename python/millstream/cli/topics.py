@@ -14,8 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from millstream._events import Event, NewEvent, Published, Where, payload_of
-from millstream.cli.keys import OutputOption
-from millstream.cli.options import DataOption, ServerOption, TenantOption, TokenOption, duration
+from millstream.cli.options import (
+    DataOption,
+    OutputOption,
+    ServerOption,
+    TenantOption,
+    TokenOption,
+    duration,
+)
 from millstream.cli.remote import connected
 from millstream.errors import InvalidArgumentError, MillstreamError, NotFoundError
 
