@@ -113,7 +113,8 @@ class Topic:
                 await self._make()
                 retried: list[Outcome] = []
                 for _, second in ask.publish(self.name, [mine[at] for at in missing]):
-                    retried += await self._client._run(second)
+                    part: list[Outcome] = await self._client._run(second)
+                    retried += part
                 for at, outcome in zip(missing, retried, strict=True):
                     found[at] = outcome
             outcomes += found

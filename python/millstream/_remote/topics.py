@@ -123,7 +123,8 @@ class Topic:
                 again = [mine[at] for at in missing]
                 retried: list[Outcome] = []
                 for _, second in ask.publish(self.name, again):
-                    retried += self._client._run(second)
+                    part: list[Outcome] = self._client._run(second)
+                    retried += part
                 for at, outcome in zip(missing, retried, strict=True):
                     found[at] = outcome
             outcomes += found
