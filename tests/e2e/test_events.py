@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -288,8 +287,6 @@ def test_the_page_tails_publishes_and_shows_text_only(server: Millstream, browse
         expect(tail.locator("tr")).to_have_count(3)
         tail.get_by_role("button", name="Go on").click()
         expect(tail.locator("tr")).to_have_count(4)
-        if folder := os.environ.get("MILLSTREAM_SCREENSHOTS"):
-            page.screenshot(path=f"{folder}/events.png", full_page=True)
 
 
 def test_the_page_holds_ten_thousand_events_a_second(server: Millstream, browser: Browser) -> None:
