@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "event_service.h"
 #include "health_http.h"
 #include "ingest_service.h"
 #include "native_server.h"
@@ -56,6 +57,7 @@ class NodeServer::Impl {
   std::unique_ptr<IngestService> ingest;
   std::unique_ptr<OtlpService> otlp;
   std::unique_ptr<QueryService> query;
+  std::unique_ptr<EventService> events;
   std::unique_ptr<TlsIdentity> tls;  // none without TLS
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<NativeServer> native;
@@ -86,6 +88,8 @@ Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, 
   impl->otlp = std::make_unique<OtlpService>(*impl->database, *impl->push_pool, config.otlp);
   impl->query = std::make_unique<QueryService>(*impl->database, *env.clock, *impl->query_pool);
 
+  MS_ASSIGN_OR_RETURN(impl->events, EventService::Start(*impl->database, *impl->query, *env.executor));
+
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
@@ -99,6 +103,7 @@ Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, 
   builder.RegisterService(impl->ingest.get());
   builder.RegisterService(impl->otlp.get());
   builder.RegisterService(impl->query.get());
+  builder.RegisterService(impl->events.get());
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr || impl->grpc_port == 0) return Unavailable("cannot listen on {}", config.grpc);
 
@@ -124,11 +129,13 @@ Status NodeServer::Stop(int64_t grace_ms) {
   if (impl_->server == nullptr) return Status::Ok();
   if (auto* health = impl_->server->GetHealthCheckService()) health->SetServingStatus(false);
   const std::chrono::milliseconds deadline{impl_->clock.WallNow() + grace_ms};
+  impl_->events->EndStreams();
   impl_->server->Shutdown(std::chrono::system_clock::time_point(deadline));
   impl_->server->Wait();
   impl_->server.reset();
   impl_->health.reset();
   impl_->native.reset();
+  impl_->events.reset();
   impl_->push_pool.reset();
   impl_->query_pool.reset();
   return impl_->database->Close();

@@ -1,0 +1,383 @@
+#include "event_stream.h"
+
+#include <utility>
+#include <vector>
+
+#include "event_convert.h"
+#include "proto_convert.h"
+
+namespace millstream::node {
+
+void StreamHandle::Nudge() {
+  MutexLock lock(mutex_);
+  if (stream_ != nullptr) stream_->OnNews();
+}
+
+void StreamHandle::End(const Status& status) {
+  EventStream* stream = nullptr;
+  {
+    MutexLock lock(mutex_);
+    if (stream_ == nullptr || !stream_->Pin()) return;
+    stream = stream_;
+  }
+  stream->End(status);
+  stream->Unpin();
+}
+
+void StreamHandle::Detach() {
+  MutexLock lock(mutex_);
+  stream_ = nullptr;
+}
+
+bool StreamRegistry::Add(EventStream* stream, std::shared_ptr<StreamHandle> handle) {
+  MutexLock lock(mutex_);
+  if (streams_.size() >= kStreamsMax) return false;
+  streams_.emplace(stream, std::move(handle));
+  return true;
+}
+
+void StreamRegistry::Remove(EventStream* stream) {
+  MutexLock lock(mutex_);
+  streams_.erase(stream);
+}
+
+void StreamRegistry::EndAll(const Status& status) {
+  std::vector<std::shared_ptr<StreamHandle>> handles;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [stream, handle] : streams_) handles.push_back(handle);
+  }
+  for (const auto& handle : handles) handle->End(status);
+}
+
+EventStream::EventStream(events::Broker& broker, WorkPool& pool, StreamRegistry& registry)
+    : broker_(broker), pool_(pool), registry_(registry), handle_(std::make_shared<StreamHandle>(this)) {}
+
+bool EventStream::Register() {
+  if (registry_.Add(this, handle_)) return true;
+  End(ResourceExhausted("{} streams are open; no more are taken", kStreamsMax));
+  return false;
+}
+
+bool EventStream::Pin() {
+  MutexLock lock(mutex_);
+  if (finished_) return false;
+  ++pins_;
+  return true;
+}
+
+void EventStream::Unpin() {
+  {
+    MutexLock lock(mutex_);
+    --pins_;
+    if (!ReadyToFinish()) return;
+  }
+  Finish();
+}
+
+void EventStream::End(const Status& status) {
+  {
+    MutexLock lock(mutex_);
+    if (!ending_) {
+      ending_ = true;
+      end_status_ = status;
+      outbox_.clear();
+    }
+    if (!ReadyToFinish()) return;
+  }
+  Finish();
+}
+
+bool EventStream::ReadyToFinish() {
+  if (!ending_ || finished_ || pins_ > 0 || current_.message != nullptr) return false;
+  finished_ = true;
+  return true;
+}
+
+void EventStream::Finish() {
+  std::shared_ptr<Feed> feed;
+  Status status;
+  {
+    MutexLock lock(mutex_);
+    feed = std::move(feed_);
+    status = end_status_;
+  }
+  handle_->Detach();
+  registry_.Remove(this);
+  feed = nullptr;
+  FinishCall(ToGrpc(status));
+}
+
+void EventStream::Spawn(std::function<void()> job) {
+  if (!Pin()) return;
+  const Status submitted = pool_.Submit([this, job = std::move(job)] {
+    job();
+    Unpin();
+  });
+  if (submitted.ok()) return;
+  End(submitted);
+  Unpin();
+}
+
+void EventStream::Send(Message message) {
+  Enqueue(std::move(message), nullptr);
+}
+
+void EventStream::Enqueue(Message message, std::shared_ptr<Feed> from) {
+  const google::protobuf::Message* first = nullptr;
+  {
+    MutexLock lock(mutex_);
+    if (ending_) return;
+    Outgoing outgoing{std::move(message), std::move(from)};
+    if (current_.message != nullptr) {
+      outbox_.push_back(std::move(outgoing));
+      return;
+    }
+    current_ = std::move(outgoing);
+    first = current_.message.get();
+  }
+  Write(*first);
+}
+
+void EventStream::Written(bool ok) {
+  const google::protobuf::Message* next = nullptr;
+  std::shared_ptr<Feed> sent_of;
+  bool finish = false;
+  {
+    MutexLock lock(mutex_);
+    sent_of = std::move(current_.feed);
+    current_ = {};
+    if (!ok && !ending_) {
+      ending_ = true;
+      end_status_ = Cancelled("the caller has gone");
+    }
+    if (!ending_ && !outbox_.empty()) {
+      current_ = std::move(outbox_.front());
+      outbox_.pop_front();
+      next = current_.message.get();
+    } else if (!ending_ && draining_) {
+      ending_ = true;
+    }
+    if (sent_of != nullptr) sent_of->state = Feed::State::kRunning;
+    finish = ReadyToFinish();
+  }
+  if (finish) {
+    Finish();
+    return;
+  }
+  if (next != nullptr) Write(*next);
+  if (sent_of != nullptr) Spawn([this, sent_of] { RunFeed(sent_of); });
+  RoomAgain();
+}
+
+void EventStream::EndWhenSent() {
+  {
+    MutexLock lock(mutex_);
+    draining_ = true;
+    if (ending_ || current_.message != nullptr) return;
+    ending_ = true;
+    if (!ReadyToFinish()) return;
+  }
+  Finish();
+}
+
+bool EventStream::HasRoom() {
+  MutexLock lock(mutex_);
+  return outbox_.size() < kAnswersMax;
+}
+
+Status EventStream::OpenFeed(const v1::SubscribeRequest& request, const std::function<void()>& opened) {
+  MS_ASSIGN_OR_RETURN(const events::SubscribeOptions options, OptionsOf(request));
+  auto feed = std::make_shared<Feed>();
+  feed->notifier = std::make_shared<events::Notifier>([handle = handle_] { handle->Nudge(); });
+  {
+    // News that come before the subscription is returned are looked for by RunFeed.
+    MutexLock lock(mutex_);
+    feed_ = feed;
+  }
+  Result<std::unique_ptr<events::Subscription>> subscription =
+      broker_.Subscribe(TenantId(request.tenant()), options, feed->notifier);
+  if (!subscription.ok()) {
+    CloseFeed();
+    return std::move(subscription).status();
+  }
+  feed->subscription = std::move(subscription).value();
+  opened();
+  RunFeed(feed);
+  return Status::Ok();
+}
+
+void EventStream::CloseFeed() {
+  std::shared_ptr<Feed> closed;
+  MutexLock lock(mutex_);
+  closed.swap(feed_);
+}
+
+bool EventStream::HasFeed() {
+  MutexLock lock(mutex_);
+  return feed_ != nullptr;
+}
+
+void EventStream::OnNews() {
+  std::shared_ptr<Feed> feed;
+  {
+    MutexLock lock(mutex_);
+    if (ending_ || feed_ == nullptr) return;
+    if (feed_->state != Feed::State::kIdle) {
+      feed_->has_news = true;
+      return;
+    }
+    feed_->state = Feed::State::kRunning;
+    feed = feed_;
+    ++pins_;
+  }
+  // The pool has room for more jobs than all streams together can have.
+  MS_CHECK(pool_
+               .Submit([this, feed] {
+                 RunFeed(feed);
+                 Unpin();
+               })
+               .ok());
+}
+
+void EventStream::RunFeed(const std::shared_ptr<Feed>& feed) {
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      if (ending_ || feed_ != feed) return;
+      feed->has_news = false;
+    }
+    (void)feed->notifier->Take();
+    Result<events::Polled> polled = feed->subscription->Poll(kEventsPerMessage, kEventBytesPerMessage, 0);
+    if (!polled.ok()) {
+      CloseFeed();
+      FeedFailed(polled.status());
+      return;
+    }
+    const bool is_empty = polled->events.empty() && polled->dropped == 0;
+    {
+      MutexLock lock(mutex_);
+      if (is_empty && feed->has_news) continue;
+      feed->state = is_empty ? Feed::State::kIdle : Feed::State::kSending;
+    }
+    if (!is_empty) Enqueue(Wrap(*polled), feed);
+    return;
+  }
+}
+
+SubscribeStream* SubscribeStream::Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry,
+                                        const v1::SubscribeRequest& request) {
+  auto* stream = new SubscribeStream(broker, pool, registry);
+  if (!stream->Register()) return stream;
+  stream->Spawn([stream, &request] {
+    const Status opened =
+        stream->OpenFeed(request, [stream] { stream->Send(std::make_unique<v1::SubscribeResponse>()); });
+    if (!opened.ok()) stream->End(opened);
+  });
+  return stream;
+}
+
+void SubscribeStream::Write(const google::protobuf::Message& message) {
+  StartWrite(static_cast<const v1::SubscribeResponse*>(&message));
+}
+
+EventStream::Message SubscribeStream::Wrap(const events::Polled& polled) {
+  auto response = std::make_unique<v1::SubscribeResponse>();
+  ToProto(polled, response.get());
+  return response;
+}
+
+EventsStream* EventsStream::Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry) {
+  auto* stream = new EventsStream(broker, pool, registry);
+  if (stream->Register()) stream->StartRead(&stream->incoming_);
+  return stream;
+}
+
+void EventsStream::OnReadDone(bool ok) {
+  if (ok) {
+    Spawn([this] { Handle(); });
+  } else if (!HasFeed()) {
+    EndWhenSent();
+  }
+}
+
+void EventsStream::Handle() {
+  auto response = std::make_unique<v1::StreamEventsResponse>();
+  response->set_id(incoming_.id());
+  bool is_sent = false;
+  const Status status = Answer(response.get(), &is_sent);
+  if (!status.ok()) ToProto(status, response->mutable_error());
+  if (!is_sent) Send(std::move(response));
+  ReadOn();
+}
+
+Status EventsStream::Answer(v1::StreamEventsResponse* response, bool* is_sent) {
+  switch (incoming_.request_case()) {
+    case v1::StreamEventsRequest::kSubmit: {
+      const v1::SubmitEventRequest& submit = incoming_.submit();
+      MS_ASSIGN_OR_RETURN(const std::vector<events::PublishEvent> events, EventsOf(submit));
+      ToProto(submit, broker_.Publish(TenantId(submit.tenant()), events), response->mutable_submitted());
+      return Status::Ok();
+    }
+    case v1::StreamEventsRequest::kSubscribe:
+      if (HasFeed()) return FailedPrecondition("the stream has a subscription; unsubscribe first");
+      subscribe_id_ = incoming_.id();
+      return OpenFeed(incoming_.subscribe(), [&] {
+        // Before the first event.
+        auto done = std::make_unique<v1::StreamEventsResponse>(*response);
+        done->mutable_done();
+        Send(std::move(done));
+        *is_sent = true;
+      });
+    case v1::StreamEventsRequest::kCommit:
+      MS_RETURN_IF_ERROR(CommitOffsets(broker_, incoming_.commit()));
+      response->mutable_done();
+      return Status::Ok();
+    case v1::StreamEventsRequest::kUnsubscribe:
+      CloseFeed();
+      response->mutable_done();
+      return Status::Ok();
+    case v1::StreamEventsRequest::REQUEST_NOT_SET:
+      break;
+  }
+  return InvalidArgument("the request is none of submit, subscribe, commit and unsubscribe");
+}
+
+void EventsStream::ReadOn() {
+  {
+    MutexLock lock(reading_mutex_);
+    read_is_due_ = !HasRoom();
+    if (read_is_due_) return;
+  }
+  StartRead(&incoming_);
+}
+
+void EventsStream::RoomAgain() {
+  {
+    MutexLock lock(reading_mutex_);
+    if (!read_is_due_ || !HasRoom()) return;
+    read_is_due_ = false;
+  }
+  if (!Pin()) return;
+  StartRead(&incoming_);
+  Unpin();
+}
+
+void EventsStream::Write(const google::protobuf::Message& message) {
+  StartWrite(static_cast<const v1::StreamEventsResponse*>(&message));
+}
+
+EventStream::Message EventsStream::Wrap(const events::Polled& polled) {
+  auto response = std::make_unique<v1::StreamEventsResponse>();
+  ToProto(polled, response->mutable_events());
+  return response;
+}
+
+void EventsStream::FeedFailed(const Status& status) {
+  auto response = std::make_unique<v1::StreamEventsResponse>();
+  response->set_id(subscribe_id_);
+  ToProto(status, response->mutable_error());
+  Send(std::move(response));
+}
+
+}  // namespace millstream::node

@@ -1,0 +1,191 @@
+// The streams of EventService: events out as a subscription brings them, and for StreamEvents requests in.
+//
+// A stream has no thread. News of its subscription and requests of its caller become jobs of a pool; what they make
+// goes out one message at a time, and the subscription is asked for more only when gRPC has taken the last. So a caller
+// who does not read holds back his own stream and nothing else.
+//
+// Threads     gRPC's, the pool's and, for Nudge, the writers' of events. mutex_ is never held while anything outside is
+//             called but the pool.
+// Ownership   A stream deletes itself when gRPC is done with it. That comes after FinishCall, which comes when nobody
+//             is inside: each job holds a pin.
+// Limits      kStreamsMax streams; in each, kAnswersMax answers that wait to be taken, then nothing more is read.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+
+#include "millstream/base/mutex.h"
+#include "millstream/base/result.h"
+#include "millstream/events/broker.h"
+#include "millstream/v1/events.grpc.pb.h"
+#include "work_pool.h"
+
+namespace millstream::node {
+
+inline constexpr size_t kStreamsMax = 10'000;
+inline constexpr size_t kAnswersMax = 64;
+inline constexpr size_t kEventsPerMessage = 512;
+inline constexpr uint64_t kEventBytesPerMessage = 1 << 20;
+
+class EventStream;
+
+// How others reach a stream that may be gone.
+class StreamHandle {
+ public:
+  explicit StreamHandle(EventStream* stream) : stream_(stream) {}
+  // Tells a stream that its subscription has something. Does nothing but hand a job to the pool.
+  void Nudge() EXCLUDES(mutex_);
+  void End(const Status& status) EXCLUDES(mutex_);
+  // From now on there is no stream. Waits for a Nudge that is inside.
+  void Detach() EXCLUDES(mutex_);
+
+ private:
+  Mutex mutex_;
+  EventStream* stream_ GUARDED_BY(mutex_);
+};
+
+// The streams that are open.
+class StreamRegistry {
+ public:
+  // False when there are kStreamsMax.
+  bool Add(EventStream* stream, std::shared_ptr<StreamHandle> handle) EXCLUDES(mutex_);
+  void Remove(EventStream* stream) EXCLUDES(mutex_);
+  void EndAll(const Status& status) EXCLUDES(mutex_);
+
+ private:
+  Mutex mutex_;
+  std::map<EventStream*, std::shared_ptr<StreamHandle>> streams_ GUARDED_BY(mutex_);
+};
+
+class EventStream {
+ public:
+  using Message = std::unique_ptr<google::protobuf::Message>;
+
+  // Keeps the stream from being finished until Unpin; false when it is finished already.
+  bool Pin() EXCLUDES(mutex_);
+  void Unpin() EXCLUDES(mutex_);
+  // Sends nothing more and ends the call. The first status counts.
+  void End(const Status& status) EXCLUDES(mutex_);
+  void OnNews() EXCLUDES(mutex_);
+
+ protected:
+  EventStream(events::Broker& broker, WorkPool& pool, StreamRegistry& registry);
+  virtual ~EventStream() = default;
+
+  // Hands the message to gRPC, which answers with Written.
+  virtual void Write(const google::protobuf::Message& message) = 0;
+  virtual void FinishCall(const grpc::Status& status) = 0;
+  virtual Message Wrap(const events::Polled& polled) = 0;
+  virtual void FeedFailed(const Status& status) = 0;
+  // There is room for answers again.
+  virtual void RoomAgain() {}
+
+  // Registers the stream; false when it was ended instead.
+  bool Register();
+  // Runs the job on the pool, unless the stream is ending.
+  void Spawn(std::function<void()> job) EXCLUDES(mutex_);
+  void Send(Message message) EXCLUDES(mutex_);
+  void Written(bool ok) EXCLUDES(mutex_);
+  // Ends with OK when all that was sent is out.
+  void EndWhenSent() EXCLUDES(mutex_);
+  bool HasRoom() EXCLUDES(mutex_);
+
+  // In a job: subscribes and says so by `opened`, then sends events.
+  Status OpenFeed(const v1::SubscribeRequest& request, const std::function<void()>& opened) EXCLUDES(mutex_);
+  void CloseFeed() EXCLUDES(mutex_);
+  bool HasFeed() EXCLUDES(mutex_);
+
+  events::Broker& broker_;
+
+ private:
+  struct Feed {
+    enum class State { kIdle, kRunning, kSending };
+    std::shared_ptr<events::Notifier> notifier;
+    std::unique_ptr<events::Subscription> subscription;  // used by the job that made the state kRunning
+    State state = State::kRunning;
+    bool has_news = false;
+  };
+
+  void RunFeed(const std::shared_ptr<Feed>& feed) EXCLUDES(mutex_);
+  void Enqueue(Message message, std::shared_ptr<Feed> from) EXCLUDES(mutex_);
+  bool ReadyToFinish() REQUIRES(mutex_);
+  void Finish() EXCLUDES(mutex_);
+
+  WorkPool& pool_;
+  StreamRegistry& registry_;
+  const std::shared_ptr<StreamHandle> handle_;
+
+  struct Outgoing {
+    Message message;
+    std::shared_ptr<Feed> feed;  // whose events these are
+  };
+
+  Mutex mutex_;
+  std::shared_ptr<Feed> feed_ GUARDED_BY(mutex_);  // what is in it: state and has_news likewise
+  Outgoing current_ GUARDED_BY(mutex_);            // with gRPC
+  std::deque<Outgoing> outbox_ GUARDED_BY(mutex_);
+  int pins_ GUARDED_BY(mutex_) = 0;
+  bool ending_ GUARDED_BY(mutex_) = false;
+  bool draining_ GUARDED_BY(mutex_) = false;
+  bool finished_ GUARDED_BY(mutex_) = false;
+  Status end_status_ GUARDED_BY(mutex_);
+};
+
+// Subscribe.
+class SubscribeStream final : public grpc::ServerWriteReactor<v1::SubscribeResponse>, private EventStream {
+ public:
+  static SubscribeStream* Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry,
+                                const v1::SubscribeRequest& request);
+
+ private:
+  using EventStream::EventStream;
+
+  void OnWriteDone(bool ok) override { Written(ok); }
+  void OnCancel() override { End(Cancelled("the caller has gone")); }
+  void OnDone() override { delete this; }
+
+  void Write(const google::protobuf::Message& message) override;
+  void FinishCall(const grpc::Status& status) override {
+    grpc::ServerWriteReactor<v1::SubscribeResponse>::Finish(status);
+  }
+  Message Wrap(const events::Polled& polled) override;
+  void FeedFailed(const Status& status) override { End(status); }
+};
+
+// StreamEvents.
+class EventsStream final : public grpc::ServerBidiReactor<v1::StreamEventsRequest, v1::StreamEventsResponse>,
+                           private EventStream {
+ public:
+  static EventsStream* Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry);
+
+ private:
+  using Reactor = grpc::ServerBidiReactor<v1::StreamEventsRequest, v1::StreamEventsResponse>;
+  using EventStream::EventStream;
+
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override { Written(ok); }
+  void OnCancel() override { End(Cancelled("the caller has gone")); }
+  void OnDone() override { delete this; }
+
+  void Write(const google::protobuf::Message& message) override;
+  void FinishCall(const grpc::Status& status) override { Reactor::Finish(status); }
+  Message Wrap(const events::Polled& polled) override;
+  void FeedFailed(const Status& status) override;
+  void RoomAgain() override;
+
+  // What was read last; sends its answer.
+  void Handle();
+  Status Answer(v1::StreamEventsResponse* response, bool* is_sent);
+  void ReadOn();
+
+  v1::StreamEventsRequest incoming_;
+  uint64_t subscribe_id_ = 0;
+  Mutex reading_mutex_;
+  bool read_is_due_ GUARDED_BY(reading_mutex_) = false;
+};
+
+}  // namespace millstream::node

@@ -1,0 +1,331 @@
+// EventService over real gRPC: topics, events and streams of one node.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "millstream/v1/events.grpc.pb.h"
+#include "running_node.h"
+
+namespace millstream::node {
+namespace {
+
+using grpc::StatusCode;
+
+class Events : public ::testing::Test {
+ protected:
+  std::unique_ptr<grpc::ClientContext> Context() {
+    auto context = std::make_unique<grpc::ClientContext>();
+    context->set_deadline(std::chrono::system_clock::now() + kCallDeadline);
+    return context;
+  }
+
+  grpc::Status Create(const std::string& name, uint32_t partitions = 1, uint32_t tenant = 0) {
+    v1::CreateTopicRequest request;
+    request.set_tenant(tenant);
+    request.set_name(name);
+    request.set_partitions(partitions);
+    request.set_durability(v1::TOPIC_DURABILITY_EPHEMERAL);
+    v1::Topic topic;
+    const auto context = Context();
+    return stub->CreateTopic(context.get(), request, &topic);
+  }
+
+  static v1::SubmitEventRequest Batch(const std::string& topic, int first, int count) {
+    v1::SubmitEventRequest request;
+    for (int i = first; i < first + count; ++i) {
+      v1::Event* event = request.add_events();
+      event->set_topic(topic);
+      event->set_payload(std::to_string(i));
+    }
+    return request;
+  }
+
+  v1::SubmitEventResponse Submit(const v1::SubmitEventRequest& request) {
+    v1::SubmitEventResponse response;
+    const auto context = Context();
+    const grpc::Status status = stub->SubmitEvent(context.get(), request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response;
+  }
+
+  static v1::SubscribeRequest FromEarliest(const std::string& topic) {
+    v1::SubscribeRequest request;
+    request.add_topics(topic);
+    request.set_from(v1::OFFSET_END_EARLIEST);
+    return request;
+  }
+
+  RunningNode node;
+  std::unique_ptr<v1::EventService::Stub> stub = v1::EventService::NewStub(node.channel());
+};
+
+TEST_F(Events, EachOfABatchHasAnAnswerAndTheGoodOnesAreThere) {
+  ASSERT_TRUE(Create("orders").ok());
+  v1::SubmitEventRequest request = Batch("orders", 0, 2);
+  request.mutable_events(0)->set_key("k");
+  v1::Header* header = request.mutable_events(0)->add_headers();
+  header->set_name("h");
+  header->set_value(std::string("\0v", 2));
+  v1::Event* lost = request.add_events();
+  lost->set_topic("nowhere");
+  lost->set_payload("x");
+  const v1::SubmitEventResponse response = Submit(request);
+  ASSERT_EQ(response.answers_size(), 3);
+  EXPECT_EQ(response.answers(1).place().offset(), 1u);
+  EXPECT_EQ(response.answers(2).refusal().code(), StatusCode::NOT_FOUND);
+
+  v1::FetchRequest fetch;
+  fetch.set_topic("orders");
+  fetch.set_end(v1::OFFSET_END_EARLIEST);
+  v1::FetchResponse fetched;
+  auto context = Context();
+  ASSERT_TRUE(stub->Fetch(context.get(), fetch, &fetched).ok());
+  ASSERT_EQ(fetched.events_size(), 2);
+  EXPECT_EQ(fetched.events(0).key(), "k");
+  EXPECT_EQ(fetched.events(0).headers(0).value(), std::string("\0v", 2));
+  EXPECT_FALSE(fetched.events(1).has_key());
+  EXPECT_EQ(fetched.events(1).payload(), "1");
+  EXPECT_EQ(fetched.next_offset(), 2u);
+
+  v1::GetEventRequest get;
+  get.set_id(response.answers(1).place().id());
+  v1::EventPlace place;
+  context = Context();
+  ASSERT_TRUE(stub->GetEvent(context.get(), get, &place).ok());
+  EXPECT_EQ(place.topic(), "orders");
+  EXPECT_EQ(place.offset(), 1u);
+}
+
+TEST_F(Events, AnotherTenantFindsNothing) {
+  ASSERT_TRUE(Create("orders").ok());
+  const v1::SubmitEventResponse response = Submit(Batch("orders", 0, 1));
+  v1::GetEventRequest get;
+  get.set_tenant(7);
+  get.set_id(response.answers(0).place().id());
+  v1::EventPlace place;
+  auto context = Context();
+  EXPECT_EQ(stub->GetEvent(context.get(), get, &place).error_code(), StatusCode::NOT_FOUND);
+  v1::SubmitEventRequest other = Batch("orders", 0, 1);
+  other.set_tenant(7);
+  EXPECT_EQ(Submit(other).answers(0).refusal().code(), StatusCode::NOT_FOUND);
+  v1::ListTopicsRequest list;
+  list.set_tenant(7);
+  v1::ListTopicsResponse topics;
+  context = Context();
+  ASSERT_TRUE(stub->ListTopics(context.get(), list, &topics).ok());
+  EXPECT_EQ(topics.topics_size(), 0);
+}
+
+TEST_F(Events, TopicsAreMadeChangedDescribedAndDeleted) {
+  ASSERT_TRUE(Create("orders", 2).ok());
+  EXPECT_EQ(Create("orders").error_code(), StatusCode::ALREADY_EXISTS);
+  EXPECT_EQ(Create("../x").error_code(), StatusCode::INVALID_ARGUMENT);
+  v1::AlterTopicRequest alter;
+  alter.set_name("orders");
+  alter.set_retention_ms(1000);
+  v1::Topic altered;
+  auto context = Context();
+  ASSERT_TRUE(stub->AlterTopic(context.get(), alter, &altered).ok());
+  EXPECT_EQ(altered.retention_ms(), 1000);
+  EXPECT_EQ(altered.partitions(), 2u);
+  v1::DescribeTopicRequest describe;
+  describe.set_name("orders");
+  v1::DescribeTopicResponse described;
+  context = Context();
+  ASSERT_TRUE(stub->DescribeTopic(context.get(), describe, &described).ok());
+  EXPECT_EQ(described.partitions_size(), 2);
+  v1::DeleteTopicRequest remove;
+  remove.set_name("orders");
+  v1::DeleteTopicResponse removed;
+  context = Context();
+  ASSERT_TRUE(stub->DeleteTopic(context.get(), remove, &removed).ok());
+  context = Context();
+  EXPECT_EQ(stub->DescribeTopic(context.get(), describe, &described).error_code(), StatusCode::NOT_FOUND);
+}
+
+TEST_F(Events, GroupsRememberWhereTheyStand) {
+  ASSERT_TRUE(Create("orders").ok());
+  (void)Submit(Batch("orders", 0, 5));
+  v1::CommitRequest commit;
+  commit.set_group("g");
+  v1::TopicOffset* offset = commit.add_offsets();
+  offset->set_topic("orders");
+  offset->set_offset(2);
+  v1::CommitResponse committed;
+  auto context = Context();
+  ASSERT_TRUE(stub->Commit(context.get(), commit, &committed).ok());
+  v1::GroupOffsetsRequest ask;
+  ask.set_group("g");
+  v1::GroupOffsetsResponse offsets;
+  context = Context();
+  ASSERT_TRUE(stub->GroupOffsets(context.get(), ask, &offsets).ok());
+  ASSERT_EQ(offsets.offsets_size(), 1);
+  EXPECT_EQ(offsets.offsets(0).committed(), 2u);
+  EXPECT_EQ(offsets.offsets(0).lag(), 3u);
+}
+
+TEST_F(Events, ASubscriptionGoesOnFromThePastIntoTheLiveWithoutGapOrDouble) {
+  ASSERT_TRUE(Create("orders").ok());
+  (void)Submit(Batch("orders", 0, 2000));
+  const auto context = Context();
+  const auto reader = stub->Subscribe(context.get(), FromEarliest("orders"));
+  v1::SubscribeResponse message;
+  ASSERT_TRUE(reader->Read(&message));
+  EXPECT_EQ(message.events_size(), 0);
+  std::thread publisher([this] {
+    for (int i = 2000; i < 6000; i += 100) (void)Submit(Batch("orders", i, 100));
+  });
+  uint64_t next = 0;
+  while (next < 6000 && reader->Read(&message)) {
+    for (const v1::Event& event : message.events()) {
+      ASSERT_EQ(event.offset(), next);
+      ASSERT_EQ(event.payload(), std::to_string(next));
+      ++next;
+    }
+  }
+  publisher.join();
+  EXPECT_EQ(next, 6000u);
+  context->TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), StatusCode::CANCELLED);
+}
+
+TEST_F(Events, ASubscriptionToWhatIsNotThereEndsWithItsReason) {
+  v1::SubscribeRequest request;
+  request.add_topics("bad name");
+  const auto context = Context();
+  const auto reader = stub->Subscribe(context.get(), request);
+  v1::SubscribeResponse message;
+  EXPECT_FALSE(reader->Read(&message));
+  EXPECT_EQ(reader->Finish().error_code(), StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(Events, AStreamTakesEventsAndGivesAcknowledgementsAndEvents) {
+  ASSERT_TRUE(Create("orders").ok());
+  const auto context = Context();
+  const auto stream = stub->StreamEvents(context.get());
+  v1::StreamEventsRequest request;
+  request.set_id(1);
+  *request.mutable_subscribe() = FromEarliest("orders");
+  ASSERT_TRUE(stream->Write(request));
+  constexpr int kBatches = 300;
+  std::thread writer([&stream] {
+    for (int i = 0; i < kBatches; ++i) {
+      v1::StreamEventsRequest submit;
+      submit.set_id(static_cast<uint64_t>(i) + 2);
+      *submit.mutable_submit() = Batch("orders", i * 10, 10);
+      ASSERT_TRUE(stream->Write(submit));
+    }
+  });
+  uint64_t answers = 0;
+  uint64_t next = 0;
+  v1::StreamEventsResponse response;
+  while ((answers < kBatches + 1 || next < kBatches * 10) && stream->Read(&response)) {
+    if (response.id() == 0) {
+      for (const v1::Event& event : response.events().events()) ASSERT_EQ(event.offset(), next++);
+      continue;
+    }
+    ASSERT_EQ(response.id(), ++answers);
+    ASSERT_FALSE(response.has_error()) << response.error().reason();
+  }
+  writer.join();
+  EXPECT_EQ(answers, kBatches + 1u);
+  EXPECT_EQ(next, kBatches * 10u);
+
+  v1::StreamEventsRequest end;
+  end.set_id(1000);
+  end.mutable_unsubscribe();
+  ASSERT_TRUE(stream->Write(end));
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_TRUE(response.has_done());
+  stream->WritesDone();
+  EXPECT_FALSE(stream->Read(&response));
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(Events, ARequestThatFailsLeavesTheStreamOpen) {
+  ASSERT_TRUE(Create("orders").ok());
+  const auto context = Context();
+  const auto stream = stub->StreamEvents(context.get());
+  v1::StreamEventsRequest request;
+  request.set_id(1);
+  ASSERT_TRUE(stream->Write(request));
+  v1::StreamEventsResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.error().code(), StatusCode::INVALID_ARGUMENT);
+  request.set_id(2);
+  *request.mutable_submit() = Batch("orders", 0, 1);
+  ASSERT_TRUE(stream->Write(request));
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.submitted().answers(0).place().offset(), 0u);
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(Events, ACallerWhoDoesNotReadHoldsUpNobody) {
+  ASSERT_TRUE(Create("orders").ok());
+  const auto context = Context();
+  const auto idle = stub->StreamEvents(context.get());
+  v1::StreamEventsRequest request;
+  request.set_id(1);
+  *request.mutable_subscribe() = FromEarliest("orders");
+  ASSERT_TRUE(idle->Write(request));
+  v1::SubmitEventRequest large;
+  for (int i = 0; i < 8; ++i) {
+    v1::Event* event = large.add_events();
+    event->set_topic("orders");
+    event->set_payload(std::string(100'000, 'x'));
+  }
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(Submit(large).answers(7).refusal().code(), 0);
+  context->TryCancel();
+  EXPECT_EQ(idle->Finish().error_code(), StatusCode::CANCELLED);
+}
+
+TEST_F(Events, ANodeThatStopsEndsItsStreamsAtOnce) {
+  ASSERT_TRUE(Create("orders").ok());
+  const auto context = Context();
+  const auto reader = stub->Subscribe(context.get(), FromEarliest("orders"));
+  v1::SubscribeResponse message;
+  ASSERT_TRUE(reader->Read(&message));
+  const auto stream_context = Context();
+  const auto stream = stub->StreamEvents(stream_context.get());
+  v1::StreamEventsRequest request;
+  request.set_id(1);
+  *request.mutable_submit() = Batch("orders", 0, 1);
+  ASSERT_TRUE(stream->Write(request));
+  v1::StreamEventsResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_TRUE(node.server().Stop(100'000).ok());
+  while (reader->Read(&message)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), StatusCode::UNAVAILABLE);
+  EXPECT_EQ(stream->Finish().error_code(), StatusCode::UNAVAILABLE);
+}
+
+TEST_F(Events, ManyStreamsComeAndGoWhileEventsFlow) {
+  ASSERT_TRUE(Create("orders", 4).ok());
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([this] {
+      for (int round = 0; round < 25; ++round) {
+        const auto context = Context();
+        const auto reader = stub->Subscribe(context.get(), FromEarliest("orders"));
+        v1::SubscribeResponse message;
+        for (int i = 0; i < round % 4; ++i) {
+          if (!reader->Read(&message)) break;
+        }
+        context->TryCancel();
+        (void)reader->Finish();
+      }
+    });
+  }
+  for (int i = 0; i < 200; ++i) EXPECT_EQ(Submit(Batch("orders", i, 5)).answers_size(), 5);
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace millstream::node
