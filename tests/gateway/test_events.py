@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,47 @@ import pytest
 from fastapi.testclient import TestClient
 
 from millstream_gateway.app import create_app
+from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.backends.protocol import Backend
-from millstream_gateway.settings import LimitsSettings, Settings
+from millstream_gateway.settings import LimitsSettings, NodesSettings, Settings
 from tests.gateway.access_support import ROOT, Site, bearer, settings_in, site_in
-from tests.gateway.conftest import needs_engine
+from tests.gateway.conftest import needs_engine, needs_node, node
 
-ENGINES = ["fake", pytest.param("embedded", marks=needs_engine)]
+ENGINES = [
+    "fake",
+    pytest.param("embedded", marks=needs_engine),
+    pytest.param("nodes", marks=needs_node),
+]
 
 
-def backend_of(name: str, settings: Settings) -> Backend:
-    return FakeBackend() if name == "fake" else EmbeddedBackend(settings.storage)
+@contextmanager
+def backend_of(name: str, settings: Settings) -> Iterator[Backend]:
+    if name == "fake":
+        yield FakeBackend()
+    elif name == "embedded":
+        yield EmbeddedBackend(settings.storage)
+    else:
+        with node(settings.storage) as address:
+            yield make_backend(Settings(nodes=NodesSettings(addresses=(address,))))
 
 
 @pytest.fixture(params=ENGINES)
 def client(request: pytest.FixtureRequest, settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings, backend_of(request.param, settings))) as made:
+    with (
+        backend_of(request.param, settings) as backend,
+        TestClient(create_app(settings, backend)) as made,
+    ):
         yield made
 
 
 @pytest.fixture(params=ENGINES)
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    with site_in(tmp_path, backend_of(request.param, settings_in(tmp_path))) as made:
+    with (
+        backend_of(request.param, settings_in(tmp_path)) as backend,
+        site_in(tmp_path, backend) as made,
+    ):
         yield made
 
 

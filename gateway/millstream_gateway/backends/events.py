@@ -9,9 +9,9 @@ Errors   `NotFoundError` for a topic that is not there, also when it is another 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from millstream.errors import MillstreamError, UnimplementedError
+from millstream.errors import MillstreamError
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.events import (
     EventStatus,
@@ -117,18 +117,3 @@ class EventStore(Protocol):
         self, tenant: TenantId, request: SubscriptionRequest, notifier: EventNotifier
     ) -> EventSubscription:
         """Begin to read."""
-
-
-class NoEvents:
-    """The store of a backend that has none yet."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self._refuse
-
-    def _refuse(self, *_arguments: object, **_options: object) -> Any:
-        raise UnimplementedError(self._reason)

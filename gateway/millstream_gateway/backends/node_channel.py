@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from millstream.errors import UnavailableError
-from millstream.v1 import ingest_pb2_grpc, query_pb2_grpc
+from millstream.v1 import events_pb2_grpc, ingest_pb2_grpc, query_pb2_grpc
 from millstream_gateway.backends.tls_files import (
     CertificateState,
     PemFiles,
@@ -30,8 +30,10 @@ class Link:
         # The generated modules have no types.
         ingest: Any = ingest_pb2_grpc.IngestServiceStub
         queries: Any = query_pb2_grpc.StorageQueryServiceStub
+        events: Any = events_pb2_grpc.EventServiceStub
         self.ingest: Any = ingest(channel)
         self.queries: Any = queries(channel)
+        self.events: Any = events(channel)
         self.calls = 0
         self.retired = False
 

@@ -17,8 +17,9 @@ from millstream.errors import (
 )
 from millstream.v1 import ingest_pb2, query_pb2
 from millstream_gateway.backends.cancel import CancelSignal
-from millstream_gateway.backends.events import EventStore, NoEvents
+from millstream_gateway.backends.events import EventStore
 from millstream_gateway.backends.node_channel import Link, NodeChannel
+from millstream_gateway.backends.node_events import NodeEvents
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
@@ -37,9 +38,6 @@ from millstream_gateway.settings import NodesSettings
 
 _T_co = TypeVar("_T_co", covariant=True)
 _READY_TIMEOUT_MS: Final = 2000
-_NO_EVENTS: Final = (
-    "millstreamd nodes keep no events yet; a server without nodes.addresses keeps them itself"
-)
 _CODE_NAMES: Final = {int(code): code.name for code in Code}
 
 
@@ -59,7 +57,7 @@ class NodesBackend:
         self._settings = settings
         self._address = settings.addresses[0]
         self._channel = NodeChannel(settings, self._address)
-        self.events: EventStore = NoEvents(_NO_EVENTS)
+        self.events: EventStore = NodeEvents(self._channel, self._event_call)
 
     def open(self) -> None:
         self._channel.open()
@@ -214,8 +212,15 @@ class NodesBackend:
                 cancel.on_cancel(call.cancel)
             return _finished(call)
 
-    def _begin(self, link: Link, method: str, request: Any, *, timeout_ms: int = 0) -> _Call[Any]:
-        stub = link.ingest if method == "Push" else link.queries
+    def _event_call(self, method: str, request: Any) -> Any:
+        with self._channel.use() as link:
+            return _finished(self._begin(link, method, request, stub=link.events))
+
+    def _begin(
+        self, link: Link, method: str, request: Any, *, timeout_ms: int = 0, stub: Any = None
+    ) -> _Call[Any]:
+        if stub is None:
+            stub = link.ingest if method == "Push" else link.queries
         try:
             call: _Call[Any] = getattr(stub, method).future(
                 request, timeout=(timeout_ms or self._settings.timeout) / 1000

@@ -1,0 +1,373 @@
+"""Events of a node (`millstreamd`) over gRPC."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from itertools import count
+from typing import Any, Final, cast
+
+import grpc
+
+from millstream.errors import MillstreamError, error_class
+from millstream.v1 import events_pb2 as pb
+from millstream_gateway.backends.events import EventNotifier, EventSubscription
+from millstream_gateway.backends.node_channel import Link, NodeChannel
+from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.event_json import event_frame
+from millstream_gateway.schemas.events import (
+    EventStatus,
+    Fetched,
+    GroupOffset,
+    NewEvent,
+    Placement,
+    StoredEvent,
+    SubscriptionRequest,
+    TopicInfo,
+    TopicOptions,
+    Where,
+)
+
+#: As `NodesBackend` calls: method, request, and which errors become which.
+Call = Callable[[str, Any], Any]
+#: Messages of one subscription that wait to be polled; gRPC holds back the rest.
+_MESSAGES_MAX: Final = 4
+_STATUS_NAMES: Final = {
+    pb.EVENT_STATUS_ACCEPTED: "accepted",
+    pb.EVENT_STATUS_DURABLE: "durable",
+    pb.EVENT_STATUS_REPLICATED: "replicated",
+}
+_DURABILITIES: Final = {
+    "ephemeral": pb.TOPIC_DURABILITY_EPHEMERAL,
+    "local": pb.TOPIC_DURABILITY_LOCAL,
+    "replicated": pb.TOPIC_DURABILITY_REPLICATED,
+}
+_CLEANUPS: Final = {"delete": pb.TOPIC_CLEANUP_DELETE, "compact": pb.TOPIC_CLEANUP_COMPACT}
+_ON_SLOW: Final = {
+    "block": pb.ON_SLOW_BLOCK,
+    "drop_oldest": pb.ON_SLOW_DROP_OLDEST,
+    "disconnect": pb.ON_SLOW_DISCONNECT,
+}
+_ENDS: Final = {"earliest": pb.OFFSET_END_EARLIEST, "latest": pb.OFFSET_END_LATEST}
+
+
+class NodeEvents:
+    """`EventStore` over a node's `EventService`. Conversion only.
+
+    A subscription has a thread of its own, which reads its stream: gRPC has no other way here.
+    """
+
+    def __init__(self, channel: NodeChannel, call: Call) -> None:
+        self._channel = channel
+        self._call = call
+
+    def create_topic(self, tenant: TenantId, name: str, options: TopicOptions) -> TopicInfo:
+        request = pb.CreateTopicRequest(tenant=tenant, name=name, **_options(options))
+        return _topic(self._call("CreateTopic", request))
+
+    def alter_topic(self, tenant: TenantId, name: str, changes: TopicOptions) -> TopicInfo:
+        request = pb.AlterTopicRequest(tenant=tenant, name=name, **_options(changes))
+        return _topic(self._call("AlterTopic", request))
+
+    def delete_topic(self, tenant: TenantId, name: str) -> None:
+        self._call("DeleteTopic", pb.DeleteTopicRequest(tenant=tenant, name=name))
+
+    def describe_topic(self, tenant: TenantId, name: str) -> TopicInfo:
+        answer = self._call("DescribeTopic", pb.DescribeTopicRequest(tenant=tenant, name=name))
+        states: Any = [
+            {
+                "partition": one.partition,
+                "start_offset": one.start_offset,
+                "end_offset": one.end_offset,
+                "bytes": one.bytes,
+            }
+            for one in answer.partitions
+        ]
+        return {**_topic(answer.topic), "partition_states": states}
+
+    def list_topics(self, tenant: TenantId) -> list[TopicInfo]:
+        answer = self._call("ListTopics", pb.ListTopicsRequest(tenant=tenant))
+        return [_topic(one) for one in answer.topics]
+
+    def publish(
+        self, tenant: TenantId, events: Sequence[NewEvent]
+    ) -> list[Placement | MillstreamError]:
+        request = pb.SubmitEventRequest(tenant=tenant, events=map(_new_event, events))
+        return [_placement(one) for one in self._call("SubmitEvent", request).answers]
+
+    def fetch(
+        self,
+        tenant: TenantId,
+        topic: str,
+        partition: int,
+        offset: Where,
+        *,
+        limit: int,
+        bytes_max: int,
+    ) -> Fetched:
+        request = pb.FetchRequest(
+            tenant=tenant, topic=topic, partition=partition, limit=limit, bytes_max=bytes_max
+        )
+        if isinstance(offset, int):
+            request.offset = offset
+        else:
+            request.end = _ENDS[offset]
+        answer = self._call("Fetch", request)
+        return Fetched(list(map(_stored, answer.events)), answer.next_offset, answer.end_offset)
+
+    def offset_at(self, tenant: TenantId, topic: str, partition: int, timestamp_ms: int) -> int:
+        request = pb.FetchRequest(
+            tenant=tenant, topic=topic, partition=partition, timestamp_ms=timestamp_ms, limit=1
+        )
+        answer = self._call("Fetch", request)
+        first = [int(event.offset) for event in answer.events]
+        return first[0] if first else int(answer.next_offset)
+
+    def event_status(self, tenant: TenantId, event_id: str) -> EventStatus:
+        place = self._call("GetEvent", pb.GetEventRequest(tenant=tenant, id=event_id))
+        return EventStatus(
+            place.id,
+            place.topic,
+            place.partition,
+            place.offset,
+            _STATUS_NAMES[place.status],
+            place.timestamp_ms,
+        )
+
+    def group_offsets(self, tenant: TenantId, group: str) -> list[GroupOffset]:
+        answer = self._call("GroupOffsets", pb.GroupOffsetsRequest(tenant=tenant, group=group))
+        return [
+            GroupOffset(one.topic, one.partition, one.committed, one.end_offset, one.lag)
+            for one in answer.offsets
+        ]
+
+    def commit_offsets(
+        self, tenant: TenantId, group: str, offsets: Sequence[tuple[str, int, int]]
+    ) -> None:
+        stands = [
+            pb.TopicOffset(topic=topic, partition=partition, offset=offset)
+            for topic, partition, offset in offsets
+        ]
+        self._call("Commit", pb.CommitRequest(tenant=tenant, group=group, offsets=stands))
+
+    def list_groups(self, tenant: TenantId) -> list[str]:
+        return list(self._call("ListGroups", pb.ListGroupsRequest(tenant=tenant)).groups)
+
+    def make_notifier(self) -> EventNotifier:
+        return Notifier()
+
+    def subscribe(
+        self, tenant: TenantId, request: SubscriptionRequest, notifier: EventNotifier
+    ) -> EventSubscription:
+        return Subscription(self._channel, _subscribe(tenant, request), cast(Notifier, notifier))
+
+
+class Notifier:
+    """`EventNotifier`: an eventfd, and the tokens behind it."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
+        self._tokens: set[int] = set()
+        self._numbers = count(1)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def new_token(self) -> int:
+        return next(self._numbers)
+
+    def take(self) -> Sequence[int]:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._descriptor)
+        with self._lock:
+            tokens, self._tokens = self._tokens, set()
+        return list(tokens)
+
+    def tell(self, token: int) -> None:
+        with self._lock:
+            self._tokens.add(token)
+            if self._descriptor >= 0:
+                os.eventfd_write(self._descriptor, 1)
+
+    def close(self) -> None:
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
+
+
+class Subscription:
+    """`EventSubscription` over one stream.
+
+    Threads  `poll_json`, `position` and `close` one at a time; a thread of its own reads the stream.
+    """
+
+    def __init__(self, channel: NodeChannel, request: Any, notifier: Notifier) -> None:
+        self.token = notifier.new_token()
+        self._notifier = notifier
+        self._messages: deque[Any] = deque()
+        self._changed = threading.Condition()
+        self._error: MillstreamError | None = None
+        self._closed = False
+        self._position: dict[str, dict[int, int]] = {}
+        with ExitStack() as stack:
+            link: Link = stack.enter_context(channel.use())
+            self._stream = link.events.Subscribe(request)
+            try:
+                # Empty: the subscription stands, or there is none.
+                next(self._stream)
+            except grpc.RpcError as error:
+                raise _translated(error) from None
+            self._link = stack.pop_all()
+        self._reader = threading.Thread(
+            target=self._read, name=f"millstream-events-{self.token}", daemon=True
+        )
+        self._reader.start()
+
+    def poll_json(self, limit: int, bytes_max: int) -> tuple[list[bytes], int]:
+        frames: list[bytes] = []
+        dropped = size = 0
+        with self._changed:
+            while self._messages and len(frames) < limit and size < bytes_max:
+                message = self._messages[0]
+                if len(frames) + len(message.events) > limit and frames:
+                    break
+                self._messages.popleft()
+                self._changed.notify()
+                dropped += message.dropped
+                for event in message.events:
+                    frame = event_frame(_stored(event))
+                    frames.append(frame)
+                    size += len(frame)
+                    self._position.setdefault(event.topic, {})[event.partition] = event.offset + 1
+            more = bool(self._messages)
+            if not frames and not dropped and not more and self._error is not None:
+                raise self._error
+        if more or self._error is not None:
+            self._notifier.tell(self.token)
+        return frames, dropped
+
+    def position(self) -> dict[str, dict[int, int]]:
+        with self._changed:
+            return {topic: dict(offsets) for topic, offsets in self._position.items()}
+
+    def close(self) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify()
+        self._stream.cancel()
+        self._reader.join()
+        self._link.close()
+
+    def _read(self) -> None:
+        try:
+            for message in self._stream:
+                with self._changed:
+                    while len(self._messages) >= _MESSAGES_MAX and not self._closed:
+                        self._changed.wait()
+                    if self._closed:
+                        return
+                    self._messages.append(message)
+                self._notifier.tell(self.token)
+        except grpc.RpcError as error:
+            with self._changed:
+                if self._closed:
+                    return
+                self._error = _translated(error)
+            self._notifier.tell(self.token)
+
+
+def _translated(error: Any) -> MillstreamError:
+    return error_class(error.code().value[0])(error.details() or error.code().name)
+
+
+def _options(options: TopicOptions) -> dict[str, Any]:
+    found: dict[str, Any] = dict(options)
+    if "durability" in found:
+        found["durability"] = _DURABILITIES[found["durability"]]
+    if "cleanup" in found:
+        found["cleanup"] = _CLEANUPS[found["cleanup"]]
+    return found
+
+
+def _topic(topic: Any) -> TopicInfo:
+    return {
+        "name": topic.name,
+        "partitions": topic.partitions,
+        "durability": _name_of(_DURABILITIES, topic.durability),
+        "retention_ms": topic.retention_ms,
+        "retention_bytes": topic.retention_bytes,
+        "cleanup": _name_of(_CLEANUPS, topic.cleanup),
+        "event_bytes_max": topic.event_bytes_max,
+        "created_ms": topic.created_ms,
+    }
+
+
+def _name_of(names: dict[str, Any], value: int) -> str:
+    return next(name for name, number in names.items() if number == value)
+
+
+def _new_event(event: NewEvent) -> Any:
+    made = pb.Event(
+        topic=event.topic,
+        payload=event.payload,
+        is_json=event.is_json,
+        key=event.key,
+        headers=[pb.Header(name=name, value=value) for name, value in event.headers],
+        timestamp_ms=event.timestamp_ms,
+        id=event.id or "",
+        partition=event.partition,
+    )
+    if event.producer is not None:
+        producer, epoch, sequence = event.producer
+        made.producer.CopyFrom(pb.Producer(id=str(producer), epoch=epoch, sequence=sequence))
+    return made
+
+
+def _placement(answer: Any) -> Placement | MillstreamError:
+    if answer.HasField("refusal"):
+        return error_class(answer.refusal.code)(answer.refusal.reason)
+    place = answer.place
+    return Placement(
+        place.id, place.partition, place.offset, _STATUS_NAMES[place.status], place.timestamp_ms
+    )
+
+
+def _stored(event: Any) -> StoredEvent:
+    return StoredEvent(
+        event.id,
+        event.topic,
+        event.partition,
+        event.offset,
+        event.timestamp_ms,
+        event.key if event.HasField("key") else None,
+        [(header.name, header.value) for header in event.headers],
+        event.payload,
+        event.is_json,
+    )
+
+
+def _subscribe(tenant: TenantId, request: SubscriptionRequest) -> Any:
+    made = pb.SubscribeRequest(
+        tenant=tenant,
+        topics=request.topics,
+        group=request.group,
+        on_slow=_ON_SLOW[request.on_slow],
+        lag_max=request.lag_max,
+        filter=request.filter,
+    )
+    offsets = request.offsets
+    if isinstance(offsets, int):
+        made.from_timestamp_ms = offsets
+    elif isinstance(offsets, str):
+        setattr(made, "from", _ENDS[offsets])
+    else:
+        for topic, partitions in offsets.items():
+            for partition, offset in partitions.items():
+                made.from_offsets.add(topic=topic, partition=partition, offset=offset)
+    return made
