@@ -273,6 +273,7 @@ class Subscription(Iterator[Event]):
     def _open(self) -> ClientConnection:
         address = self._client._address
         try:
+            # Entered and never left: it lives as long as the subscription, which closes it.
             opened = connect_socket(
                 ask.stream_url(address),
                 additional_headers=socket_headers(address.headers),
@@ -283,7 +284,7 @@ class Subscription(Iterator[Event]):
                 open_timeout=_OPEN_SECONDS,
                 close_timeout=_CLOSE_SECONDS,
                 max_size=_MESSAGE_BYTES,
-            )
+            ).__enter__()
         except (InvalidHandshake, OSError, TimeoutError) as error:
             raise handshake_error(address.url, error) from None
         try:
