@@ -244,6 +244,7 @@ TEST(Broker, ClosingEndsAFetchThatWaits) {
   std::atomic<bool> began{false};
   std::thread reader([&] {
     began = true;
+    began.notify_one();
     EXPECT_EQ(broker.Fetch(kTenant, "orders", 0, {.wait_ms = 60'000}).status().code(), StatusCode::kUnavailable);
   });
   began.wait(false);
