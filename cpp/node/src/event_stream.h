@@ -74,7 +74,7 @@ class EventStream {
 
  protected:
   EventStream(events::Broker& broker, WorkPool& pool, StreamRegistry& registry);
-  virtual ~EventStream() = default;
+  ~EventStream() = default;
 
   // Hands the message to gRPC, which answers with Written.
   virtual void Write(const google::protobuf::Message& message) = 0;

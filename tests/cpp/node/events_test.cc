@@ -32,7 +32,7 @@ class Events : public ::testing::Test {
     request.set_durability(v1::TOPIC_DURABILITY_EPHEMERAL);
     v1::Topic topic;
     const auto context = Context();
-    return stub->CreateTopic(context.get(), request, &topic);
+    return stub_->CreateTopic(context.get(), request, &topic);
   }
 
   static v1::SubmitEventRequest Batch(const std::string& topic, int first, int count) {
@@ -48,7 +48,7 @@ class Events : public ::testing::Test {
   v1::SubmitEventResponse Submit(const v1::SubmitEventRequest& request) {
     v1::SubmitEventResponse response;
     const auto context = Context();
-    const grpc::Status status = stub->SubmitEvent(context.get(), request, &response);
+    const grpc::Status status = stub_->SubmitEvent(context.get(), request, &response);
     EXPECT_TRUE(status.ok()) << status.error_message();
     return response;
   }
@@ -60,8 +60,8 @@ class Events : public ::testing::Test {
     return request;
   }
 
-  RunningNode node;
-  std::unique_ptr<v1::EventService::Stub> stub = v1::EventService::NewStub(node.channel());
+  RunningNode node_;
+  std::unique_ptr<v1::EventService::Stub> stub_ = v1::EventService::NewStub(node_.channel());
 };
 
 TEST_F(Events, EachOfABatchHasAnAnswerAndTheGoodOnesAreThere) {
@@ -84,7 +84,7 @@ TEST_F(Events, EachOfABatchHasAnAnswerAndTheGoodOnesAreThere) {
   fetch.set_end(v1::OFFSET_END_EARLIEST);
   v1::FetchResponse fetched;
   auto context = Context();
-  ASSERT_TRUE(stub->Fetch(context.get(), fetch, &fetched).ok());
+  ASSERT_TRUE(stub_->Fetch(context.get(), fetch, &fetched).ok());
   ASSERT_EQ(fetched.events_size(), 2);
   EXPECT_EQ(fetched.events(0).key(), "k");
   EXPECT_EQ(fetched.events(0).headers(0).value(), std::string("\0v", 2));
@@ -96,7 +96,7 @@ TEST_F(Events, EachOfABatchHasAnAnswerAndTheGoodOnesAreThere) {
   get.set_id(response.answers(1).place().id());
   v1::EventPlace place;
   context = Context();
-  ASSERT_TRUE(stub->GetEvent(context.get(), get, &place).ok());
+  ASSERT_TRUE(stub_->GetEvent(context.get(), get, &place).ok());
   EXPECT_EQ(place.topic(), "orders");
   EXPECT_EQ(place.offset(), 1u);
 }
@@ -109,7 +109,7 @@ TEST_F(Events, AnotherTenantFindsNothing) {
   get.set_id(response.answers(0).place().id());
   v1::EventPlace place;
   auto context = Context();
-  EXPECT_EQ(stub->GetEvent(context.get(), get, &place).error_code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(stub_->GetEvent(context.get(), get, &place).error_code(), StatusCode::NOT_FOUND);
   v1::SubmitEventRequest other = Batch("orders", 0, 1);
   other.set_tenant(7);
   EXPECT_EQ(Submit(other).answers(0).refusal().code(), StatusCode::NOT_FOUND);
@@ -117,7 +117,7 @@ TEST_F(Events, AnotherTenantFindsNothing) {
   list.set_tenant(7);
   v1::ListTopicsResponse topics;
   context = Context();
-  ASSERT_TRUE(stub->ListTopics(context.get(), list, &topics).ok());
+  ASSERT_TRUE(stub_->ListTopics(context.get(), list, &topics).ok());
   EXPECT_EQ(topics.topics_size(), 0);
 }
 
@@ -130,22 +130,22 @@ TEST_F(Events, TopicsAreMadeChangedDescribedAndDeleted) {
   alter.set_retention_ms(1000);
   v1::Topic altered;
   auto context = Context();
-  ASSERT_TRUE(stub->AlterTopic(context.get(), alter, &altered).ok());
+  ASSERT_TRUE(stub_->AlterTopic(context.get(), alter, &altered).ok());
   EXPECT_EQ(altered.retention_ms(), 1000);
   EXPECT_EQ(altered.partitions(), 2u);
   v1::DescribeTopicRequest describe;
   describe.set_name("orders");
   v1::DescribeTopicResponse described;
   context = Context();
-  ASSERT_TRUE(stub->DescribeTopic(context.get(), describe, &described).ok());
+  ASSERT_TRUE(stub_->DescribeTopic(context.get(), describe, &described).ok());
   EXPECT_EQ(described.partitions_size(), 2);
   v1::DeleteTopicRequest remove;
   remove.set_name("orders");
   v1::DeleteTopicResponse removed;
   context = Context();
-  ASSERT_TRUE(stub->DeleteTopic(context.get(), remove, &removed).ok());
+  ASSERT_TRUE(stub_->DeleteTopic(context.get(), remove, &removed).ok());
   context = Context();
-  EXPECT_EQ(stub->DescribeTopic(context.get(), describe, &described).error_code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(stub_->DescribeTopic(context.get(), describe, &described).error_code(), StatusCode::NOT_FOUND);
 }
 
 TEST_F(Events, GroupsRememberWhereTheyStand) {
@@ -158,12 +158,12 @@ TEST_F(Events, GroupsRememberWhereTheyStand) {
   offset->set_offset(2);
   v1::CommitResponse committed;
   auto context = Context();
-  ASSERT_TRUE(stub->Commit(context.get(), commit, &committed).ok());
+  ASSERT_TRUE(stub_->Commit(context.get(), commit, &committed).ok());
   v1::GroupOffsetsRequest ask;
   ask.set_group("g");
   v1::GroupOffsetsResponse offsets;
   context = Context();
-  ASSERT_TRUE(stub->GroupOffsets(context.get(), ask, &offsets).ok());
+  ASSERT_TRUE(stub_->GroupOffsets(context.get(), ask, &offsets).ok());
   ASSERT_EQ(offsets.offsets_size(), 1);
   EXPECT_EQ(offsets.offsets(0).committed(), 2u);
   EXPECT_EQ(offsets.offsets(0).lag(), 3u);
@@ -173,7 +173,7 @@ TEST_F(Events, ASubscriptionGoesOnFromThePastIntoTheLiveWithoutGapOrDouble) {
   ASSERT_TRUE(Create("orders").ok());
   (void)Submit(Batch("orders", 0, 2000));
   const auto context = Context();
-  const auto reader = stub->Subscribe(context.get(), FromEarliest("orders"));
+  const auto reader = stub_->Subscribe(context.get(), FromEarliest("orders"));
   v1::SubscribeResponse message;
   ASSERT_TRUE(reader->Read(&message));
   EXPECT_EQ(message.events_size(), 0);
@@ -198,7 +198,7 @@ TEST_F(Events, ASubscriptionToWhatIsNotThereEndsWithItsReason) {
   v1::SubscribeRequest request;
   request.add_topics("bad name");
   const auto context = Context();
-  const auto reader = stub->Subscribe(context.get(), request);
+  const auto reader = stub_->Subscribe(context.get(), request);
   v1::SubscribeResponse message;
   EXPECT_FALSE(reader->Read(&message));
   EXPECT_EQ(reader->Finish().error_code(), StatusCode::INVALID_ARGUMENT);
@@ -207,7 +207,7 @@ TEST_F(Events, ASubscriptionToWhatIsNotThereEndsWithItsReason) {
 TEST_F(Events, AStreamTakesEventsAndGivesAcknowledgementsAndEvents) {
   ASSERT_TRUE(Create("orders").ok());
   const auto context = Context();
-  const auto stream = stub->StreamEvents(context.get());
+  const auto stream = stub_->StreamEvents(context.get());
   v1::StreamEventsRequest request;
   request.set_id(1);
   *request.mutable_subscribe() = FromEarliest("orders");
@@ -250,7 +250,7 @@ TEST_F(Events, AStreamTakesEventsAndGivesAcknowledgementsAndEvents) {
 TEST_F(Events, ARequestThatFailsLeavesTheStreamOpen) {
   ASSERT_TRUE(Create("orders").ok());
   const auto context = Context();
-  const auto stream = stub->StreamEvents(context.get());
+  const auto stream = stub_->StreamEvents(context.get());
   v1::StreamEventsRequest request;
   request.set_id(1);
   ASSERT_TRUE(stream->Write(request));
@@ -269,7 +269,7 @@ TEST_F(Events, ARequestThatFailsLeavesTheStreamOpen) {
 TEST_F(Events, ACallerWhoDoesNotReadHoldsUpNobody) {
   ASSERT_TRUE(Create("orders").ok());
   const auto context = Context();
-  const auto idle = stub->StreamEvents(context.get());
+  const auto idle = stub_->StreamEvents(context.get());
   v1::StreamEventsRequest request;
   request.set_id(1);
   *request.mutable_subscribe() = FromEarliest("orders");
@@ -288,18 +288,18 @@ TEST_F(Events, ACallerWhoDoesNotReadHoldsUpNobody) {
 TEST_F(Events, ANodeThatStopsEndsItsStreamsAtOnce) {
   ASSERT_TRUE(Create("orders").ok());
   const auto context = Context();
-  const auto reader = stub->Subscribe(context.get(), FromEarliest("orders"));
+  const auto reader = stub_->Subscribe(context.get(), FromEarliest("orders"));
   v1::SubscribeResponse message;
   ASSERT_TRUE(reader->Read(&message));
   const auto stream_context = Context();
-  const auto stream = stub->StreamEvents(stream_context.get());
+  const auto stream = stub_->StreamEvents(stream_context.get());
   v1::StreamEventsRequest request;
   request.set_id(1);
   *request.mutable_submit() = Batch("orders", 0, 1);
   ASSERT_TRUE(stream->Write(request));
   v1::StreamEventsResponse response;
   ASSERT_TRUE(stream->Read(&response));
-  EXPECT_TRUE(node.server().Stop(100'000).ok());
+  EXPECT_TRUE(node_.server().Stop(100'000).ok());
   while (reader->Read(&message)) {
   }
   EXPECT_EQ(reader->Finish().error_code(), StatusCode::UNAVAILABLE);
@@ -313,7 +313,7 @@ TEST_F(Events, ManyStreamsComeAndGoWhileEventsFlow) {
     threads.emplace_back([this] {
       for (int round = 0; round < 25; ++round) {
         const auto context = Context();
-        const auto reader = stub->Subscribe(context.get(), FromEarliest("orders"));
+        const auto reader = stub_->Subscribe(context.get(), FromEarliest("orders"));
         v1::SubscribeResponse message;
         for (int i = 0; i < round % 4; ++i) {
           if (!reader->Read(&message)) break;
