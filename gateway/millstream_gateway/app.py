@@ -201,11 +201,15 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """The methods of all routes at this path; the framework names only the first route's."""
+    """The methods of all routes at this path; the framework names only the first route's.
+
+    A route of the very path stands for itself: what it lacks is not looked for among patterns.
+    """
+    matching = [route for route in request.app.routes if _matches(route, request)]
+    exact = [one for one in matching if getattr(one, "path", None) == request.url.path]
     methods: set[str] = set()
-    for route in request.app.routes:
-        if _matches(route, request):
-            methods |= getattr(route, "methods", None) or set()
+    for route in exact or matching:
+        methods |= getattr(route, "methods", None) or set()
     return sorted(methods)
 
 

@@ -523,7 +523,14 @@ def test_series_without_a_matcher_is_refused(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/nope", "/v1/topics", "/v1/events", "/metrics/", "/..%2f..%2fetc/passwd", "/assets/none.js"],
+    [
+        "/nope",
+        "/v1/state",
+        "/v1/nothing/x",
+        "/metrics/",
+        "/..%2f..%2fetc/passwd",
+        "/assets/none.js",
+    ],
 )
 def test_unknown_route_is_a_problem(client: Client, path: str) -> None:
     assert_problem(client.get(path), 404)

@@ -284,6 +284,7 @@ def test_the_page_tails_publishes_and_shows_text_only(server: Millstream, browse
         tail.get_by_role("searchbox", name="Filter events").fill("PEAR")
         expect(tail.locator("tr")).to_have_count(1)
         tail.get_by_role("searchbox", name="Filter events").fill("")
+        expect(tail.locator("tr")).to_have_count(3)
         tail.get_by_role("button", name="Pause").click()
         topic.publish("unseen")
         expect(tail.get_by_role("status")).to_contain_text("4 received")

@@ -15,6 +15,14 @@ export interface Tail {
   readonly status: string;
 }
 
+// A socket that is closed before it is open makes the browser complain.
+function leave(socket: WebSocket): void {
+  socket.onmessage = null;
+  socket.onclose = null;
+  if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
+  else socket.close();
+}
+
 export function useTail(topic: string, filter: string, paused: boolean): Tail {
   const [tail, setTail] = useState<Tail>({ events: [], received: 0, status: '' });
   const view = useRef({ filter, paused });
@@ -37,7 +45,7 @@ export function useTail(topic: string, filter: string, paused: boolean): Tail {
         retry();
         return;
       }
-      if (ended) return socket.close();
+      if (ended) return leave(socket);
       socket.onopen = () => {
         status = 'Live';
         // Only what is shown: a page that is too slow loses the oldest, and the server says how many.
@@ -75,7 +83,7 @@ export function useTail(topic: string, filter: string, paused: boolean): Tail {
       ended = true;
       window.clearTimeout(again);
       window.clearInterval(drawing);
-      socket?.close();
+      if (socket !== null) leave(socket);
     };
   }, [topic]);
 

@@ -277,7 +277,7 @@ class Subscription(AsyncIterator[Event]):
                 close_timeout=_CLOSE_SECONDS,
                 max_size=_MESSAGE_BYTES,
             )
-        except (InvalidHandshake, OSError, TimeoutError) as error:
+        except (InvalidHandshake, ConnectionClosed, OSError, TimeoutError) as error:
             raise handshake_error(address.url, error) from None
         try:
             await opened.send(

@@ -285,7 +285,7 @@ class Subscription(Iterator[Event]):
                 close_timeout=_CLOSE_SECONDS,
                 max_size=_MESSAGE_BYTES,
             ).__enter__()
-        except (InvalidHandshake, OSError, TimeoutError) as error:
+        except (InvalidHandshake, ConnectionClosed, OSError, TimeoutError) as error:
             raise handshake_error(address.url, error) from None
         try:
             opened.send(
