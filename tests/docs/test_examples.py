@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from millstream_gateway.settings import StorageSettings
+from tests.gateway.conftest import node
+
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # Where the examples look for a server; the tests give them one of their own.
 LOCAL_SERVER = "http://127.0.0.1:8080"
+LOCAL_NODE = "127.0.0.1:8081"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -56,11 +60,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def node_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with node(StorageSettings(path=str(tmp_path_factory.mktemp("node")))) as address:
+        yield address
+
+
 @pytest.mark.needs_engine
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in blocks("python")])
 def test_python_example_runs(text: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if LOCAL_SERVER in text:
         text = text.replace(LOCAL_SERVER, request.getfixturevalue("server"))
+    if LOCAL_NODE in text:
+        text = text.replace(LOCAL_NODE, request.getfixturevalue("node_address"))
     done = subprocess.run(
         [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -93,7 +93,7 @@ def test_unknown_routes_below_the_api_answer_the_envelope(client: TestClient, pa
     assert "page not found" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/v1/events", "/assets/none.js", "/favicon.ico"])
+@pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/assets/none.js", "/favicon.ico"])
 def test_other_unknown_routes_are_problems(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404

@@ -228,7 +228,13 @@ def test_every_route_that_writes_is_among_the_ways(site: Site) -> None:
             send(site, ROOT, f"way_{number}", {"env": "w"})
     finally:
         client.request = asked  # type: ignore[method-assign]
-    routes = {path for _, path, access in route_table(site) if access.action is Action.WRITE}
+    # Topics are no metrics: the walls between their tenants are in test_events.py and test_tenants.py.
+    routes = {
+        path
+        for _, path, access in route_table(site)
+        if access.action is Action.WRITE
+        and not path.startswith(("/v1/topics", "/v1/events", "/v1/groups", "/v1/subscriptions"))
+    }
     plain = {path for path in routes if "{" not in path}
     assert plain <= sent
     # Groups have two spellings of one way.

@@ -21,7 +21,11 @@ ENGINE = ["millstream", "millstream._database"]
 def test_the_package_exports_these_names() -> None:
     assert set(millstream.__all__) == {
         "Database",
+        "Event",
+        "Events",
         "MetricMetadata",
+        "NewEvent",
+        "Published",
         "QueryResult",
         "RetryPolicy",
         "Series",
