@@ -27,7 +27,7 @@ export function EventsPage() {
 function TopicTable({ rows, topic, onTopic }: { rows: readonly TopicRow[]; topic: string; onTopic: (name: string) => void }) {
   return (
     <div class="events-scroll">
-      <table>
+      <table class="events-topics">
         <thead>
           <tr>
             <th scope="col">Topic</th>
