@@ -48,21 +48,29 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(storage=StorageSettings(path=str(tmp_path / "data"), retention="100y"))
 
 
-@pytest.fixture(
-    params=[
-        "fake",
-        pytest.param("embedded", marks=needs_engine),
-        pytest.param("nodes", marks=needs_node),
-    ]
-)
-def backend(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Backend]:
-    if request.param == "fake":
+BACKENDS = [
+    "fake",
+    pytest.param("embedded", marks=needs_engine),
+    pytest.param("nodes", marks=needs_node),
+]
+
+
+@contextmanager
+def backend_of(name: str, settings: Settings) -> Iterator[Backend]:
+    """The backend of one of `BACKENDS`, with its data where the settings say."""
+    if name == "fake":
         yield FakeBackend()
-    elif request.param == "embedded":
+    elif name == "embedded":
         yield EmbeddedBackend(settings.storage)
     else:
         with node(settings.storage) as address:
             yield make_backend(Settings(nodes=NodesSettings(addresses=(address,))))
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Backend]:
+    with backend_of(request.param, settings) as made:
+        yield made
 
 
 @contextmanager
@@ -91,20 +99,14 @@ def client(settings: Settings, backend: Backend) -> Iterator[TestClient]:
         yield made
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("embedded", marks=needs_engine),
-        pytest.param("nodes", marks=needs_node),
-    ]
-)
+@pytest.fixture(params=BACKENDS[1:])
 def real_client(request: pytest.FixtureRequest, settings: Settings) -> Iterator[TestClient]:
     """For what only a real engine answers, in this process or on a node."""
-    with ExitStack() as stack:
-        backend: Backend = EmbeddedBackend(settings.storage)
-        if request.param == "nodes":
-            address = stack.enter_context(node(settings.storage))
-            backend = make_backend(Settings(nodes=NodesSettings(addresses=(address,))))
-        yield stack.enter_context(TestClient(create_app(settings, backend)))
+    with (
+        backend_of(request.param, settings) as backend,
+        TestClient(create_app(settings, backend)) as made,
+    ):
+        yield made
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from millstream_gateway.app import create_app
-from millstream_gateway.backends.choice import make_backend
-from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.fake import FakeBackend
-from millstream_gateway.backends.protocol import Backend
-from millstream_gateway.settings import LimitsSettings, NodesSettings, Settings
+from millstream_gateway.settings import LimitsSettings, Settings
 from tests.gateway.access_support import ROOT, Site, bearer, settings_in, site_in
-from tests.gateway.conftest import needs_engine, needs_node, node
-
-ENGINES = [
-    "fake",
-    pytest.param("embedded", marks=needs_engine),
-    pytest.param("nodes", marks=needs_node),
-]
+from tests.gateway.conftest import BACKENDS, backend_of
 
 
-@contextmanager
-def backend_of(name: str, settings: Settings) -> Iterator[Backend]:
-    if name == "fake":
-        yield FakeBackend()
-    elif name == "embedded":
-        yield EmbeddedBackend(settings.storage)
-    else:
-        with node(settings.storage) as address:
-            yield make_backend(Settings(nodes=NodesSettings(addresses=(address,))))
-
-
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=BACKENDS)
 def client(request: pytest.FixtureRequest, settings: Settings) -> Iterator[TestClient]:
     with (
         backend_of(request.param, settings) as backend,
@@ -51,7 +30,7 @@ def client(request: pytest.FixtureRequest, settings: Settings) -> Iterator[TestC
         yield made
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=BACKENDS)
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     with (
         backend_of(request.param, settings_in(tmp_path)) as backend,

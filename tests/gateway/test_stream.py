@@ -15,12 +15,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.fake import FakeBackend
-from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.settings import LimitsSettings, Settings, StreamsSettings
 from tests.gateway.access_support import ROOT, ROOT_KEY, bearer, settings_in
-from tests.gateway.conftest import needs_engine, running, wait_until
+from tests.gateway.conftest import BACKENDS, backend_of, running, wait_until
 
 SOON = 10.0
 
@@ -58,18 +56,14 @@ class Server:
         return str(self.post("/v1/admin/keys", body)["key"])
 
 
-def backend_of(name: str, settings: Settings) -> Backend:
-    return FakeBackend() if name == "fake" else EmbeddedBackend(settings.storage)
-
-
-@pytest.fixture(params=["fake", pytest.param("embedded", marks=needs_engine)])
+@pytest.fixture(params=BACKENDS)
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     with contextlib.ExitStack() as stack:
 
         def begin(*, is_open: bool = False, **sections: Any) -> Server:
             settings = settings_in(tmp_path, **({} if is_open else {"admin_key": ROOT_KEY}))
             settings = settings.model_copy(update=sections)
-            backend = backend_of(request.param, settings)
+            backend = stack.enter_context(backend_of(request.param, settings))
             port = stack.enter_context(running(settings, backend))
             server = Server(port, {} if is_open else ROOT)
             stack.callback(server.http.close)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from millstream.errors import InvalidArgumentError
 from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.fake import FakeBackend
-from millstream_gateway.backends.nodes import NodesBackend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.dependencies import Reach
 from millstream_gateway.schemas.access import Action, check_tenant_name
@@ -189,14 +188,13 @@ def fill(site: Site, headers: dict[str, str]) -> None:
     posted = site.client.post("/api/v1/import/prometheus", content=text, headers=headers)
     assert posted.status_code == 200, posted.text
     assert site.push(headers, "shared", 1.0, owner="a_secret_owner") == 200
-    if not isinstance(site.services.backend, NodesBackend):
-        topic = {"name": "a_secret_topic"}
-        assert site.client.post("/v1/topics", json=topic, headers=headers).status_code == 201
-        event = {"topic": "a_secret_topic", "payload": "a_secret_event", "id": "a"}
-        assert site.client.post("/v1/events", json=event, headers=headers).status_code == 202
-        offsets = {"offsets": [{"topic": "a_secret_topic", "offset": 1}]}
-        at = "/v1/groups/a/offsets"
-        assert site.client.post(at, json=offsets, headers=headers).status_code == 200
+    topic = {"name": "a_secret_topic"}
+    assert site.client.post("/v1/topics", json=topic, headers=headers).status_code == 201
+    event = {"topic": "a_secret_topic", "payload": "a_secret_event", "id": "a"}
+    assert site.client.post("/v1/events", json=event, headers=headers).status_code == 202
+    offsets = {"offsets": [{"topic": "a_secret_topic", "offset": 1}]}
+    at = "/v1/groups/a/offsets"
+    assert site.client.post(at, json=offsets, headers=headers).status_code == 200
 
 
 def requests_of_b(path: str) -> list[dict[str, Any]]:

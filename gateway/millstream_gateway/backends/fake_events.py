@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import threading
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -23,6 +21,7 @@ from millstream.errors import (
     UnimplementedError,
 )
 from millstream_gateway.backends.events import EventNotifier, EventSubscription
+from millstream_gateway.backends.notifier import TokenNotifier
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.event_json import event_frame
 from millstream_gateway.schemas.events import (
@@ -64,33 +63,6 @@ class _Topic:
     statuses: dict[str, EventStatus] = field(default_factory=dict)
 
 
-class FakeNotifier:
-    """An eventfd and the tokens behind it."""
-
-    def __init__(self) -> None:
-        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lock = threading.Lock()
-        self._tokens: set[int] = set()
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def take(self) -> Sequence[int]:
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._descriptor)
-        with self._lock:
-            tokens, self._tokens = self._tokens, set()
-        return list(tokens)
-
-    def tell(self, token: int) -> None:
-        with self._lock:
-            self._tokens.add(token)
-        os.eventfd_write(self._descriptor, 1)
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
-
-
 class FakeSubscription:
     """`EventSubscription` over the lists."""
 
@@ -99,7 +71,7 @@ class FakeSubscription:
         store: FakeEvents,
         tenant: int,
         request: SubscriptionRequest,
-        notifier: FakeNotifier,
+        notifier: TokenNotifier,
         token: int,
     ) -> None:
         self._store = store
@@ -324,7 +296,7 @@ class FakeEvents:
             return sorted(group for owner, group in self._committed if owner == tenant)
 
     def make_notifier(self) -> EventNotifier:
-        return FakeNotifier()
+        return TokenNotifier()
 
     def subscribe(
         self, tenant: TenantId, request: SubscriptionRequest, notifier: EventNotifier
@@ -337,7 +309,7 @@ class FakeEvents:
                     self._topic(tenant, name)
             token = self._next_token
             self._next_token += 1
-            made = FakeSubscription(self, tenant, request, cast(FakeNotifier, notifier), token)
+            made = FakeSubscription(self, tenant, request, cast(TokenNotifier, notifier), token)
             self._subscriptions[token] = made
             return made
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from millstream.errors import UnavailableError
+from millstream.errors import MillstreamError, UnavailableError, error_class
 from millstream.v1 import events_pb2_grpc, ingest_pb2_grpc, query_pb2_grpc
 from millstream_gateway.backends.tls_files import (
     CertificateState,
@@ -31,11 +31,13 @@ class Link:
         ingest: Any = ingest_pb2_grpc.IngestServiceStub
         queries: Any = query_pb2_grpc.StorageQueryServiceStub
         events: Any = events_pb2_grpc.EventServiceStub
-        self.ingest: Any = ingest(channel)
-        self.queries: Any = queries(channel)
-        self.events: Any = events(channel)
+        self._stubs: tuple[Any, ...] = (queries(channel), ingest(channel), events(channel))
         self.calls = 0
         self.retired = False
+
+    def method(self, name: str) -> Any:
+        """What calls this method; no two services have one of the same name."""
+        return next(getattr(stub, name) for stub in self._stubs if hasattr(stub, name))
 
 
 class NodeChannel:
@@ -138,3 +140,9 @@ class NodeChannel:
         trial.load_verify_locations(cadata=files.ca.decode("ascii"))
         credentials = grpc.ssl_channel_credentials(files.ca, files.key, files.certificate)
         return Link(grpc.secure_channel(self._address, credentials, options=self._options()))
+
+
+def translated(error: Any) -> MillstreamError:
+    """What a `grpc.RpcError` of a node is to a caller of the backend."""
+    number = error.code().value[0]
+    return error_class(number)(error.details() or error.code().name)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
-from itertools import count
+from contextlib import ExitStack
 from typing import Any, Final, cast
 
 import grpc
@@ -15,7 +13,8 @@ import grpc
 from millstream.errors import MillstreamError, error_class
 from millstream.v1 import events_pb2 as pb
 from millstream_gateway.backends.events import EventNotifier, EventSubscription
-from millstream_gateway.backends.node_channel import Link, NodeChannel
+from millstream_gateway.backends.node_channel import Link, NodeChannel, translated
+from millstream_gateway.backends.notifier import TokenNotifier
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.event_json import event_frame
 from millstream_gateway.schemas.events import (
@@ -31,7 +30,7 @@ from millstream_gateway.schemas.events import (
     Where,
 )
 
-#: As `NodesBackend` calls: method, request, and which errors become which.
+#: A unary method by name, and its request: the answer, or a `MillstreamError`.
 Call = Callable[[str, Any], Any]
 #: Messages of one subscription that wait to be polled; gRPC holds back the rest.
 _MESSAGES_MAX: Final = 4
@@ -157,46 +156,14 @@ class NodeEvents:
         return list(self._call("ListGroups", pb.ListGroupsRequest(tenant=tenant)).groups)
 
     def make_notifier(self) -> EventNotifier:
-        return Notifier()
+        return TokenNotifier()
 
     def subscribe(
         self, tenant: TenantId, request: SubscriptionRequest, notifier: EventNotifier
     ) -> EventSubscription:
-        return Subscription(self._channel, _subscribe(tenant, request), cast(Notifier, notifier))
-
-
-class Notifier:
-    """`EventNotifier`: an eventfd, and the tokens behind it."""
-
-    def __init__(self) -> None:
-        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lock = threading.Lock()
-        self._tokens: set[int] = set()
-        self._numbers = count(1)
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def new_token(self) -> int:
-        return next(self._numbers)
-
-    def take(self) -> Sequence[int]:
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._descriptor)
-        with self._lock:
-            tokens, self._tokens = self._tokens, set()
-        return list(tokens)
-
-    def tell(self, token: int) -> None:
-        with self._lock:
-            self._tokens.add(token)
-            if self._descriptor >= 0:
-                os.eventfd_write(self._descriptor, 1)
-
-    def close(self) -> None:
-        with self._lock:
-            descriptor, self._descriptor = self._descriptor, -1
-        os.close(descriptor)
+        return Subscription(
+            self._channel, _subscribe(tenant, request), cast(TokenNotifier, notifier)
+        )
 
 
 class Subscription:
@@ -205,7 +172,7 @@ class Subscription:
     Threads  `poll_json`, `position` and `close` one at a time; a thread of its own reads the stream.
     """
 
-    def __init__(self, channel: NodeChannel, request: Any, notifier: Notifier) -> None:
+    def __init__(self, channel: NodeChannel, request: Any, notifier: TokenNotifier) -> None:
         self.token = notifier.new_token()
         self._notifier = notifier
         self._messages: deque[Any] = deque()
@@ -215,12 +182,12 @@ class Subscription:
         self._position: dict[str, dict[int, int]] = {}
         with ExitStack() as stack:
             link: Link = stack.enter_context(channel.use())
-            self._stream = link.events.Subscribe(request)
+            self._stream = link.method("Subscribe")(request)
             try:
                 # Empty: the subscription stands, or there is none.
                 next(self._stream)
             except grpc.RpcError as error:
-                raise _translated(error) from None
+                raise translated(error) from None
             self._link = stack.pop_all()
         self._reader = threading.Thread(
             target=self._read, name=f"millstream-events-{self.token}", daemon=True
@@ -278,12 +245,8 @@ class Subscription:
             with self._changed:
                 if self._closed:
                     return
-                self._error = _translated(error)
+                self._error = translated(error)
             self._notifier.tell(self.token)
-
-
-def _translated(error: Any) -> MillstreamError:
-    return error_class(error.code().value[0])(error.details() or error.code().name)
 
 
 def _options(options: TopicOptions) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from millstream.errors import (
     DeadlineExceededError,
     MillstreamError,
     UnavailableError,
-    error_class,
 )
 from millstream.v1 import ingest_pb2, query_pb2
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.events import EventStore
-from millstream_gateway.backends.node_channel import Link, NodeChannel
+from millstream_gateway.backends.node_channel import Link, NodeChannel, translated
 from millstream_gateway.backends.node_events import NodeEvents
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
@@ -57,7 +56,7 @@ class NodesBackend:
         self._settings = settings
         self._address = settings.addresses[0]
         self._channel = NodeChannel(settings, self._address)
-        self.events: EventStore = NodeEvents(self._channel, self._event_call)
+        self.events: EventStore = NodeEvents(self._channel, self._call)
 
     def open(self) -> None:
         self._channel.open()
@@ -212,17 +211,9 @@ class NodesBackend:
                 cancel.on_cancel(call.cancel)
             return _finished(call)
 
-    def _event_call(self, method: str, request: Any) -> Any:
-        with self._channel.use() as link:
-            return _finished(self._begin(link, method, request, stub=link.events))
-
-    def _begin(
-        self, link: Link, method: str, request: Any, *, timeout_ms: int = 0, stub: Any = None
-    ) -> _Call[Any]:
-        if stub is None:
-            stub = link.ingest if method == "Push" else link.queries
+    def _begin(self, link: Link, method: str, request: Any, *, timeout_ms: int = 0) -> _Call[Any]:
         try:
-            call: _Call[Any] = getattr(stub, method).future(
+            call: _Call[Any] = link.method(method).future(
                 request, timeout=(timeout_ms or self._settings.timeout) / 1000
             )
         except ValueError as error:
@@ -236,7 +227,7 @@ def _finished(call: _Call[Any]) -> Any:
     except grpc.FutureCancelledError:
         raise CancelledError("query was canceled in expression evaluation") from None
     except grpc.RpcError as error:
-        raise _translated(error) from None
+        raise translated(error) from None
     except ValueError as error:
         raise _closed(error) from None
 
@@ -283,11 +274,6 @@ def _outcome(answer: Any) -> PushOutcome:
         errors=tuple(errors),
         offset_token=answer.offset_token,
     )
-
-
-def _translated(error: Any) -> MillstreamError:
-    number = error.code().value[0]
-    return error_class(number)(error.details() or error.code().name)
 
 
 def _label_request(tenant: TenantId, selection: Selection) -> Any:

@@ -347,7 +347,9 @@ class EventService:
         try:
             async with asyncio.timeout(wait_ms / 1000) as waiting:
                 while True:
-                    # After the subscription began, so that nothing comes in between unnoticed.
+                    # It tells again only once it was asked, and whatever it reads the fetch that
+                    # follows reads, too: so nothing comes in between unnoticed.
+                    await self._reads.run(lambda: tail.subscription.poll_json(_PEEK, 1 << 20))
                     found = await self._fetch(caller, topic, partition, offset, limit)
                     if found.events or self._stopping:
                         waiting.reschedule(None)
@@ -355,8 +357,6 @@ class EventService:
                     await news.wait()
                     cancel.raise_if_cancelled()
                     news.clear()
-                    # What it reads is read again; it is only asked for so that it tells again.
-                    await self._reads.run(lambda: tail.subscription.poll_json(_PEEK, 1 << 20))
         except TimeoutError:
             return await self._fetch(caller, topic, partition, offset, limit)
         finally:
