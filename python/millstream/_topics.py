@@ -27,6 +27,7 @@ from millstream._events import (
     note_place,
     seconds_of,
 )
+from millstream._requests import Requests
 from millstream.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 _WAIT_MS = 500
 
 
-class Topic:
+class Topic(Requests):
     """A topic by name; it need not be there yet. Made by `Database.topic`.
 
     Threads: any thread may call any method; a subscription is for one thread at a time.
@@ -208,6 +209,9 @@ class Topic:
             filter_text=filter,
             on_slow=on_slow,
         )
+
+    def _other(self, name: str) -> Topic:
+        return Topic(self._engine, name)
 
     def _make(self) -> None:
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -30,6 +31,7 @@ from millstream._remote.retries import Attempts, Repeat
 from millstream._remote.retries import Outcome as Ended
 from millstream._remote.topic_calls import Frames, Outcome
 from millstream._remote.topics import handshake_error, refuse_final, socket_headers
+from millstream._requests import Headers, Question, answer_to
 from millstream._topics import begin_of, offsets_of
 from millstream.errors import (
     AlreadyExistsError,
@@ -161,6 +163,45 @@ class Topic:
             filter_text=filter,
             on_slow=on_slow,
         )
+
+    async def request(
+        self,
+        payload: Any,
+        *,
+        timeout: Wait = 5.0,  # noqa: ASYNC109 - as the other verbs have it
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        reply_to: str | None = None,
+    ) -> Event:
+        """Publish an event and wait for the reply to it; see `Database.topic`."""
+        question = Question(self.name, reply_to)
+        # Before the request goes, so that no reply comes too early.
+        async with await self._replies(question, timeout) as replies:
+            await self.publish(payload, key=key, headers=question.headers(headers))
+            async for event in replies:
+                return event
+        raise question.unanswered()
+
+    async def reply(
+        self,
+        event: Event,
+        payload: Any,
+        *,
+        headers: Headers | None = None,
+        allow: Sequence[str] = (),
+    ) -> Published:
+        """Answer a request on the topic that it names; see `Database.topic`."""
+        topic, answer = answer_to(event, payload, headers, allow)
+        return cast(Published, (await Topic(self._client, topic).publish_many([answer]))[0])
+
+    async def _replies(self, question: Question, timeout: Wait) -> Subscription:  # noqa: ASYNC109
+        topic = Topic(self._client, question.reply_to)
+        try:
+            return await topic.subscribe(timeout=timeout, filter=question.filter).__aenter__()
+        except NotFoundError:
+            with suppress(AlreadyExistsError):
+                await topic.create(durability="ephemeral")
+            return topic.subscribe(timeout=timeout, filter=question.filter)
 
     async def _make(self) -> None:
         try:

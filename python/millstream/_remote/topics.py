@@ -30,6 +30,7 @@ from millstream._remote.calls import Answer
 from millstream._remote.retries import Attempts, Repeat
 from millstream._remote.retries import Outcome as Ended
 from millstream._remote.topic_calls import Frames, Outcome
+from millstream._requests import Requests
 from millstream._topics import begin_of, offsets_of
 from millstream.errors import (
     AlreadyExistsError,
@@ -49,7 +50,7 @@ _CLOSE_SECONDS = 1.0
 _MESSAGE_BYTES = 64 << 20
 
 
-class Topic:
+class Topic(Requests):
     """A topic of a server by name; the verbs are those of `Database.topic`.
 
     Threads: any thread may call any method; a subscription is for one thread at a time.
@@ -172,6 +173,9 @@ class Topic:
             filter_text=filter,
             on_slow=on_slow,
         )
+
+    def _other(self, name: str) -> Topic:
+        return Topic(self._client, name)
 
     def _make(self) -> None:
         try:
