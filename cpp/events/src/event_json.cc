@@ -33,11 +33,13 @@ void AppendEventJson(std::string_view topic, const StoredEvent& event, std::stri
   *out += topic;
   fmt::format_to(std::back_inserter(*out), R"(","partition":{},"offset":{},"timestamp":{},)", event.partition(),
                  event.offset(), view.timestamp);
-  if (view.key.has_value() && IsValidUtf8(*view.key)) {
+  if (!view.key.has_value()) {
+    *out += R"("key":null,)";
+  } else if (IsValidUtf8(*view.key)) {
     *out += R"("key":)";
     wire::AppendJsonString(*view.key, out);
     *out += ',';
-  } else if (view.key.has_value()) {
+  } else {
     *out += R"("key_base64":")";
     AppendBase64(*view.key, out);
     *out += R"(",)";

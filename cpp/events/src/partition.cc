@@ -103,18 +103,48 @@ Result<PartitionEnds> Partition::Ends() {
   }
 }
 
+Result<std::optional<TimeRange>> Partition::FindRange(uint64_t offset, TimestampMs timestamp) {
+  while (true) {
+    {
+      const MutexLock lock(mutex_);
+      if (deleted_) return NotFound("topic \"{}\" was deleted", topic_.name());
+      offset = std::max(offset, start_);
+      if (known_ && (in_memory() || start_ == end_)) {
+        return offset < end_ ? std::optional(TimeRange{offset, end_, timestamp}) : std::nullopt;
+      }
+      if (known_ && log_ != nullptr) {
+        if (const auto range = times_.Find(offset, active_start_, timestamp); range.has_value()) return range;
+        offset = std::max(offset, active_start_);
+        if (offset >= end_ || active_newest_ < timestamp) return std::optional<TimeRange>();
+        return std::optional(TimeRange{offset, end_, active_newest_});
+      }
+    }
+    MS_RETURN_IF_ERROR(writer_.Open(*this));
+  }
+}
+
 Result<uint64_t> Partition::OffsetAt(TimestampMs timestamp) {
   MS_ASSIGN_OR_RETURN(const PartitionEnds ends, Ends());
   uint64_t offset = ends.start;
   while (true) {
-    auto read = Read(offset, {.events = kFetchEventsMax, .bytes = kTailBytesMax});
-    if (!read.ok()) return std::move(read).status();
-    for (const EventPtr& event : read->events) {
-      if (event->view().timestamp >= timestamp) return event->offset();
+    MS_ASSIGN_OR_RETURN(const std::optional<TimeRange> range, FindRange(offset, timestamp));
+    if (!range.has_value()) break;
+    for (offset = range->first; offset < range->end;) {
+      auto read = Read(offset, {.events = kFetchEventsMax, .bytes = kTailBytesMin});
+      // Retention came in between: on behind it.
+      if (!read.ok() && read.status().code() == StatusCode::kOutOfRange) break;
+      if (!read.ok()) return std::move(read).status();
+      for (const EventPtr& event : read->events) {
+        if (event->view().timestamp >= timestamp) return event->offset();
+      }
+      if (read->next == offset) break;
+      offset = read->next;
     }
-    if (read->next == offset || read->next >= read->ends.end) return read->ends.end;
-    offset = read->next;
+    // What was looked at has none; nothing is looked at twice.
+    offset = std::max(offset, range->end);
   }
+  MS_ASSIGN_OR_RETURN(const PartitionEnds now, Ends());
+  return now.end;
 }
 
 void Partition::AddListener(PartitionListener* listener, uint64_t seen_end) {
@@ -180,11 +210,32 @@ void Partition::SetOpen(std::shared_ptr<OpenLog> log, uint64_t start, uint64_t e
   while (tail_bytes_ > bytes_max && !tail_.empty()) PopTail();
 }
 
+void Partition::SetTimes(TimeIndex times, uint64_t active_start, TimestampMs active_newest) {
+  const MutexLock lock(mutex_);
+  times_ = std::move(times);
+  active_start_ = active_start;
+  active_newest_ = active_newest;
+}
+
+std::optional<TimeRange> Partition::NoteTimes(uint64_t active_start, TimestampMs newest) {
+  const MutexLock lock(mutex_);
+  std::optional<TimeRange> closed;
+  if (active_start != active_start_) {
+    closed = TimeRange{active_start_, active_start, active_newest_};
+    times_.Add(*closed);
+    active_start_ = active_start;
+    active_newest_ = kNoTimestamp;
+  }
+  active_newest_ = std::max(active_newest_, newest);
+  return closed;
+}
+
 std::shared_ptr<OpenLog> Partition::TakeLog(bool always) {
   const MutexLock lock(mutex_);
   if (log_ == nullptr || (!always && log_.use_count() > 1)) return nullptr;
   log_bytes_ = log_->log().bytes();
   ClearTail();
+  times_ = TimeIndex();
   return std::exchange(log_, nullptr);
 }
 

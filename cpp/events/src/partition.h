@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "millstream/events/event.h"
 #include "open_log.h"
 #include "remembered.h"
+#include "time_index.h"
 
 namespace millstream::events {
 
@@ -66,7 +68,8 @@ class Partition {
   // kNotFound when it is not there.
   Result<EventPtr> ReadOne(uint64_t offset) EXCLUDES(mutex_);
   Result<PartitionEnds> Ends() EXCLUDES(mutex_);
-  // The first event at or behind `timestamp`; the end when there is none.
+  // The first offset whose event is of `timestamp` or later, however times go up and down before and behind it; the end
+  // when there is none. Reads at most a segment of a log whose time index is whole.
   Result<uint64_t> OffsetAt(TimestampMs timestamp) EXCLUDES(mutex_);
 
   // Calls the listener at once when the end is beyond `seen_end`, or is not known.
@@ -77,6 +80,8 @@ class Partition {
  private:
   friend class PartitionWriter;
 
+  // The next range from `offset` on that may have an event at or after `timestamp`, as far as the end.
+  Result<std::optional<TimeRange>> FindRange(uint64_t offset, TimestampMs timestamp) EXCLUDES(mutex_);
   // What a read finds without the log.
   enum class Where { kDone, kInLog, kClosed };
   Result<Where> ReadTail(uint64_t offset, ReadLimits* limits, PartitionRead* out, std::shared_ptr<OpenLog>* log,
@@ -90,11 +95,16 @@ class Partition {
   // --- writer ---
   // The log has been opened, or there is none yet and nothing but the ends is known; `tail` are its newest events.
   void SetOpen(std::shared_ptr<OpenLog> log, uint64_t start, uint64_t end, std::vector<EventPtr> tail) EXCLUDES(mutex_);
+  // Of a log that is open: of its closed segments, and of the last one.
+  void SetTimes(TimeIndex times, uint64_t active_start, TimestampMs active_newest) EXCLUDES(mutex_);
   // Gives the log up unless a reader holds it; with `always` also then.
   std::shared_ptr<OpenLog> TakeLog(bool always) EXCLUDES(mutex_);
   void Show(const std::vector<std::shared_ptr<StoredEvent>>& events) EXCLUDES(mutex_);
   void SetDeleted() EXCLUDES(mutex_);
   void SetStart(uint64_t start) EXCLUDES(mutex_);
+  // Events with timestamps up to `newest` went into the log's last segment, which begins at `active_start`. Returns the
+  // segment that was closed before, if one was.
+  std::optional<TimeRange> NoteTimes(uint64_t active_start, TimestampMs newest) EXCLUDES(mutex_);
 
   const Topic& topic_;
   const uint32_t index_;
@@ -117,6 +127,10 @@ class Partition {
   std::deque<EventPtr> tail_ GUARDED_BY(mutex_);  // up to end_; offsets ascend
   uint64_t tail_start_ GUARDED_BY(mutex_) = 0;    // all events from here on are in tail_
   uint64_t tail_bytes_ GUARDED_BY(mutex_) = 0;
+  // Of an open log: its closed segments, and the last one.
+  TimeIndex times_ GUARDED_BY(mutex_);
+  uint64_t active_start_ GUARDED_BY(mutex_) = 0;
+  TimestampMs active_newest_ GUARDED_BY(mutex_) = kNoTimestamp;
   std::vector<PartitionListener*> listeners_ GUARDED_BY(mutex_);
 };
 

@@ -230,7 +230,13 @@ void PartitionWriter::Append(Touched& touched) {
       break;
     }
     MS_CHECK(first->value() == touched.base + done);
+    TimestampMs newest = kNoTimestamp;
+    for (size_t i = 0; i < records.size(); ++i) {
+      newest = std::max(newest, touched.fresh[done + i]->view().timestamp);
+    }
     done += records.size();
+    const auto closed = touched.partition->NoteTimes(touched.log->log().active_start().value(), newest);
+    if (closed.has_value()) StoreTimeRange(*env_.files, TimesPath(*touched.partition), *closed);
   }
   if (done == touched.fresh.size()) return;
   // What went in before the failure stays, and is acknowledged.
@@ -309,17 +315,25 @@ Result<std::shared_ptr<OpenLog>> PartitionWriter::EnsureOpen(Partition& partitio
   // What was taken lately: for its readers, and so that it is known when it is published again.
   std::vector<EventPtr> recent;
   partition.remembered_.Clear();
-  uint64_t offset = std::max(start, end - std::min<uint64_t>(end, kRememberedEvents));
+  const uint64_t active_start = log->log().active_start().value();
+  TimestampMs newest = kNoTimestamp;
+  uint64_t offset = end - std::min<uint64_t>(end, kRememberedEvents);
+  const uint64_t remembered_from = offset;
+  offset = std::max(start, std::min(offset, active_start));
   while (offset < end) {
     ReadLimits limits{.events = kRememberedEvents, .bytes = kTailBytesMax};
     std::vector<EventPtr> part;
     MS_ASSIGN_OR_RETURN(offset, log->Read(partition.topic_.number(), partition.index_, offset, end, &limits, &part));
     for (const EventPtr& event : part) {
+      if (event->offset() >= active_start) newest = std::max(newest, event->view().timestamp);
+      if (event->offset() < remembered_from) continue;
       partition.remembered_.Add(event->view(), event->offset());
       partition.last_taken_ms_ = std::max(partition.last_taken_ms_, event->view().taken_ms);
     }
     recent = std::move(part);
   }
+  partition.SetTimes(TimeIndex(LoadTimeRanges(*env_.files, TimesPath(partition), start, active_start)), active_start,
+                     newest);
   partition.SetOpen(log, start, end, std::move(recent));
   open_.push_back(&partition);
   stats_.open_logs.store(open_.size(), std::memory_order_relaxed);  // for operators; orders nothing

@@ -141,6 +141,7 @@ class PartitionWriter {
   // So many may be open afterwards, more only while readers hold them.
   void CloseIdle(size_t open_max);
   Status RetainNow(Partition& partition, bool open);
+  static std::string TimesPath(const Partition& partition) { return partition.folder_ + "/times"; }
 
   const env::Env env_;
   const WriterOptions options_;

@@ -485,6 +485,11 @@ Offset LocalLog::durable_end() const {
   return options_.durability == Durability::kFsync ? synced_ : end_;
 }
 
+Offset LocalLog::active_start() const {
+  const MutexLock lock(mutex_);
+  return segments_.back().first;
+}
+
 LogStats LocalLog::stats() const {
   const MutexLock lock(mutex_);
   LogStats stats = stats_;

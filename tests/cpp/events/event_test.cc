@@ -119,6 +119,19 @@ TEST(EventJson, BytesThatAreNoTextComeAsBase64) {
   EXPECT_TRUE(CheckJson(json).ok());
 }
 
+TEST(EventJson, AnAbsentKeyIsNullAndAnEmptyOneIsEmpty) {
+  EventView event;
+  event.payload = "1";
+  event.is_json = true;
+  std::string json;
+  AppendEventJson("t", **StoredEvent::Make(EncodeEvent(event)), &json);
+  EXPECT_NE(json.find(R"("timestamp":0,"key":null,"headers":{},"payload":1})"), std::string::npos) << json;
+  event.key = "";
+  json.clear();
+  AppendEventJson("t", **StoredEvent::Make(EncodeEvent(event)), &json);
+  EXPECT_NE(json.find(R"("timestamp":0,"key":"","headers":{},"payload":1})"), std::string::npos) << json;
+}
+
 TEST(EventJson, PayloadGoesOutAsItCameIn) {
   EventView event = Full();
   auto stored = StoredEvent::Make(EncodeEvent(event));

@@ -11,8 +11,8 @@
 
 namespace millstream::events {
 
-// {"type":"event","id":…,"topic":…,"partition":…,"offset":…,"timestamp":…,"key":…,"headers":{…},"payload":…}: a key
-// that is no UTF-8 is "key_base64", bytes are "payload_base64"; without a key there is neither.
+// {"type":"event","id":…,"topic":…,"partition":…,"offset":…,"timestamp":…,"key":…,"headers":{…},"payload":…}: without
+// a key it is null, and one that is no UTF-8 is "key_base64" in its place; bytes are "payload_base64".
 void AppendEventJson(std::string_view topic, const StoredEvent& event, std::string* out);
 
 // kInvalidArgument unless the payload is one JSON value in UTF-8.

@@ -91,6 +91,8 @@ class LocalLog final : public storage::Log {
 
   const RecoveryReport& recovery() const { return recovery_; }
   LogStats stats() const EXCLUDES(mutex_);
+  // The first offset of the last segment: all before it is closed, on the disk, and never written again.
+  Offset active_start() const EXCLUDES(mutex_);
   // Of all segment files.
   uint64_t bytes() const EXCLUDES(mutex_);
   // Where the log would begin if it held at most `bytes`, in whole segments; the last one always stays.
