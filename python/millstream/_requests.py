@@ -106,7 +106,9 @@ class Requests(ABC):
         placed: Published = self._other(topic).publish_many([answer])[0]
         return placed
 
-    def _replies(self, question: Question, timeout: Wait) -> AbstractContextManager[Iterator[Event]]:
+    def _replies(
+        self, question: Question, timeout: Wait
+    ) -> AbstractContextManager[Iterator[Event]]:
         topic = self._other(question.reply_to)
         try:
             return topic.subscribe("latest", timeout=timeout, filter=question.filter)

@@ -27,6 +27,7 @@ from millstream._events import (
     note_place,
     seconds_of,
 )
+from millstream._producer import Producer
 from millstream._requests import Requests
 from millstream.errors import (
     AlreadyExistsError,
@@ -143,6 +144,17 @@ class Topic(Requests):
             outcomes += map(self._published, answers)
         first_error(outcomes, strict)
         return outcomes
+
+    def producer(self, *, in_flight: int = 10_000) -> Producer:
+        """Publishes in the background, in order; at most ``in_flight`` are not acknowledged.
+
+        >>> import millstream
+        >>> with millstream.open(":memory:") as db, db.topic("orders").producer() as producer:
+        ...     acknowledgements = [producer.publish({"n": n}) for n in range(3)]
+        ...     [one.result().offset for one in acknowledgements]
+        [0, 1, 2]
+        """
+        return Producer(self, in_flight)
 
     def fetch(
         self,

@@ -27,6 +27,7 @@ from millstream._events import (
     seconds_of,
 )
 from millstream._remote import topic_calls as ask
+from millstream._remote.aio_producer import Producer
 from millstream._remote.retries import Attempts, Repeat
 from millstream._remote.retries import Outcome as Ended
 from millstream._remote.topic_calls import Frames, Outcome
@@ -122,6 +123,10 @@ class Topic:
             outcomes += found
         first_error(outcomes, strict)
         return outcomes
+
+    def producer(self, *, in_flight: int = 10_000) -> Producer:
+        """Publishes in the background, in order; at most ``in_flight`` are not acknowledged."""
+        return Producer(self, in_flight)
 
     async def fetch(
         self,

@@ -249,11 +249,13 @@ def _import(path: str, text: bytes, kind: str) -> Ask[WriteResult]:
     return Ask(call, read)
 
 
-def document(method: str, path: str, body: object = None) -> Ask[dict[str, Any]]:
-    """A route that takes JSON and answers with JSON."""
+def document(
+    method: str, path: str, body: object = None, *, repeat: Repeat | None = None
+) -> Ask[dict[str, Any]]:
+    """A route that takes JSON and answers with JSON; what is no GET is sent once, unless told."""
     encoded = None if body is None else json.dumps(body).encode()
     headers = None if body is None else {"Content-Type": "application/json"}
-    repeat = Repeat.READ if method == "GET" else Repeat.ONCE
+    repeat = repeat or (Repeat.READ if method == "GET" else Repeat.ONCE)
     return Ask(Call(method, path, repeat, encoded, headers), _read_document)
 
 

@@ -25,6 +25,7 @@ from millstream._events import (
     note_place,
     seconds_of,
 )
+from millstream._producer import Producer
 from millstream._remote import topic_calls as ask
 from millstream._remote.calls import Answer
 from millstream._remote.retries import Attempts, Repeat
@@ -131,6 +132,10 @@ class Topic(Requests):
             outcomes += found
         first_error(outcomes, strict)
         return outcomes
+
+    def producer(self, *, in_flight: int = 10_000) -> Producer:
+        """Publishes in the background, in order; at most ``in_flight`` are not acknowledged."""
+        return Producer(self, in_flight)
 
     def fetch(
         self,
