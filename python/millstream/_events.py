@@ -71,7 +71,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event for `publish_many`. ``payload`` is bytes, or anything that JSON can say."""
+    """An event for `publish_many`. ``payload`` is bytes, or anything that JSON can say.
+
+    ``producer`` is (id, epoch, sequence) of who numbers its events in each partition: one that was
+    stored is not stored again, a gap is refused, and so is an epoch before the newest.
+    """
 
     payload: Any
     key: bytes | str | None = None
@@ -79,6 +83,7 @@ class NewEvent:
     timestamp: Any = None
     id: str | None = None
     partition: int | None = None
+    producer: tuple[str, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,7 @@ def fields_of(topic: str, event: NewEvent, now_ms: int) -> Fields:
     headers = [(text_of(name, "a header"), bytes_of(v)) for name, v in event.headers.items()]
     at = None if event.timestamp is None else moment_ms(event.timestamp, now_ms)
     key = None if event.key is None else bytes_of(event.key)
-    return topic, payload, is_json, key, headers, at, event.id, event.partition, None
+    return topic, payload, is_json, key, headers, at, event.id, event.partition, event.producer
 
 
 def payload_of(payload: Any) -> tuple[bytes, bool]:
@@ -225,7 +230,8 @@ def event_of_json(found: Mapping[str, Any]) -> Event:
 
 def json_of(topic: str, event: NewEvent, now_ms: int) -> dict[str, Any]:
     """An event as a server takes it."""
-    _, payload, is_json, key, headers, at, event_id, partition, _ = fields_of(topic, event, now_ms)
+    fields = fields_of(topic, event, now_ms)
+    _, payload, is_json, key, headers, at, event_id, partition, producer = fields
     found: dict[str, Any] = {"topic": topic}
     if is_json:
         found["payload"] = event.payload
@@ -238,6 +244,8 @@ def json_of(topic: str, event: NewEvent, now_ms: int) -> dict[str, Any]:
             found["headers"] = {name: value.decode() for name, value in headers}
         except UnicodeDecodeError:
             raise InvalidArgumentError("over HTTP the values of headers are text") from None
+    if producer is not None:
+        found["producer"] = dict(zip(("id", "epoch", "sequence"), producer, strict=True))
     placed = {"timestamp": at, "id": event_id, "partition": partition}
     return found | {name: value for name, value in placed.items() if value is not None}
 

@@ -423,3 +423,49 @@ def test_who_made_and_removed_a_topic_is_in_the_audit_log(site: Site, tmp_path: 
     actions = [json.loads(line) for line in lines]
     found = [one["action"] for one in actions if one.get("topic") == "t"]
     assert found == ["topic.create", "topic.delete"]
+
+
+@pytest.fixture
+def numbered(real_client: TestClient) -> TestClient:
+    make(real_client, "t", partitions=2)
+    return real_client
+
+
+def number(client: TestClient, sequence: Any, **more: Any) -> Any:
+    producer = {"id": "p", "sequence": sequence, **more.pop("producer", {})}
+    event = {"topic": "t", "payload": sequence, "partition": 0, "producer": producer, **more}
+    return client.post("/v1/events", json=event)
+
+
+def test_what_a_producer_numbers_is_stored_once_and_without_a_gap(numbered: TestClient) -> None:
+    first = [number(numbered, n).json() for n in range(3)]
+    assert [one["offset"] for one in first] == [0, 1, 2]
+    assert [number(numbered, n).json() for n in (2, 1, 0)] == first[::-1]
+    gap = number(numbered, 5)
+    assert (gap.status_code, "3 is missing" in gap.text) == (400, True), gap.text
+    assert number(numbered, 0, partition=1).json()["offset"] == 0, "each partition has its own row"
+    assert number(numbered, 7, producer={"id": "q"}).json()["offset"] == 3
+    newer = number(numbered, 0, producer={"epoch": 1})
+    assert newer.json()["offset"] == 4
+    late = number(numbered, 3)
+    assert (late.status_code, "epoch 1" in late.text) == (400, True), late.text
+    assert [one["payload"] for one in fetch(numbered, "t")["events"]] == [0, 1, 2, 7, 0]
+
+
+@pytest.mark.parametrize(
+    "producer",
+    [
+        {"sequence": -1},
+        {"sequence": 1 << 63},
+        {"sequence": "1"},
+        {"epoch": 1 << 32},
+        {"id": ""},
+        {"id": "x" * 129},
+        {"id": 7},
+        {"name": "x"},
+    ],
+)
+def test_a_producer_that_is_none_is_refused(numbered: TestClient, producer: dict[str, Any]) -> None:
+    answer = number(numbered, 0, producer=producer)
+    assert answer.status_code == 400, answer.text
+    assert fetch(numbered, "t")["end_offset"] == 0

@@ -288,7 +288,7 @@ def _new_event(event: NewEvent) -> Any:
     )
     if event.producer is not None:
         producer, epoch, sequence = event.producer
-        made.producer.CopyFrom(pb.Producer(id=str(producer), epoch=epoch, sequence=sequence))
+        made.producer.CopyFrom(pb.Producer(id=producer, epoch=epoch, sequence=sequence))
     return made
 
 

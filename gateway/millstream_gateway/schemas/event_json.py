@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import orjson
@@ -19,6 +19,8 @@ BATCH_MAX: Final = 10_000
 #: Levels of arrays and objects in a payload; readers of JSON often take no more.
 DEPTH_MAX: Final = 128
 _TIME_MAX_MS: Final = 2**63 - 1
+_EPOCH_MAX: Final = 2**32 - 1
+_SEQUENCE_MAX: Final = 2**63 - 1
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKETS: Final = re.compile(rb"[\[\]{}]")
 
@@ -49,8 +51,31 @@ EVENT_SCHEMA: Final[dict[str, Any]] = {
             "description": "Your own, unique within the topic: publishing it again stores nothing.",
         },
         "partition": {"type": ["integer", "null"], "description": "By the key, when absent."},
+        "producer": {
+            "type": ["object", "null"],
+            "required": ["id", "sequence"],
+            "additionalProperties": False,
+            "description": "Who numbers its events in this partition: one that was stored is not "
+            "stored again, and a gap is refused.",
+            "properties": {
+                "id": {"type": "string", "minLength": 1, "maxLength": 128},
+                "epoch": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": _EPOCH_MAX,
+                    "description": "Higher with each start of the producer; lower ones are over.",
+                },
+                "sequence": {"type": "integer", "minimum": 0, "maximum": _SEQUENCE_MAX},
+            },
+        },
     },
 }
+
+
+class _Producer(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    id: str
+    sequence: Annotated[int, msgspec.Meta(ge=0, le=_SEQUENCE_MAX)]
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=_EPOCH_MAX)] = 0
 
 
 class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -63,6 +88,7 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     timestamp: int | None = None
     id: str | None = None
     partition: int | None = None
+    producer: _Producer | None = None
 
 
 class _Batch(msgspec.Struct, forbid_unknown_fields=True):
@@ -108,6 +134,7 @@ def read_event(text: bytes | msgspec.Raw) -> NewEvent:
     if event.partition is not None and not 0 <= event.partition < 1 << 31:
         raise InvalidArgumentError("partition is out of range")
     payload, is_json = _payload_of(event)
+    named = event.producer
     return NewEvent(
         event.topic,
         payload,
@@ -117,6 +144,7 @@ def read_event(text: bytes | msgspec.Raw) -> NewEvent:
         timestamp,
         event.id,
         event.partition,
+        None if named is None else (named.id, named.epoch, named.sequence),
     )
 
 

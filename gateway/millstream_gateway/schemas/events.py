@@ -30,7 +30,7 @@ class NewEvent(NamedTuple):
     id: str | None = None
     partition: int | None = None
     # The producer's id, its epoch and the number that it gave the event.
-    producer: tuple[int, int, int] | None = None
+    producer: tuple[str, int, int] | None = None
 
 
 class Placement(NamedTuple):

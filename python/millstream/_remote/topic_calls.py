@@ -92,18 +92,22 @@ def publish(
     for event in events:
         text = json.dumps(json_of(topic, event, now_ms), separators=(",", ":"), allow_nan=False)
         if batch and (len(batch) >= BATCH_EVENTS or size + len(text) > BATCH_BYTES):
-            yield mine, _publish(batch, all(one.id is not None for one in mine))
+            yield mine, _publish(batch, _once(mine))
             batch, mine, size = [], [], 0
         batch.append(text)
         mine.append(event)
         size += len(text)
     if batch:
-        yield mine, _publish(batch, all(one.id is not None for one in mine))
+        yield mine, _publish(batch, _once(mine))
+
+
+def _once(events: list[NewEvent]) -> bool:
+    """Whether each of them is stored once, however often it comes."""
+    return all(one.id is not None or one.producer is not None for one in events)
 
 
 def _publish(batch: list[str], may_come_twice: bool) -> Ask[list[Outcome]]:
     body = f'{{"events":[{",".join(batch)}]}}'.encode()
-    # Events that have ids of their own are stored once, however often they come.
     repeat = Repeat.WRITE if may_come_twice else Repeat.ONCE
     headers = {"Content-Type": "application/json"}
     call = Call("POST", "/v1/events", repeat, body, headers)
