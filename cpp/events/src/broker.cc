@@ -27,6 +27,11 @@ Status CheckCleanup(TopicCleanup cleanup) {
   return Unimplemented("compaction by key is not there yet: use cleanup \"delete\"");
 }
 
+Status CheckMayChange(std::string_view topic) {
+  if (topic != kAuditTopic) return Status::Ok();
+  return PermissionDenied("nobody changes or deletes \"{}\"", topic);
+}
+
 }  // namespace
 
 std::string_view EventStatusName(EventStatus status) {
@@ -160,6 +165,7 @@ Result<TopicInfo> Broker::CreateTopic(TenantId tenant, const std::string& name, 
 
 Result<TopicInfo> Broker::AlterTopic(TenantId tenant, const std::string& name, const TopicChanges& changes) {
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  MS_RETURN_IF_ERROR(CheckMayChange(name));
   MS_RETURN_IF_ERROR(CheckCleanup(changes.cleanup.value_or(TopicCleanup::kDelete)));
   MS_ASSIGN_OR_RETURN(const TopicPtr topic, impl_->meta_->Alter(tenant, name, [&](TopicOptions* options) {
     if (changes.partitions.has_value()) {
@@ -179,6 +185,7 @@ Result<TopicInfo> Broker::AlterTopic(TenantId tenant, const std::string& name, c
 
 Status Broker::DeleteTopic(TenantId tenant, const std::string& name) {
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
+  MS_RETURN_IF_ERROR(CheckMayChange(name));
   MS_ASSIGN_OR_RETURN(const TopicPtr topic, impl_->meta_->Delete(tenant, name));
   for (Partition* partition : topic->UsedPartitions()) MS_RETURN_IF_ERROR(partition->writer().Delete(*partition));
   if (impl_->folder_.empty()) return Status::Ok();

@@ -85,7 +85,11 @@ class FakeSubscription:
                 self._offsets[name] = self._begin(name, topic, request.offsets)
 
     def follows(self, name: str) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self._request.topics)
+        return any(
+            fnmatch.fnmatchcase(name, pattern)
+            for pattern in self._request.topics
+            if pattern.startswith("__") or not name.startswith("__")
+        )
 
     def _begin(self, name: str, topic: _Topic, start: From) -> dict[int, int]:
         found = {}

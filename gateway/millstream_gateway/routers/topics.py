@@ -97,10 +97,10 @@ async def list_topics(
     limit: Annotated[int, Query(ge=1, le=_LIST_MAX, description="Most to return.")] = _LIST_MAX,
     after: Annotated[str, Query(max_length=300, description="Only names behind this one.")] = "",
 ) -> Response:
-    """Your topics, by name."""
+    """Your topics, by name; those of the server only with a prefix that begins with `__`."""
     found = [
         one
-        for one in await services.events.list_topics(caller)
+        for one in await services.events.list_topics(caller, internal=prefix.startswith("__"))
         if one["name"].startswith(prefix) and one["name"] > after
     ]
     more = found[limit - 1]["name"] if len(found) > limit else None

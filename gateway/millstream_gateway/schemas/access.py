@@ -52,6 +52,8 @@ DEFAULT_TENANT_ID: Final = TenantId(0)
 # In place of a list of tenants: every tenant there is and will be.
 EVERY_TENANT: Final = "*"
 TENANT_HEADER: Final = "X-Scope-OrgID"
+#: Of the tenant `DEFAULT_TENANT`: who did what.
+AUDIT_TOPIC: Final = "__audit"
 _TENANT_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,150}\Z", re.ASCII)
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from millstream.errors import PermissionDeniedError
 from millstream_gateway.schemas.access import (
+    AUDIT_TOPIC,
     EVERY_TENANT,
     ROLE_VERBS,
     VERBS,
@@ -58,6 +59,11 @@ def decide(
     if not principal.has_every_tenant and not resource.tenants <= principal.tenants:
         # The same words whether the tenant exists or not.
         return Decision(False, f"{principal.name} does not belong to this tenant")
+    if resource.topic == AUDIT_TOPIC:
+        if action is not Action.READ:
+            return Decision(False, "only the server writes the audit log, and nobody changes it")
+        if not (principal.has_every_tenant and Action.ADMIN in principal.verbs):
+            return Decision(False, "the audit log is for administrators of every tenant")
     if resource.topic is not None and not _any_matches(principal.topics, resource.topic):
         return Decision(False, f"this topic is not one that {principal.name} may {action.value}")
     return _by_acls(principal, action, resource, acls) if acls else _ALLOWED

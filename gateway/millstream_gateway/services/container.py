@@ -12,6 +12,7 @@ from millstream.errors import MillstreamError
 from millstream_gateway.backends.choice import pushed_folder
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.services.access import AccessControl
+from millstream_gateway.services.audit_topic import AuditTopic
 from millstream_gateway.services.events import EventService
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.listeners.manager import Listeners
@@ -55,6 +56,8 @@ class Services:
         self.version = product_version()
         self.access = AccessControl(settings)
         backend.limit_series(self.access.tenant_limits.series_max)
+        self.audit_topic = AuditTopic(self.access.audit.trail, backend.events)
+        self.access.audit.on_written = self.audit_topic.wake
         self.metrics = OwnMetrics(self.version)
         self._ingest_pool = BoundedPool(
             "ingest", threads=limits.ingest_threads, queue_max=limits.ingest_queue
@@ -69,6 +72,7 @@ class Services:
         )
         self.metrics.watch_engine(backend.stats)
         self.metrics.watch_limits(self.access.limits.shared)
+        self.metrics.watch_audit(self.audit_topic.waiting, lambda: self.audit_topic.failures)
         #: Every listener asks it for `server_tls_context()`.
         self.tls = ServerTls(settings.tls)
         self.metrics.watch_certificates(lambda: (*self.tls.states, *backend.certificates()))
@@ -118,6 +122,7 @@ class Services:
         await asyncio.to_thread(self.tls.open)
         await asyncio.to_thread(self.access.open)
         await asyncio.to_thread(self.backend.open)
+        self.audit_topic.start()
         await self.access.limits.start()
         self._sampler.start()
         await asyncio.to_thread(self.push_gateway.start)
@@ -164,6 +169,7 @@ class Services:
         self.push_gateway.stop()
         for pool in self._pools:
             pool.close()
+        self.audit_topic.stop()
         try:
             self.backend.close()
         finally:

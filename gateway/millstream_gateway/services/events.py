@@ -15,7 +15,15 @@ from millstream.errors import (
 )
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.events import EventStore
-from millstream_gateway.schemas.access import Acl, Action, Caller, Decision, Kind, Resource
+from millstream_gateway.schemas.access import (
+    AUDIT_TOPIC,
+    Acl,
+    Action,
+    Caller,
+    Decision,
+    Kind,
+    Resource,
+)
 from millstream_gateway.schemas.event_json import read_published
 from millstream_gateway.schemas.events import (
     EventStatus,
@@ -121,10 +129,15 @@ class EventService:
         self.check(caller, Action.READ, check_topic(name))
         return await self._read(lambda: self._store.describe_topic(caller.tenant, name))
 
-    async def list_topics(self, caller: Caller) -> list[TopicInfo]:
-        """The topics that the caller may read, by name."""
+    async def list_topics(self, caller: Caller, *, internal: bool = False) -> list[TopicInfo]:
+        """The topics that the caller may read, by name; those of the server when asked for."""
         found = await self._read(lambda: self._store.list_topics(caller.tenant))
-        return [one for one in found if self.allows(caller, Action.READ, one["name"])]
+        return [
+            one
+            for one in found
+            if (internal or not is_internal(one["name"]))
+            and self.allows(caller, Action.READ, one["name"])
+        ]
 
     async def publish_body(
         self, caller: Caller, body: bytes, unpack: Callable[[], bytes] | None
@@ -252,14 +265,13 @@ class EventService:
                 raise InvalidArgumentError(f"{name[:100]!r} is neither a topic nor a pattern")
             if "*" not in name:
                 self.check(caller, Action.READ, check_topic(name))
-        if self.sees_all(caller):
-            return tuple(topics)
-        found = [name for name in topics if "*" not in name]
-        patterns = [_expression(name) for name in topics if "*" in name]
+        sees_all = self.sees_all(caller)
+        found = [name for name in topics if "*" not in name or (sees_all and not is_internal(name))]
+        patterns = [name for name in topics if name not in found]
         if patterns:
-            listed = await self.list_topics(caller)
+            listed = await self.list_topics(caller, internal=True)
             names = [one["name"] for one in listed]
-            found += [name for name in names if any(one.fullmatch(name) for one in patterns)]
+            found += [name for name in names if any(_stands_for(one, name) for one in patterns)]
         if not found:
             raise NotFoundError("no topic that you may read has such a name")
         return tuple(dict.fromkeys(found))
@@ -279,7 +291,7 @@ class EventService:
         return decide(caller.principal, action, resource, self._acls())
 
     def sees_all(self, caller: Caller) -> bool:
-        """Whether no topic of the tenant is hidden from the caller, whatever it is called."""
+        """Whether none of the tenant's own topics is hidden from the caller, however called."""
         if "*" not in caller.principal.topics:
             return False
         return not any(
@@ -370,9 +382,16 @@ class EventService:
 _PEEK: Final = 100
 
 
+def is_internal(name: str) -> bool:
+    """Whether a topic of this name, or those that a pattern stands for, are the server's own."""
+    return name.startswith("__")
+
+
 def check_topic(name: str) -> str:
-    """The name itself; `InvalidArgumentError` when no topic of a tenant can be called so."""
-    if not _TOPIC.match(name) or name in (".", "..") or name.startswith("__"):
+    """The name itself; `InvalidArgumentError` when no topic that a caller knows is called so."""
+    if name == AUDIT_TOPIC:
+        return name
+    if not _TOPIC.match(name) or name in (".", "..") or is_internal(name):
         raise InvalidArgumentError(
             f"{name[:100]!r} is not a topic: 1 to 249 letters, digits and _.- are, save . and .. "
             "and names that begin with __"
@@ -400,6 +419,13 @@ def _wrong_id(event: NewEvent) -> MillstreamError | None:
     if event.id is not None and not _EVENT_ID.match(event.id):
         return InvalidArgumentError("an id has 1 to 128 letters, digits and _.:-")
     return None
+
+
+def _stands_for(pattern: str, name: str) -> bool:
+    """As the engine: the server's own topics match only patterns that begin like them."""
+    if is_internal(name) and not is_internal(pattern):
+        return False
+    return _expression(pattern).fullmatch(name) is not None
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

@@ -131,6 +131,9 @@ class OwnMetrics:
         if shared is not None:
             self.registry.register(_SharedLimitsCollector(shared))
 
+    def watch_audit(self, waiting: Callable[[], int], failures: Callable[[], int]) -> None:
+        self.registry.register(_AuditCollector(waiting, failures))
+
     def exposition(self) -> bytes:
         """Everything as text. Blocks while the engine counts."""
         return generate_latest(self.registry)
@@ -257,6 +260,24 @@ class _SharedLimitsCollector(Collector):
             "millstream_limits_fallbacks",
             "Requests whose limits were counted in this process because Redis was gone.",
             value=self._shared.fallbacks,
+        )
+
+
+class _AuditCollector(Collector):
+    def __init__(self, waiting: Callable[[], int], failures: Callable[[], int]) -> None:
+        self._waiting = waiting
+        self._failures = failures
+
+    def collect(self) -> Iterable[_Family]:
+        yield GaugeMetricFamily(
+            "millstream_audit_unpublished_bytes",
+            "Bytes of the audit log that are in its file and not in the topic __audit yet.",
+            value=float(self._waiting()),
+        )
+        yield CounterMetricFamily(
+            "millstream_audit_publish_failures",
+            "Times that the store did not take lines of the audit log; they are tried again.",
+            value=self._failures(),
         )
 
 

@@ -174,6 +174,17 @@ TEST(Broker, AChangedTopicStaysChangedAndADeletedOneIsGone) {
   EXPECT_TRUE(ReadAll(*broker, "orders").empty());
 }
 
+TEST(Broker, NobodyChangesOrDeletesTheAuditTopic) {
+  SimMachine machine(1);
+  const auto broker = machine.MustOpen();
+  const std::string name(kAuditTopic);
+  MustCreate(*broker, name);
+  ASSERT_TRUE(PublishOne(*broker, Text(name, "ann did it")).ok());
+  EXPECT_EQ(broker->DeleteTopic(kTenant, name).code(), StatusCode::kPermissionDenied);
+  EXPECT_EQ(broker->AlterTopic(kTenant, name, {.retention_ms = 1}).status().code(), StatusCode::kPermissionDenied);
+  EXPECT_EQ(ReadAll(*broker, name).size(), 1U);
+}
+
 TEST(Broker, FewLogsAreOpenHoweverManyTopicsAreUsed) {
   SimMachine machine(1);
   const auto broker = machine.MustOpen(storage::Durability::kProcess, 4);

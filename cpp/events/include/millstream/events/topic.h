@@ -54,6 +54,8 @@ Status CheckGroupName(std::string_view name);
 Status CheckTopicOptions(const TopicOptions& options);
 // Whether the name begins with "__": the engine's own.
 bool IsInternalTopic(std::string_view name);
+// Who did what. Nobody changes or deletes it, so what was written there stays.
+inline constexpr std::string_view kAuditTopic = "__audit";
 
 // Whether `name` matches: '*' stands for any number of characters, all else for itself. Internal topics match only a
 // pattern that begins with "__".
