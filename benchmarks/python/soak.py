@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.python.gateway_cost_bench import bodies
-from benchmarks.python.json_bench import KEY, influx_request, json_request
+from benchmarks.python.json_bench import KEY, METRICS
 from benchmarks.python.machine import commit, machine
 from tests.services.http import Client
 from tests.services.millstream import Millstream
@@ -54,6 +54,31 @@ class Load:
             self.answers[name, status] += 1
             if status not in expected and len(self.unexpected) < 20:
                 self.unexpected.append(f"{name}: {status} {text[:200]}")
+
+
+def json_request(host: int, number: int) -> bytes:
+    metrics = ",".join(
+        f'{{"name":"bench_{metric}","value":{number}.5,"timestamp":{_BASE_MS + number},'
+        f'"labels":{{"host":"h{host}","dc":"eu"}}}}'
+        for metric in range(METRICS)
+    )
+    body = f'{{"metrics":[{metrics}]}}'.encode()
+    return (
+        b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s"
+        % (KEY.encode(), len(body), body)
+    )
+
+
+def influx_request(host: int, number: int) -> bytes:
+    body = "".join(
+        f"bench_{metric},host=h{host},dc=eu value={number}.5 {_BASE_MS + number}\n"
+        for metric in range(METRICS)
+    ).encode()
+    return (
+        b"POST /write?precision=ms HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
 
 
 def raw(url: str, request: bytes) -> int:
