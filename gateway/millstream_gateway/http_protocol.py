@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -52,21 +51,23 @@ class Shortcut(Protocol):
     def let_go(self, visitor: Any) -> None:
         """The body is waited for no longer."""
 
-    def take(
-        self, visitor: Any, body: bytes, server_headers: Headers, respond: Callable[[bytes], None]
-    ) -> bool:
-        """Whether it will answer; ``respond`` takes the whole answer then."""
+    def take(self, visitor: Any, body: bytes, server_headers: Headers, asker: _ShortCycle) -> bool:
+        """Whether it will answer, by the asker's ``respond``."""
 
 
 class _ShortCycle:
     """What uvicorn wants to know of a request that is being answered, for one on the short way."""
 
-    __slots__ = ("disconnected", "keep_alive", "response_complete")
+    __slots__ = ("_respond", "disconnected", "keep_alive", "response_complete")
 
-    def __init__(self) -> None:
+    def __init__(self, respond: Callable[[_ShortCycle, bytes], None]) -> None:
+        self._respond = respond
         self.disconnected = False
         self.keep_alive = True
         self.response_complete = False
+
+    def respond(self, answer: bytes) -> None:
+        self._respond(self, answer)
 
     @property
     def message_event(self) -> _NobodyWaits:
@@ -247,9 +248,8 @@ def bounded_protocol(
                 return False
             if most is not None and max(len(self.connections), len(self.tasks)) >= most:
                 return False
-            cycle = _ShortCycle()
-            respond = partial(self._respond, cycle)
-            if not short_way.take(visitor, body, self.server_state.default_headers, respond):
+            cycle = _ShortCycle(self._respond)
+            if not short_way.take(visitor, body, self.server_state.default_headers, cycle):
                 return False
             self.cycle = cycle  # type: ignore[assignment]
             return True

@@ -183,7 +183,9 @@ def _read_headers(scope: Scope) -> tuple[str, str]:
 
 def correlation_id_for(given: str) -> str:
     """What the client gave, when that can be one; else one unlike any other. Not a secret."""
-    return given if _CORRELATION_ID.match(given) else f"{_PROCESS_ID}{next(_numbers):012x}"
+    if given and _CORRELATION_ID.match(given):
+        return given
+    return f"{_PROCESS_ID}{next(_numbers):012x}"
 
 
 def _route_of(scope: Scope) -> str:

@@ -12,26 +12,28 @@ Threads  Event loop only.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
+import structlog
 from starlette.responses import Response
 
 from millstream_gateway.errors import error_response
 from millstream_gateway.guard import KnownCaller
 from millstream_gateway.logs import current_correlation_id
 from millstream_gateway.middleware import SECURITY_HEADERS, RequestContext, correlation_id_for
+from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.limits import Unit
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.authentication import Credentials
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.limits import Admission
 from millstream_gateway.short_routes import Route
+
+log = structlog.get_logger(__name__)
 
 #: What a request may bring beside what its route reads: any other header may ask for something that
 #: only the usual way does.
@@ -49,8 +51,17 @@ _STATUS_LINES: Final = {
 _FIXED: Final = b"".join(b"%s: %s\r\n" % header for header in SECURITY_HEADERS)
 
 Headers = Sequence[tuple[bytes, bytes]]
-#: Takes the answer, from its status line to its end.
-Respond = Callable[[bytes], None]
+#: An answer without what is told to one request alone: status line, the route's headers, body.
+_Frame = tuple[bytes, bytes, bytes]
+#: Answers that are alike are made once; those of a few counts are all that there are.
+_FRAMES_MAX: Final = 1024
+
+
+class Asker(Protocol):
+    """Whoever waits for the answer to one request."""
+
+    def respond(self, answer: bytes) -> None:
+        """Takes the whole answer, from its status line to its end; called once at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +77,50 @@ class Visitor:
 
 
 class _Request:
-    """One write on its way."""
+    """One write on its way: a `Pending`."""
 
-    __slots__ = ("admission", "began", "correlation_id", "respond", "server_headers", "visitor")
+    __slots__ = (
+        "admission",
+        "asker",
+        "began",
+        "server_headers",
+        "tenant",
+        "visitor",
+        "way",
+        "write",
+    )
 
     def __init__(
         self,
+        way: ShortWay,
         visitor: Visitor,
+        write: WriteBody,
         server_headers: Headers,
-        respond: Respond,
+        asker: Asker,
         admission: Admission | None,
     ) -> None:
+        self.way = way
         self.visitor = visitor
-        self.correlation_id = correlation_id_for(visitor.given_id)
+        self.tenant: TenantId = visitor.known.caller.tenant
+        self.write = write
         self.server_headers = server_headers
-        self.respond = respond
+        self.asker = asker
         self.admission = admission
         self.began = time.perf_counter()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Also of a client that left: it cannot tell whether that was before or after."""
+        return True
+
+    def succeed(self, outcome: PushOutcome) -> None:
+        self.way.finish(self, outcome)
+
+    def fail(self, error: Exception) -> None:
+        self.way.finish(self, error)
+
+    def drop(self) -> None:
+        self.way.finish(self, None)
 
 
 class ShortWay:
@@ -95,6 +133,10 @@ class ShortWay:
         self.paths = frozenset(self._routes)
         self._context = context
         self._ingest = ingest
+        # The server's own headers change once a second, with the time.
+        self._server_headers: Headers = ()
+        self._server_block = b""
+        self._frames: dict[tuple[str, tuple[int, ...]], tuple[int, _Frame]] = {}
 
     def meet(self, url: bytes, headers: Headers, client: str) -> Visitor | None:
         """Who sends a request with this head, when it is usual in every way.
@@ -141,78 +183,101 @@ class ShortWay:
     def let_go(self, visitor: Visitor) -> None:
         self._ingest.budget.give_back(visitor.size)
 
-    def take(
-        self, visitor: Visitor, body: bytes, server_headers: Headers, respond: Respond
-    ) -> bool:
-        """Take a whole body over: ``respond`` is called once, later. False leaves it untouched.
+    def take(self, visitor: Visitor, body: bytes, server_headers: Headers, asker: Asker) -> bool:
+        """Take a whole body over: ``asker`` is answered later. False leaves it untouched.
 
         ``server_headers`` are those that the server puts in front of every answer.
         """
-        ingest, route = self._ingest, visitor.route
+        ingest, guard = self._ingest, visitor.route.guard
         write = WriteBody(visitor.form, body)
         if not ingest.has_room or not ingest.fits(write):
             return False
-        if not route.guard.still_knows(visitor.known) or not self.hold(visitor):
+        if not guard.still_knows(visitor.known) or not self.hold(visitor):
             return False
-        caller = visitor.known.caller
-        admitted, admission = route.guard.admit_now(caller, visitor.size)
+        admitted, admission = guard.admit_now(visitor.known.caller, visitor.size)
         if not admitted:
             self.let_go(visitor)
             return False
-        request = _Request(visitor, server_headers, respond, admission)
         self._context.requests.in_flight += 1
-        future = ingest.begin(caller.tenant, write)
-        future.add_done_callback(partial(self._finish, request))
+        ingest.begin(_Request(self, visitor, write, server_headers, asker, admission))
         return True
 
-    def _finish(self, request: _Request, future: asyncio.Future[PushOutcome]) -> None:
+    def finish(self, request: _Request, outcome: PushOutcome | Exception | None) -> None:
+        """Answer, count and log a request. None says that the server ends, and its connections."""
         self._context.requests.in_flight -= 1
-        self.let_go(request.visitor)
-        token = current_correlation_id.set(request.correlation_id)
+        visitor = request.visitor
+        self.let_go(visitor)
+        correlation_id = correlation_id_for(visitor.given_id)
+        token = current_correlation_id.set(correlation_id)
         status = 0
         try:
-            if future.cancelled():
-                # The server ends, and its connections with it.
-                return
-            status, answer = self._answer(request, future)
-            request.respond(answer)
+            if outcome is not None:
+                status = self._answer(request, outcome, correlation_id)
+        except Exception as error:
+            # Others travelled with it, and want their answers.
+            log.error("failed while answering", path=visitor.route.path, exc_info=error)
         finally:
-            path = request.visitor.route.path
+            path = visitor.route.path
             seconds = time.perf_counter() - request.began
             self._context.note(path, "POST", path, status, seconds)
             current_correlation_id.reset(token)
 
-    def _answer(self, request: _Request, future: asyncio.Future[PushOutcome]) -> tuple[int, bytes]:
+    def _answer(
+        self, request: _Request, outcome: PushOutcome | Exception, correlation_id: str
+    ) -> int:
+        admission = request.admission
+        if isinstance(outcome, Exception):
+            status, frame = self._refusal(request, outcome, correlation_id)
+        else:
+            self._ingest.count(request.visitor.form, outcome)
+            if admission is not None:
+                admission.charge(Unit.SAMPLES, outcome.stored + outcome.rejected)
+            status, frame = self._outcome(request.visitor, outcome)
+        if request.server_headers is not self._server_headers:
+            self._server_headers = request.server_headers
+            self._server_block = _block(request.server_headers)
+        first, own, body = frame
+        limits = b"" if admission is None else _block(admission.headers())
+        request.asker.respond(
+            b"%s%s%sx-correlation-id: %s\r\n%s%s\r\n%s"
+            % (first, self._server_block, own, correlation_id.encode(), _FIXED, limits, body)
+        )
+        return status
+
+    def _outcome(self, visitor: Visitor, outcome: PushOutcome) -> tuple[int, _Frame]:
+        if outcome.rejected or outcome.errors:
+            return _framed(visitor.route.answer(visitor.form, outcome))
+        # Nothing else of an outcome is in the answer when all was good.
+        counts = (outcome.samples, outcome.histograms, outcome.exemplars, outcome.metadata)
+        frames = self._frames
+        found = frames.get((visitor.form, counts))
+        if found is None:
+            if len(frames) >= _FRAMES_MAX:
+                frames.clear()
+            found = _framed(visitor.route.answer(visitor.form, outcome))
+            frames[visitor.form, counts] = found
+        return found
+
+    def _refusal(
+        self, request: _Request, error: Exception, correlation_id: str
+    ) -> tuple[int, _Frame]:
         visitor = request.visitor
-        error = future.exception()
-        if error is not None:
-            response = visitor.route.refusal(visitor.form, error) or error_response(
+        return _framed(
+            visitor.route.refusal(visitor.form, error)
+            or error_response(
                 visitor.route.path,
                 error,
                 method="POST",
                 content_type=visitor.media.decode("latin-1"),
-                correlation_id=request.correlation_id,
+                correlation_id=correlation_id,
             )
-        else:
-            outcome = future.result()
-            self._ingest.count(visitor.form, outcome)
-            if request.admission is not None:
-                request.admission.charge(Unit.SAMPLES, outcome.stored + outcome.rejected)
-            response = visitor.route.answer(visitor.form, outcome)
-        return response.status_code, _rendered(request, response)
+        )
 
 
-def _rendered(request: _Request, response: Response) -> bytes:
-    parts = [_STATUS_LINES[response.status_code]]
-    parts += [b"%s: %s\r\n" % header for header in request.server_headers]
-    parts += [b"%s: %s\r\n" % header for header in response.raw_headers]
-    parts += (_after(request), bytes(response.body))
-    return b"".join(parts)
+def _framed(response: Response) -> tuple[int, _Frame]:
+    status = response.status_code
+    return status, (_STATUS_LINES[status], _block(response.raw_headers), bytes(response.body))
 
 
-def _after(request: _Request) -> bytes:
-    given = b"x-correlation-id: %s\r\n" % request.correlation_id.encode()
-    if request.admission is None:
-        return b"%s%s\r\n" % (given, _FIXED)
-    limits = b"".join([b"%s: %s\r\n" % header for header in request.admission.headers()])
-    return b"%s%s%s\r\n" % (given, _FIXED, limits)
+def _block(headers: Headers) -> bytes:
+    return b"".join([b"%s: %s\r\n" % header for header in headers])

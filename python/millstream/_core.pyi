@@ -81,6 +81,10 @@ class PushResult:
     """
     What became of a write.
     """
+    def fields(self) -> tuple:
+        """
+        All of them in one call, in the order of the gateway's PushOutcome: samples, histograms, exemplars, metadata, rejected, errors, offset_token.
+        """
     @property
     def errors(self) -> list:
         """

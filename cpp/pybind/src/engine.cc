@@ -253,6 +253,11 @@ py::list Errors(const PushOutcome& outcome) {
   return out;
 }
 
+py::tuple Fields(const PushOutcome& outcome) {
+  return py::make_tuple(outcome.samples, outcome.histograms, outcome.exemplars, outcome.metadata, outcome.rejected,
+                        Errors(outcome), outcome.offset_token);
+}
+
 }  // namespace
 
 void RegisterEngine(py::module_& module) {
@@ -263,7 +268,11 @@ void RegisterEngine(py::module_& module) {
       .def_readonly("metadata", &PushOutcome::metadata)
       .def_readonly("rejected", &PushOutcome::rejected)
       .def_property_readonly("errors", &Errors, "(item or line, code, reason) of the first 100 refused items.")
-      .def_readonly("offset_token", &PushOutcome::offset_token);
+      .def_readonly("offset_token", &PushOutcome::offset_token)
+      .def("fields", &Fields,
+           "All of them in one call, in the order of the gateway's PushOutcome: samples, histograms, exemplars, "
+           "metadata, "
+           "rejected, errors, offset_token.");
 
   py::class_<QueryCancel>(module, "CancelToken", "Stops one query from another thread.")
       .def(py::init<>())

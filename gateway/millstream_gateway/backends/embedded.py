@@ -88,6 +88,7 @@ class EmbeddedBackend:
         if any(tenant.scopes for tenant, _ in writes):
             # Rare enough to go one by one: whoever may write some series only.
             return [self._push_or_error(tenant, write) for tenant, write in writes]
+        series_max = {tenant: self._series_max(tenant) for tenant in {one for one, _ in writes}}
         results = self._open_engine().push_all(
             [
                 (
@@ -96,7 +97,7 @@ class EmbeddedBackend:
                     write.default_timestamp_ms,
                     write.options,
                     tenant,
-                    self._series_max(tenant),
+                    series_max[tenant],
                 )
                 for tenant, write in writes
             ]
@@ -241,15 +242,10 @@ def _token(cancel: CancelSignal) -> CancelToken:
 
 
 def _outcome(result: PushResult) -> PushOutcome:
-    return PushOutcome(
-        samples=result.samples,
-        histograms=result.histograms,
-        exemplars=result.exemplars,
-        metadata=result.metadata,
-        rejected=result.rejected,
-        errors=tuple(ItemError(*error) for error in result.errors),
-        offset_token=result.offset_token,
-    )
+    # One call: seven attributes would take longer than storing a small write.
+    samples, histograms, exemplars, metadata, rejected, errors, token = result.fields()
+    reasons = tuple(ItemError(*error) for error in errors) if errors else ()
+    return PushOutcome(samples, histograms, exemplars, metadata, rejected, reasons, token)
 
 
 def _answer(result: QueryResult) -> QueryAnswer:

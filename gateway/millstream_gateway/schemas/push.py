@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True)
+# The first and the last are not frozen: one of each is made for every request, and freezing would
+# cost more than the rest of their making.
+@dataclass(slots=True)
 class WriteBody:
     """A body as it came, but for gzip, and the engine's name of the format that it is in.
 
@@ -29,7 +31,7 @@ class ItemError:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PushOutcome:
     """Counts of what was stored, and the first reasons for what was not.
 

@@ -18,7 +18,7 @@ from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.limits import charge_current
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
-from millstream_gateway.services.shared_push import SharedPush
+from millstream_gateway.services.shared_push import Pending, SharedPush
 from millstream_gateway.settings import LimitsSettings
 
 _T = TypeVar("_T")
@@ -81,6 +81,7 @@ class IngestService:
         self._limits = limits
         self._metrics = metrics
         self._shared = SharedPush(backend, pool)
+        self._alone: set[asyncio.Task[None]] = set()
         self.budget = BodyBudget(limits.ingest_bytes_in_flight)
 
     def check_room(self) -> None:
@@ -99,11 +100,26 @@ class IngestService:
         is_packed = write.format in _SNAPPY_FORMATS
         return not is_packed or declared_snappy_bytes(write.body) <= allowed
 
-    def begin(self, tenant: TenantId, write: WriteBody) -> asyncio.Future[PushOutcome]:
-        """Store a body, which `has_room` and `fits` were asked for; whoever waits calls `count`."""
-        if len(write.body) <= SHARED_BYTES_MAX:
-            return self._shared.begin(tenant, write)
-        return asyncio.ensure_future(self._pool.run(lambda: self._backend.push(tenant, write)))
+    def begin(self, pending: Pending) -> None:
+        """Store a body, which `has_room` and `fits` were asked for; whoever is told calls `count`."""
+        if len(pending.write.body) <= SHARED_BYTES_MAX:
+            self._shared.begin(pending)
+            return
+        task = asyncio.get_running_loop().create_task(self._push_alone(pending))
+        self._alone.add(task)
+        task.add_done_callback(self._alone.discard)
+
+    async def _push_alone(self, pending: Pending) -> None:
+        tenant, write = pending.tenant, pending.write
+        try:
+            outcome = await self._pool.run(lambda: self._backend.push(tenant, write))
+        except asyncio.CancelledError:
+            pending.drop()
+            raise
+        except Exception as error:
+            pending.fail(error)
+        else:
+            pending.succeed(outcome)
 
     async def remote_write(self, tenant: TenantId, form: str, body: bytes) -> PushOutcome:
         """Store a snappy block of ``form``, which is one of the versions of remote write."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 from millstream.errors import MillstreamError
 from millstream_gateway.backends.protocol import Backend
@@ -20,7 +20,50 @@ from millstream_gateway.services.pool import BoundedPool
 
 _CALLS_MAX: Final = 2
 _GROUP_MAX: Final = 64
-_Waiting = tuple[TenantId, WriteBody, asyncio.Future[PushOutcome]]
+
+
+class Pending(Protocol):
+    """A write on its way. One of the last three is called, once, and raises nothing."""
+
+    tenant: TenantId
+    write: WriteBody
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits for it; what nobody wants is not stored."""
+
+    def succeed(self, outcome: PushOutcome) -> None: ...
+
+    def fail(self, error: Exception) -> None: ...
+
+    def drop(self) -> None:
+        """The server ends."""
+
+
+class _Awaited:
+    """A write that a task waits for."""
+
+    __slots__ = ("future", "tenant", "write")
+
+    def __init__(self, tenant: TenantId, write: WriteBody) -> None:
+        self.tenant = tenant
+        self.write = write
+        self.future: asyncio.Future[PushOutcome] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self.future.done()
+
+    def succeed(self, outcome: PushOutcome) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def drop(self) -> None:
+        self.future.cancel()
 
 
 class SharedPush:
@@ -32,7 +75,7 @@ class SharedPush:
     def __init__(self, backend: Backend, pool: BoundedPool) -> None:
         self._backend = backend
         self._pool = pool
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Pending] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._woken = False
 
@@ -46,22 +89,19 @@ class SharedPush:
             raise self._pool.refuse()
 
     async def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
-        return await self.begin(tenant, write)
-
-    def begin(self, tenant: TenantId, write: WriteBody) -> asyncio.Future[PushOutcome]:
-        """As `push`; cancelling the future drops the write when it has not left yet."""
+        """Cancelling this drops the write when it has not left yet."""
         self.check_room()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[PushOutcome] = loop.create_future()
-        self._waiting.append((tenant, write, future))
-        # After the other requests that this turn of the loop brings.
-        self._wake(loop)
-        return future
+        awaited = _Awaited(tenant, write)
+        self.begin(awaited)
+        return await awaited.future
 
-    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+    def begin(self, pending: Pending) -> None:
+        """As `push`, when there is room."""
+        self._waiting.append(pending)
         if not self._woken:
             self._woken = True
-            loop.call_soon(self._send)
+            # After the other requests that this turn of the loop brings.
+            asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
         self._woken = False
@@ -70,7 +110,7 @@ class SharedPush:
             for _ in group:
                 self._waiting.popleft()
             # Whoever stopped waiting wants nothing stored.
-            group = [one for one in group if not one[2].done()]
+            group = [one for one in group if one.is_wanted]
             if group:
                 call = asyncio.get_running_loop().create_task(self._call(group))
                 self._calls.add(call)
@@ -80,23 +120,20 @@ class SharedPush:
         self._calls.discard(call)
         self._send()
 
-    async def _call(self, group: list[_Waiting]) -> None:
-        writes = [(tenant, write) for tenant, write, _ in group]
+    async def _call(self, group: list[Pending]) -> None:
+        writes = [(one.tenant, one.write) for one in group]
         try:
             outcomes = await self._pool.run(lambda: self._backend.push_all(writes))
         except asyncio.CancelledError:
-            for _, _, future in group:
-                future.cancel()
+            for one in group:
+                one.drop()
             raise
         except Exception as error:
-            for _, _, future in group:
-                if not future.done():
-                    future.set_exception(error)
+            for one in group:
+                one.fail(error)
             return
-        for (_, _, future), outcome in zip(group, outcomes, strict=True):
-            if future.done():
-                continue
+        for one, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, MillstreamError):
-                future.set_exception(outcome)
+                one.fail(outcome)
             else:
-                future.set_result(outcome)
+                one.succeed(outcome)

@@ -69,6 +69,9 @@ class TokenService:
     @property
     def epoch(self) -> int:
         """Grows whenever the keys of an issuer change."""
+        if not self._foreign:
+            # Asked for each request.
+            return 0
         return sum(keys.epoch for _, keys in self._foreign.values())
 
     @property
