@@ -110,6 +110,12 @@ def bounded_protocol(
             # By the bytes of their heads: who sent requests that took the short way. What came
             # before, byte for byte, says the same again, unparsed.
             self._known: dict[bytes, Visitor] = {}
+            # The head of the request that comes just now, empty when it did not come in one piece, and
+            # what came behind it.
+            self._head = b""
+            self._behind = 0
+            # What is missing of a body whose head is known: it comes past the parser.
+            self._missing = 0
             self._idle_since = 0.0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -141,7 +147,7 @@ def bounded_protocol(
             # Requests on the short way leave the timer as it is: two timers for each would cost more
             # than its permission does.
             rest = self._idle_since + self.timeout_keep_alive - self.loop.time()
-            if not self._is_free():
+            if self._missing or not self._is_free():
                 rest = self.timeout_keep_alive
             if rest > 0:
                 self._arm_keep_alive(rest)
@@ -150,22 +156,56 @@ def bounded_protocol(
             self._arm_write()
 
         def data_received(self, data: bytes) -> None:
+            if self._missing:
+                self._collect(data)
+                return
             if short_way is None or self._unfed or self._in_message:
                 self._unfed += data
-                self._feed()
-                return
-            end = data.find(b"\r\n\r\n") + 4
-            head = data[:end]
-            visitor = self._known.get(head)
-            if (
-                visitor is not None
-                and visitor.size == len(data) - end
-                and self._take(visitor, data[end:])
-            ):
-                return
-            self._unfed = data
+                self._behind += len(data)
+            else:
+                end = data.find(b"\r\n\r\n") + 4
+                self._head = head = data[:end] if end > 3 else b""
+                self._behind = rest = len(data) - end
+                visitor = self._known.get(head)
+                if visitor is not None:
+                    if rest == visitor.size:
+                        if self._take(visitor, data[end:]):
+                            return
+                    elif rest < visitor.size and self._wait_for(visitor, data[end:]):
+                        return
+                self._unfed = data
             self._feed()
-            self._remember(head, len(data) - end)
+            if self._taken is not None:
+                self._remember()
+
+        def _wait_for(self, visitor: Visitor, begin: bytes) -> bool:
+            """Whether there is room to wait for the rest of a body, past the parser."""
+            assert short_way is not None  # noqa: S101
+            if not self._is_free() or not short_way.hold(visitor):
+                return False
+            self._visitor = visitor
+            self._short_body = [begin]
+            self._missing = visitor.size - len(begin)
+            self._arm_body()
+            return True
+
+        def _collect(self, data: bytes) -> None:
+            """More of a body whose head is known. All goes to the parser when it comes otherwise."""
+            visitor = self._visitor
+            assert visitor is not None  # noqa: S101
+            self._short_body.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return
+            self._stop_waiting()
+            body = b"".join(self._short_body)
+            is_whole, self._missing = self._missing == 0, 0
+            self._visitor, self._short_body = None, []
+            if is_whole and self._take(visitor, body):
+                return
+            self._unfed = self._head + body
+            self._head = b""
+            self._feed()
 
         def _feed(self) -> None:
             """Hand the parser what came, but no more requests than may wait for their turn."""
@@ -258,11 +298,14 @@ def bounded_protocol(
             """The rest of the body comes later, if there is room for it."""
             assert short_way is not None  # noqa: S101
             if short_way.hold(self._visitor):
-                self._body_deadline = self.loop.call_later(
-                    body_timeout_ms / 1000, self._refuse, b"408 Request Timeout"
-                )
+                self._arm_body()
             else:
                 self._leave_short_way()
+
+        def _arm_body(self) -> None:
+            self._body_deadline = self.loop.call_later(
+                body_timeout_ms / 1000, self._refuse, b"408 Request Timeout"
+            )
 
         def _stop_waiting(self) -> None:
             if self._body_deadline is not None:
@@ -279,14 +322,14 @@ def bounded_protocol(
             for part in parts:
                 super().on_body(part)
 
-        def _remember(self, head: bytes, size: int) -> None:
-            """Know this head again, when it and ``size`` bytes of body were one request, and short."""
+        def _remember(self) -> None:
+            """Know the last head again, when it and its body were one short request, and all that came."""
             visitor, self._taken = self._taken, None
-            if visitor is None or visitor.size != size:
+            if visitor is None or visitor.size != self._behind or not self._head:
                 return
             if len(self._known) >= _HEADS_MAX:
                 self._known.clear()
-            self._known[head] = visitor
+            self._known[self._head] = visitor
 
         def _respond(self, cycle: _ShortCycle, answer: bytes) -> None:
             cycle.response_complete = True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import socket
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +89,11 @@ def comparable(answer: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     head = re.sub(rb"(?m)^date: .*\r", b"date: D\r", head)
     head = re.sub(rb"x-correlation-id: [0-9a-f]{32}", b"x-correlation-id: C", head)
     return re.sub(rb";[rt]=\d+", b"", head), re.sub(rb"[0-9a-f]{32}", b"C", body)
+
+
+def wait_until_received(connection: socket.socket) -> None:
+    """Until the peer has acknowledged all that was sent: what follows is another segment."""
+    wait_until(lambda: fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0" * 4) == b"\0" * 4)
 
 
 @pytest.fixture
@@ -207,6 +214,71 @@ def test_requests_in_pieces_are_answered_all_the_same(tmp_path: Path, taken: lis
             connection.sendall(request()[cut:])
             assert read_answer(connection, received)[0].startswith(b"HTTP/1.1 200")
     assert len(taken) == 4
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The URLs of the heads that were parsed."""
+    urls: list[bytes] = []
+    meet = ShortWay.meet
+
+    def noted(self: ShortWay, url: bytes, *rest: object) -> object:
+        urls.append(url)
+        return meet(self, url, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ShortWay, "meet", noted)
+    return urls
+
+
+def test_a_known_head_is_not_parsed_again_though_its_body_comes_in_pieces(
+    tmp_path: Path, taken: list[bytes], parsed: list[bytes]
+) -> None:
+    head = len(request()) - len(GOOD)
+    with server(tmp_path) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        received = bytearray()
+        for number in range(6):
+            for part in (request()[:head], GOOD[:9], GOOD[9:20], GOOD[20:]):
+                connection.sendall(part)
+                # So that each piece is received by itself.
+                wait_until_received(connection)
+            assert read_answer(connection, received)[0].startswith(b"HTTP/1.1 200"), number
+    assert taken == [GOOD] * 5
+    assert len(parsed) == 2
+
+
+def test_more_than_a_known_head_announced_goes_to_the_parser_and_is_answered_in_order(
+    tmp_path: Path,
+) -> None:
+    head = len(request()) - len(GOOD)
+    behind = request(b"{", b"X-Correlation-ID: second") + request()
+    with server(tmp_path) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        received = bytearray()
+        for _ in range(2):
+            connection.sendall(request())
+            assert read_answer(connection, received)[0].startswith(b"HTTP/1.1 200")
+        for _ in range(3):
+            connection.sendall(request()[: head + 7])
+            wait_until_received(connection)
+            connection.sendall(GOOD[7:] + behind)
+            answers = [read_answer(connection, received) for _ in range(3)]
+            assert [one[9:12] for one, _ in answers] == [b"200", b"400", b"200"]
+            assert b"x-correlation-id: second" in answers[1][0]
+
+
+def test_a_known_head_whose_body_stops_coming_is_cut_off(tmp_path: Path) -> None:
+    limits = LimitsSettings(ingest_bytes_in_flight=200_000)
+    body = GOOD + b" " * 150_000
+    with server(tmp_path, limits=limits, body_timeout="300ms") as port:
+        received = bytearray()
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            for _ in range(3):
+                connection.sendall(request(body))
+                assert read_answer(connection, received)[0].startswith(b"HTTP/1.1 200")
+            connection.sendall(request(body)[:-1000])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+        assert talk(port, [request(), request(body)], 2)[1][0].startswith(b"HTTP/1.1 200")
 
 
 def test_a_body_that_stops_coming_is_cut_off_and_its_room_given_back(tmp_path: Path) -> None:
