@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <memory>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -56,6 +58,56 @@ TEST(MpscRing, AClosedRingTakesNothingMoreAndGivesOutWhatItHolds) {
   std::vector<int> out;
   EXPECT_EQ(ring.PopBatch(&out, 5), 1U);
   EXPECT_TRUE(ring.IsDrained());
+}
+
+TEST(MpscRing, ABatchMovesInWhatThereIsRoomForAndTheRestStays) {
+  MpscRing<std::unique_ptr<int>> ring(4);
+  std::vector<std::unique_ptr<int>> in;
+  for (int i = 0; i < 6; ++i) in.push_back(std::make_unique<int>(i));
+  EXPECT_EQ(ring.PushBatch({}), 0U);
+  EXPECT_EQ(ring.PushBatch(std::span(in).first(1)), 1U);
+  EXPECT_EQ(ring.PushBatch(std::span(in).subspan(1)), 3U);
+  EXPECT_EQ(in[3], nullptr);
+  EXPECT_NE(in[4], nullptr);
+  EXPECT_EQ(ring.PushBatch(std::span(in).subspan(4)), 0U);
+  EXPECT_EQ(ring.TryPush(in[4]), PushResult::kFull);
+  std::vector<std::unique_ptr<int>> out;
+  EXPECT_EQ(ring.PopBatch(&out, 2), 2U);
+  EXPECT_EQ(ring.PushBatch(std::span(in).subspan(4)), 2U);
+  EXPECT_EQ(ring.PopBatch(&out, 9), 4U);
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(*out[static_cast<size_t>(i)], i);
+  ring.Close();
+  in[0] = std::make_unique<int>(7);
+  EXPECT_EQ(ring.PushBatch(std::span(in).first(1)), 0U);
+  EXPECT_NE(in[0], nullptr);
+}
+
+TEST(MpscRing, BatchesOfManyProducersArriveWholeAndInOrder) {
+  constexpr size_t kProducers = 3;
+  constexpr uint64_t kEach = 60'000;
+  MpscRing<uint64_t> ring(64);
+  std::vector<std::thread> producers;
+  for (size_t producer = 0; producer < kProducers; ++producer) {
+    producers.emplace_back([&, producer] {
+      std::array<uint64_t, 9> batch{};
+      for (uint64_t i = 0; i < kEach;) {
+        const size_t wanted = std::min<uint64_t>(i % 9 + 1, kEach - i);
+        for (size_t j = 0; j < wanted; ++j) batch[j] = producer << 32 | (i + j);
+        const size_t pushed = ring.PushBatch(std::span(batch).first(wanted));
+        if (pushed == 0) std::this_thread::yield();
+        i += pushed;
+      }
+    });
+  }
+  std::array<uint64_t, kProducers> next{};
+  std::vector<uint64_t> out;
+  for (uint64_t seen = 0; seen < kProducers * kEach;) {
+    out.clear();
+    if (ring.PopBatch(&out, 7) == 0) std::this_thread::yield();
+    seen += out.size();
+    for (const uint64_t value : out) ASSERT_EQ(value & 0xFFFFFFFF, next[value >> 32]++);
+  }
+  for (std::thread& producer : producers) producer.join();
 }
 
 TEST(MpscRing, EveryValueArrivesOnceAndInItsProducersOrder) {

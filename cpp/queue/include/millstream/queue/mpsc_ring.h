@@ -1,33 +1,39 @@
 // A bounded queue that hands values from any number of producer threads to one consumer thread without locks.
 //
-// Threads     Any thread calls TryPush and Close; one thread, the consumer, calls PopBatch, HasNext and IsDrained.
+// Threads     Any thread calls TryPush, PushBatch and Close; one thread, the consumer, calls PopBatch, HasNext and
+// IsDrained.
 //             Construct and destroy while none runs.
 // Invariants  (1) Values of one producer come out in the order in which it pushed them.
 //             (2) After Close no push succeeds, so once IsDrained answers true it stays so and nothing is lost.
+//             (3) Values of one PushBatch come out one after the other.
 // Memory      A slot's sequence says whose turn it is: position p may be filled when it is p, and taken when it is
 //             p + 1. Its release store publishes the slot to the other side, whose acquire load receives it.
-// Cost        A push is one compare-and-swap where producers do not collide; a pop is a load and a store. A producer
+// Cost        A push, also of a batch, is one compare-and-swap where producers do not collide; a pop is a load and a
+//             store for each value. A producer
 //             that is suspended between claiming a slot and filling it holds up the values behind it.
 // Errors      None: full and closed are answers, not errors.
 // Source      Dmitry Vyukov, "Bounded MPMC queue" (1024cores.net), for one consumer.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "millstream/base/check.h"
+#include "millstream/queue/atomics.h"
 #include "millstream/queue/cache_line.h"
 
 namespace millstream::queue {
 
 enum class PushResult { kOk, kFull, kClosed };
 
-template <typename T>
+template <typename T, typename Atomics = StdAtomics>
 class MpscRing {
  public:
   // `capacity_min`, at least 2, is rounded up to a power of two.
@@ -63,6 +69,27 @@ class MpscRing {
     }
   }
 
+  // Moves in as many as there is room for, from the front; returns how many. None may also mean closed.
+  size_t PushBatch(std::span<T> values) {
+    uint64_t tail = tail_.load(std::memory_order_relaxed);  // a guess; the compare-and-swap checks it
+    size_t count = 0;
+    do {
+      if ((tail & kClosedBit) != 0) return 0;
+      const uint64_t head = head_.load(std::memory_order_acquire);  // the consumer is done with the slots below
+      // A guess so old that the consumer has passed it fails the swap below.
+      const uint64_t waiting = tail > head ? tail - head : 0;
+      count = std::min<uint64_t>(values.size(), waiting <= mask_ ? capacity() - waiting : 0);
+      if (count == 0) return 0;
+      // Relaxed: claiming publishes nothing, the sequences do.
+    } while (!tail_.compare_exchange_weak(tail, tail + count, std::memory_order_relaxed));
+    for (size_t i = 0; i < count; ++i) {
+      Slot& slot = slots_[(tail + i) & mask_];
+      slot.value = std::move(values[i]);
+      slot.sequence.store(tail + i + 1, std::memory_order_release);  // publishes the value
+    }
+    return count;
+  }
+
   // From now on every push answers kClosed. Idempotent.
   void Close() {
     // Acquire and release: what the closer did before is seen by whoever sees the ring closed, and the other way round.
@@ -79,7 +106,7 @@ class MpscRing {
       out->push_back(std::move(slot.value));
       slot.sequence.store(head + mask_ + 1, std::memory_order_release);  // gives the slot back for the next round
     }
-    head_.store(head, std::memory_order_relaxed);  // for size() alone; the slots carry the order
+    if (count > 0) head_.store(head, std::memory_order_release);  // for PushBatch: the slots below are free
     return count;
   }
 
@@ -105,15 +132,18 @@ class MpscRing {
  private:
   static constexpr uint64_t kClosedBit = uint64_t{1} << 63;
 
+  template <typename U>
+  using Atomic = typename Atomics::template Atomic<U>;
+
   struct Slot {
-    std::atomic<uint64_t> sequence{0};  // written by the producer that claimed the slot, then by the consumer
+    Atomic<uint64_t> sequence{0};  // written by the producer that claimed the slot, then by the consumer
     T value{};
   };
 
   const size_t mask_;
   const std::unique_ptr<Slot[]> slots_;
-  alignas(kCacheLineBytes) std::atomic<uint64_t> tail_{0};  // producers write, and whoever closes
-  alignas(kCacheLineBytes) std::atomic<uint64_t> head_{0};  // the consumer writes
+  alignas(kCacheLineBytes) Atomic<uint64_t> tail_{0};  // producers write, and whoever closes
+  alignas(kCacheLineBytes) Atomic<uint64_t> head_{0};  // the consumer writes
 };
 
 }  // namespace millstream::queue

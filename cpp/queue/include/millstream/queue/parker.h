@@ -6,8 +6,7 @@
 //   else parker.Wait();
 //
 // Threads     One thread prepares, cancels and waits; any thread notifies.
-// Memory      Both sides write, then read what the other wrote, with a full fence in between. So either the sleeper
-// sees
+// Memory      Both sides write, then read what the other wrote, with a full fence in between: either the sleeper sees
 //             the work after Prepare, or Notify sees the sleeper.
 // Cost        Notify while nobody sleeps: a fence and a load.
 #pragma once
@@ -15,15 +14,17 @@
 #include <atomic>
 #include <cstdint>
 
+#include "millstream/queue/atomics.h"
 #include "millstream/queue/cache_line.h"
 
 namespace millstream::queue {
 
-class Parker {
+template <typename Atomics>
+class BasicParker {
  public:
   void Prepare() {
-    state_.store(kParked, std::memory_order_relaxed);     // ordered by the fence
-    std::atomic_thread_fence(std::memory_order_seq_cst);  // before the sleeper looks for work
+    state_.store(kParked, std::memory_order_relaxed);  // ordered by the fence
+    Atomics::Fence(std::memory_order_seq_cst);         // before the sleeper looks for work
   }
 
   void Cancel() {
@@ -36,7 +37,7 @@ class Parker {
   }
 
   void Notify() {
-    std::atomic_thread_fence(std::memory_order_seq_cst);  // after the work was published
+    Atomics::Fence(std::memory_order_seq_cst);  // after the work was published
     // Relaxed: ordered by the fence.
     if (state_.load(std::memory_order_relaxed) != kParked) return;
     state_.store(kAwake, std::memory_order_release);  // pairs with Wait
@@ -47,7 +48,10 @@ class Parker {
   static constexpr uint32_t kAwake = 0;
   static constexpr uint32_t kParked = 1;
 
-  alignas(kCacheLineBytes) std::atomic<uint32_t> state_{kAwake};  // the sleeper parks, either side wakes
+  alignas(kCacheLineBytes)
+      typename Atomics::template Atomic<uint32_t> state_{kAwake};  // the sleeper parks, either side wakes
 };
+
+using Parker = BasicParker<StdAtomics>;
 
 }  // namespace millstream::queue
