@@ -89,11 +89,11 @@ TEST(SpscRing, ARingOfOneWorks) {
 }
 
 TEST(SpscRing, EveryValueArrivesOnceAndInOrder) {
-  constexpr uint64_t kCount = 400'000;
+  constexpr uint64_t kCount = 100'000;
   struct Wide {
     std::array<uint64_t, 8> words;
   };
-  SpscRing<Wide> ring(64);
+  SpscRing<Wide> ring(512);
   std::thread producer([&] {
     uint64_t next = 0;
     std::array<Wide, 7> batch;
