@@ -278,6 +278,26 @@ def test_the_page_signs_a_user_in_by_a_password_that_it_keeps_nowhere(
         )
         assert not [one for one in stored if password in one or "ey" in one or "msr_" in one]
         assert password not in page.page.url
+        fresh = "another word of passing"
+        page.page.get_by_role("button", name="Password").click()
+        dialog = page.page.get_by_role("dialog", name="Change password")
+        for old, again, says in (
+            (password, "not the same twice", "not the same in both"),
+            ("not the old one", fresh, "The old password is wrong"),
+            (password, fresh, ""),
+        ):
+            dialog.get_by_label("Old password").fill(old)
+            dialog.get_by_label("New password", exact=True).fill(fresh)
+            dialog.get_by_label("New password again").fill(again)
+            dialog.get_by_role("button", name="Change password").click()
+            if says:
+                expect(dialog.get_by_role("alert")).to_contain_text(says)
+                assert page.overflow() == 0
+        expect(dialog.get_by_role("status")).to_contain_text("is changed")
+        dialog.get_by_role("button", name="Close").click()
+        page.page.get_by_role("button", name="Run").click()
+        page.settle()
+        assert page.legend() == ["boats"]
         page.page.get_by_role("button", name="Sign out").click()
         expect(form).to_be_visible()
         with Client(town.url) as client:

@@ -173,3 +173,95 @@ def test_no_password_is_stored_or_written_down(
     assert ("user.create", "ok") in found
     assert ("session.begin", "ok") in found
     assert ("session.begin", "unauthenticated") in found
+
+
+NEW = "staple in the rain"
+
+
+def change(site: Site, token: str, old: str = PASSWORD, new: str = NEW) -> httpx2.Response:
+    body = {"old_password": old, "new_password": new}
+    return site.client.post("/v1/auth/password", data=body, headers=bearer(token))
+
+
+def test_users_change_their_own_password_and_only_this_session_goes_on(site: Site) -> None:
+    make(site)
+    mine, other = sign_in(site).json(), sign_in(site).json()
+    answer = change(site, mine["access_token"])
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert site.get(PATH, bearer(mine["access_token"])) == 200
+    assert site.get(PATH, bearer(other["access_token"])) == 401
+    for refresh, status in ((mine["refresh_token"], 200), (other["refresh_token"], 401)):
+        renewed = site.client.post("/v1/auth/refresh", data={"refresh_token": refresh})
+        assert renewed.status_code == status
+    assert sign_in(site).status_code == 401
+    assert sign_in(site, password=NEW).status_code == 200
+    site.services.access.audit.close()
+    lines = (site.folder / "data/meta/audit.jsonl").read_text()
+    entry = next(
+        one for one in map(json.loads, lines.splitlines()) if one["action"] == "user.password"
+    )
+    assert (entry["outcome"], entry["user"], entry["sessions_ended"]) == ("ok", "ann", 1)
+    assert entry["actor"]["id"] == "local#ann"
+    assert PASSWORD not in lines
+    assert NEW not in lines
+
+
+def test_another_users_sessions_are_not_touched(site: Site) -> None:
+    make(site)
+    make(site, "bob")
+    bob = sign_in(site, "bob").json()["access_token"]
+    assert change(site, sign_in(site).json()["access_token"]).status_code == 204
+    assert site.get(PATH, bearer(bob)) == 200
+
+
+def test_a_wrong_old_password_is_refused_and_counts_as_a_failed_sign_in(tmp_path: Path) -> None:
+    with site_in(tmp_path, failed_attempts_per_minute=3) as site:
+        make(site)
+        token = sign_in(site).json()["access_token"]
+        for _ in range(3):
+            assert change(site, token, old="not the right one").status_code == 403
+        limited = change(site, token)
+        assert limited.status_code == 429
+        assert int(limited.headers["Retry-After"]) >= 1
+        assert sign_in(site).status_code == 429
+        assert site.get(PATH, bearer(token)) == 200, "the session itself is no guess"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"old_password": PASSWORD},
+        {"new_password": NEW},
+        {"old_password": PASSWORD, "new_password": "short"},
+        {"old_password": PASSWORD, "new_password": "x" * 201},
+        {"old_password": PASSWORD, "new_password": PASSWORD},
+        {"old_password": PASSWORD, "new_password": NEW, "username": "bob"},
+        {"old_password": PASSWORD, "new_password": ["x" * 12]},
+    ],
+)
+def test_what_is_no_change_of_a_password_changes_nothing(site: Site, body: dict[str, Any]) -> None:
+    make(site)
+    token = sign_in(site).json()["access_token"]
+    answer = site.client.post("/v1/auth/password", json=body, headers=bearer(token))
+    assert answer.status_code == 400, answer.text
+    assert sign_in(site).status_code == 200
+
+
+def test_only_users_with_a_password_here_have_one_to_change(site: Site) -> None:
+    make(site)
+    key = site.issue()["key"]
+    by_key = site.client.post("/v1/auth/token", data={"client_secret": key}).json()["access_token"]
+    for token in (key, by_key):
+        assert change(site, token).status_code == 403
+    body = {"old_password": PASSWORD, "new_password": NEW}
+    assert site.client.post("/v1/auth/password", data=body, headers=ROOT).status_code == 403
+    assert site.client.post("/v1/auth/password", data=body).status_code == 401
+
+
+def test_of_two_changes_at_once_one_wins_and_the_other_is_told(site: Site) -> None:
+    make(site)
+    first, second = (sign_in(site).json()["access_token"] for _ in range(2))
+    assert change(site, first).status_code == 204
+    assert change(site, second, new="another new password").status_code == 401
+    assert sign_in(site, password=NEW).status_code == 200

@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from millstream.errors import InvalidArgumentError, UnauthenticatedError
+from millstream.errors import InvalidArgumentError, PermissionDeniedError, UnauthenticatedError
 from millstream_gateway.dependencies import PUBLIC, SIGNED_IN, CallerDep, ServicesDep, needs
 from millstream_gateway.errors import BodyTooLargeError, problem_response
 from millstream_gateway.routers.documentation import problems
@@ -171,6 +171,37 @@ async def logout(request: Request, services: ServicesDep) -> Response:
     if base:
         delete_session_cookie(response, base)
     return response
+
+
+@router.post(
+    "/password",
+    status_code=204,
+    responses=problems(400, 401, 403, 409, 429),
+    response_class=Response,
+    openapi_extra=_form("old_password", "new_password"),
+)
+@needs(SIGNED_IN)
+async def change_password(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+    """Change your own password. Your other sessions end, the one that asks goes on.
+
+    For users of this server who signed in with theirs. A wrong `old_password` is 403, and counts
+    against the address and the user as a failed sign-in does.
+    """
+    fields = await _fields_of(request)
+    old, new = fields.pop("old_password", ""), fields.pop("new_password", "")
+    if not old or not new or fields:
+        raise InvalidArgumentError("old_password and new_password are needed, and nothing else")
+    access = services.access
+    await access.authenticator.check_elsewhere(caller.client)
+    suspects = (caller.client, f"user {caller.principal.name[:200]}")
+    for suspect in suspects:
+        access.authenticator.check_wait(suspect)
+    if not await services.passwords.run(lambda: access.users.change_own(caller, old, new)):
+        for suspect in suspects:
+            access.authenticator.count_failure(suspect)
+        access.audit.note(caller, "user.password", "forbidden", reason="the old one is wrong")
+        raise PermissionDeniedError("the old password is wrong")
+    return Response(status_code=204, headers=_NO_STORE)
 
 
 @keys_router.get("/.well-known/jwks.json")

@@ -14,14 +14,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from millstream.errors import (
+    AbortedError,
     AlreadyExistsError,
     InvalidArgumentError,
     NotFoundError,
+    PermissionDeniedError,
     ResourceExhaustedError,
+    UnauthenticatedError,
 )
 from millstream_gateway.backends.meta_store import ABSENT, Kind, MetaStore, Snapshot, retried
 from millstream_gateway.schemas.access import EVERY_TENANT, Action, Caller, Principal, Resource
-from millstream_gateway.schemas.users import UserRecord, UserRequest
+from millstream_gateway.schemas.users import LOCAL, UserRecord, UserRequest
 from millstream_gateway.services.audit import AuditLog
 from millstream_gateway.services.authorization import covers, require
 from millstream_gateway.services.grants import granted_verbs, may_give
@@ -34,10 +37,12 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.@+-]{1,100}\Z", re.ASCII)
 _PASSWORD_MIN: Final = 10
 _PASSWORD_MAX: Final = 200
 _USERS_MAX: Final = 10_000
+# `Principal.kind` of somebody who has signed in.
+USER: Final = "user"
 
 
 class UserService:
-    """Threads  Any. Everything blocks; `create`, `change` and `check` also hash."""
+    """Threads  Any. Everything blocks; `create`, `change`, `change_own` and `check` also hash."""
 
     def __init__(
         self,
@@ -145,6 +150,53 @@ class UserService:
             return after
 
         return retried(attempt, f"user {name} is being changed by others; try again")
+
+    def change_own(self, caller: Caller, old: str, new: str) -> bool:
+        """Set the caller's own password; False when ``old`` is not theirs.
+
+        Their other sessions end, and tokens by them; the one that asks goes on.
+        """
+        principal = caller.principal
+        name = principal.id.removeprefix(f"{LOCAL}#")
+        if principal.kind != USER or name == principal.id:
+            raise PermissionDeniedError(
+                f"{principal.name} signs in without a password of this server"
+            )
+        if self.check(name, old) is None:
+            return False
+        if old == new:
+            raise InvalidArgumentError("the new password is the old one")
+        digest = self._hash(new)
+        before = self._store.snapshot().get(Kind.USER, name)
+        mine = (Kind.SESSION, principal.session)
+
+        def attempt() -> bool:
+            snapshot = self._store.snapshot()
+            record, session = snapshot.get(Kind.USER, name), snapshot.get(*mine)
+            if record is None or before is None or session is None:
+                raise UnauthenticatedError("your session is over")
+            user = UserRecord.from_value(name, record.value)
+            if user.digest != before.value["digest"]:
+                raise AbortedError("the password was changed meanwhile")
+            now_ms = self._clock()
+            after = replace(user, digest=digest, changed_ms=now_ms)
+            others = [
+                (Kind.SESSION, session_id)
+                for session_id, one in snapshot.of_kind(Kind.SESSION).items()
+                if one.value["subject"] == principal.id and session_id != principal.session
+            ]
+            # A session counts from when the password was right: this one, again.
+            kept = {**session.value, "created_ms": now_ms}
+            at = (Kind.USER, name)
+            self._store.commit(
+                {at: after.to_value(), mine: kept},
+                others,
+                expect={at: record.version, mine: session.version},
+            )
+            self._audit.record(caller, "user.password", "ok", user=name, sessions_ended=len(others))
+            return True
+
+        return retried(attempt, "the password is being changed by others; try again")
 
     def delete(self, caller: Caller, name: str) -> UserRecord:
         """Remove a user, and so end their sessions."""

@@ -1,5 +1,6 @@
 import { useCallback, useMemo, useRef, useState } from 'preact/hooks';
 import { Catalog, completionSource } from './api/catalog';
+import { ChangePassword } from './components/change_password';
 import { EmptyState } from './components/empty_state';
 import { Header } from './components/header';
 import { Icon } from './components/icons';
@@ -31,6 +32,7 @@ export function App() {
   const metrics = useMetricNames(catalog);
   const [browserOpen, setBrowserOpen] = useState(() => matchMedia(WIDE).matches);
   const [activeId, setActiveId] = useState(rows[0]?.id ?? 0);
+  const [changing, setChanging] = useState(false);
   const [beforeZoom, setBeforeZoom] = useState<TimeRange | null>(null);
   const editors = useRef(new Map<number, QueryEditor>());
   const main = useRef<HTMLElement>(null);
@@ -78,7 +80,9 @@ export function App() {
         dark={theme.dark}
         onToggleTheme={theme.toggle}
         onSignOut={session.signedIn ? () => session.signOut() : null}
+        onPassword={session.byPassword ? () => setChanging(true) : null}
       />
+      {changing && <ChangePassword session={session} onClose={() => setChanging(false)} />}
       {browserOpen && (
         <MetricBrowser
           catalog={catalog}

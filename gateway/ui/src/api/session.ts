@@ -71,6 +71,11 @@ export class Session {
     return this.credentials !== null;
   }
 
+  /** Whether somebody signed in by a password of this server. */
+  get byPassword(): boolean {
+    return this.refreshToken !== '';
+  }
+
   /** Whether the server wants a key that the page does not have. */
   get needed(): boolean {
     return this.demanded;
@@ -218,6 +223,23 @@ export async function signInByPassword(name: string, password: string): Promise<
   if (response.status === 429) throw new Error('Too many attempts. Wait a minute and try again.');
   if (!response.ok) throw new Error(`The server answered ${response.status}.`);
   return (await response.json()) as AccessToken;
+}
+
+/** Changes the password of whoever is signed in. Throws an Error with a text for people when that did not work. */
+export async function changePassword(headers: Record<string, string>, old: string, fresh: string): Promise<void> {
+  const form = new URLSearchParams({ old_password: old, new_password: fresh });
+  let response: Response;
+  try {
+    response = await fetch('v1/auth/password', { method: 'POST', headers: { ...headers, Accept: 'application/json' }, body: form });
+  } catch {
+    throw new Error('The server cannot be reached. Is it still running?');
+  }
+  if (response.ok) return;
+  if (response.status === 401) throw new Error('Your session is over. Sign in again.');
+  if (response.status === 403) throw new Error('The old password is wrong.');
+  if (response.status === 429) throw new Error('Too many attempts. Wait a minute and try again.');
+  const told = (await response.json().catch(() => ({}))) as { detail?: unknown };
+  throw new Error(typeof told.detail === 'string' ? told.detail : `The server answered ${response.status}.`);
 }
 
 /** An access token for a refresh token, or for the browser's cookie when that is empty; null when the session is over. */

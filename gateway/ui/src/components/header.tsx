@@ -7,9 +7,11 @@ interface HeaderProps {
   readonly onToggleTheme: () => void;
   /** Null while nobody is signed in. */
   readonly onSignOut: (() => void) | null;
+  /** Null for who did not sign in by a password. */
+  readonly onPassword?: (() => void) | null;
 }
 
-export function Header({ browser, dark, onToggleTheme, onSignOut }: HeaderProps) {
+export function Header({ browser, dark, onToggleTheme, onSignOut, onPassword = null }: HeaderProps) {
   return (
     <header class="header">
       {browser !== null && (
@@ -46,6 +48,11 @@ export function Header({ browser, dark, onToggleTheme, onSignOut }: HeaderProps)
         <a class="button quiet" href="docs">
           API
         </a>
+        {onPassword !== null && (
+          <button type="button" class="button quiet" onClick={onPassword}>
+            Password
+          </button>
+        )}
         {onSignOut !== null && (
           <button type="button" class="button quiet" onClick={onSignOut}>
             Sign out
