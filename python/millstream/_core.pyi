@@ -180,6 +180,7 @@ class Engine:
         retention_bytes: typing.SupportsInt | typing.SupportsIndex = 0,
         cleanup: str = "delete",
         event_bytes_max: typing.SupportsInt | typing.SupportsIndex = 0,
+        metrics: typing.Any = None,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> dict: ...
     def delete_group(
@@ -262,6 +263,7 @@ class Engine:
         events: collections.abc.Sequence,
         *,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+        series_max: typing.SupportsInt | typing.SupportsIndex | None = None,
     ) -> list:
         """
         Events as (topic, payload, is_json, key, headers, timestamp_ms, id, partition, producer); answers as (id, partition, offset, status, timestamp_ms). In place of an answer stands the error, not raised.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -61,11 +61,15 @@ class Topic(Requests):
         retention_bytes: int = 0,
         cleanup: str = "delete",
         event_bytes_max: int = 0,
+        metrics: Sequence[Mapping[str, Any]] = (),
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there.
 
         ``durability`` is ``ephemeral`` (memory) or ``local``, ``cleanup`` is ``delete`` or
-        ``compact``; a retention of 0 keeps everything.
+        ``compact``; a retention of 0 keeps everything. ``metrics`` are rules that make samples of
+        the events: ``{"metric": "orders_total", "labels": {"region": "payload.region"}}`` counts
+        them; with ``"value": "payload.amount"`` a counter adds a field up, and with
+        ``"type": "gauge"`` the samples are the field itself.
 
         >>> import millstream
         >>> with millstream.open(":memory:") as db:
@@ -80,11 +84,16 @@ class Topic(Requests):
             retention_bytes=count_of(retention_bytes, "retention_bytes"),
             cleanup=cleanup,
             event_bytes_max=count_of(event_bytes_max, "event_bytes_max"),
+            metrics=[dict(rule) for rule in metrics],
         )
         return cast(dict[str, Any], made)
 
-    def alter(self, **changes: int | str) -> dict[str, Any]:
-        """Change options: partitions, retention_ms, retention_bytes, cleanup, event_bytes_max."""
+    def alter(self, **changes: Any) -> dict[str, Any]:
+        """Change options.
+
+        They are partitions, retention_ms, retention_bytes, cleanup, event_bytes_max, and metrics
+        (all rules, in place of those that there are).
+        """
         return cast(dict[str, Any], self._engine.alter_topic(self.name, dict(changes)))
 
     def describe(self) -> dict[str, Any]:

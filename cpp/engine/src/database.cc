@@ -16,6 +16,7 @@ constexpr std::string_view kManifestName = "MANIFEST";
 // The gateway's: keys, tenants and the audit log. The engine leaves it alone.
 constexpr std::string_view kAccessFolder = "meta";
 constexpr std::string_view kEventsFolder = "events";
+constexpr std::string_view kTransformsFolder = "transforms";
 // How often events that retention no longer keeps are let go.
 constexpr std::chrono::seconds kEventsInterval{5};
 constexpr std::string_view kManifestFormat = "millstream 1\npartitions ";
@@ -87,7 +88,8 @@ Status Database::Impl::OpenInMemory() {
     partitions_.push_back(std::move(parts));
   }
   MS_RETURN_IF_ERROR(StartEvents(""));
-  return StartWorkers();
+  MS_RETURN_IF_ERROR(StartWorkers());
+  return StartTransforms("");
 }
 
 Status Database::Impl::CheckFolder(const std::string& path) {
@@ -159,7 +161,8 @@ Status Database::Impl::OpenFolder(const std::string& path) {
   MS_RETURN_IF_ERROR(files.SyncFolder(path));
   MS_RETURN_IF_ERROR(files.SyncFolder(env::ParentFolder(path)));
   MS_RETURN_IF_ERROR(StartEvents(fmt::format("{}/{}", path, kEventsFolder)));
-  return StartWorkers();
+  MS_RETURN_IF_ERROR(StartWorkers());
+  return StartTransforms(fmt::format("{}/{}", path, kTransformsFolder));
 }
 
 Status Database::Impl::StartEvents(const std::string& folder) {
@@ -167,6 +170,16 @@ Status Database::Impl::StartEvents(const std::string& folder) {
   MS_ASSIGN_OR_RETURN(events_timer_,
                       MaintenanceTimer::Start(kEventsInterval, [this] { events_->Maintain(false); }, *env_.executor));
   return Status::Ok();
+}
+
+Status Database::Impl::StartTransforms(const std::string& folder) {
+  TransformStore store{.write =
+                           [this](TenantId tenant, uint64_t series_max, std::span<const TransformSample> samples) {
+                             return WriteTransformed(tenant, series_max, samples);
+                           },
+                       .newest = [this](TenantId tenant, std::string_view pairs) { return NewestOf(tenant, pairs); }};
+  MS_ASSIGN_OR_RETURN(transforms_, Transforms::Open(env_, folder, *events_, std::move(store)));
+  return transforms_->Start();
 }
 
 Status Database::Impl::StartWorkers() {
@@ -198,6 +211,8 @@ Status Database::Impl::Close() {
   if (closed_.exchange(true)) return Status::Ok();
   // First: whoever waits for events stops waiting.
   if (events_ != nullptr) events_->Close();
+  // It writes like any caller, so before those are kept out; its stopping waits for the write that runs.
+  if (transforms_ != nullptr) transforms_->Stop();
   const WriterLock alone(open_mutex_);
   timer_.reset();
   events_timer_.reset();
@@ -260,6 +275,10 @@ events::Broker& Database::Events() {
   return *impl_->events_;
 }
 
+void Database::LimitSeries(TenantId tenant, uint64_t series_max) {
+  impl_->transforms_->LimitSeries(tenant, series_max);
+}
+
 TimestampMs Database::Now() const {
   return impl_->env_.clock->WallNow();
 }
@@ -295,6 +314,7 @@ std::map<std::string, double> Database::Stats() const {
     }
   }
   for (const auto& [name, value] : impl_->events_->Stats()) out[name] += value;
+  for (const auto& [name, value] : impl_->transforms_->Stats()) out[name] += value;
   add("millstream_partitions", impl_->partitions_.size());
   add("millstream_series_cache_entries", impl_->cache_.size());
   add("millstream_delta_series", impl_->deltas_.series());

@@ -19,6 +19,7 @@
 #include "partition_worker.h"
 #include "request_writer.h"
 #include "series_cache.h"
+#include "transforms.h"
 
 namespace millstream::engine {
 
@@ -71,6 +72,11 @@ class Database::Impl {
   Status StartWorkers();
   // `folder` empty keeps events in memory.
   Status StartEvents(const std::string& folder);
+  // `folder` empty keeps what counters have come to in memory. The workers must run.
+  Status StartTransforms(const std::string& folder);
+  Result<uint64_t> WriteTransformed(TenantId tenant, uint64_t series_max, std::span<const TransformSample> samples)
+      EXCLUDES(open_mutex_);
+  std::optional<TimestampMs> NewestOf(TenantId tenant, std::string_view pairs) const EXCLUDES(open_mutex_);
   // Adds one decoded series to the request, its labels parsed only when the cache does not know them.
   Status PushSeries(TenantId tenant, uint32_t index, wire::DecodedWrite& decoded, RequestWriter& writer,
                     PushOutcome* outcome);
@@ -97,6 +103,7 @@ class Database::Impl {
   std::shared_ptr<events::Broker> events_;
   std::unique_ptr<MaintenanceTimer> timer_;
   std::unique_ptr<MaintenanceTimer> events_timer_;
+  std::unique_ptr<Transforms> transforms_;
 
   SeriesCache cache_;
   DeltaAccumulator deltas_;

@@ -196,6 +196,31 @@ std::vector<Result<PushOutcome>> Database::Impl::Push(std::vector<Incoming> inco
   return outcomes;
 }
 
+Result<uint64_t> Database::Impl::WriteTransformed(TenantId tenant, uint64_t series_max,
+                                                  std::span<const TransformSample> samples) {
+  wire::DecodedWrite decoded;
+  decoded.encoding = wire::LabelEncoding::kPairs;
+  for (const TransformSample& sample : samples) {
+    const auto at = static_cast<uint32_t>(decoded.timestamps.size());
+    decoded.series.push_back({.raw_labels = sample.labels, .item = at, .floats_begin = at, .floats_end = at + 1});
+    decoded.timestamps.push_back(sample.timestamp);
+    decoded.values.push_back(sample.value);
+  }
+  std::vector<Incoming> incoming;
+  incoming.push_back({tenant, std::move(decoded), series_max});
+  MS_ASSIGN_OR_RETURN(const PushOutcome outcome, std::move(Push(std::move(incoming)).front()));
+  return outcome.rejected;
+}
+
+std::optional<TimestampMs> Database::Impl::NewestOf(TenantId tenant, std::string_view pairs) const {
+  const ReaderLock open(open_mutex_);
+  if (!CheckOpen().ok()) return std::nullopt;
+  const Result<model::Labels> labels = wire::DecodeLabels(wire::LabelEncoding::kPairs, pairs);
+  if (!labels.ok()) return std::nullopt;
+  const auto last = partitions_[PartitionOf(tenant, *labels).value()].partition->Last(tenant, *labels);
+  return last.has_value() ? std::optional<TimestampMs>(last->timestamp) : std::nullopt;
+}
+
 Result<uint64_t> CountForbidden(const WriteRequest& request) {
   MS_ASSIGN_OR_RETURN(wire::DecodedWrite decoded, Decode(request));
   const size_t before = decoded.series.size();

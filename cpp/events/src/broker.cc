@@ -32,6 +32,17 @@ Status CheckMayChange(std::string_view topic) {
   return PermissionDenied("nobody changes or deletes \"{}\"", topic);
 }
 
+// The rules with where each begins: where it began as one of `before`, else at `ends`.
+MetricRules RulesFrom(const MetricRules& rules, const MetricRules& before, const std::vector<uint64_t>& ends) {
+  std::vector<MetricRule> out = rules.list();
+  for (MetricRule& rule : out) {
+    const auto known =
+        std::ranges::find_if(before.list(), [&](const MetricRule& other) { return SameRule(rule, other); });
+    rule.since = known != before.list().end() ? known->since : ends;
+  }
+  return MetricRules(std::move(out));
+}
+
 }  // namespace
 
 std::string_view EventStatusName(EventStatus status) {
@@ -159,6 +170,7 @@ Result<TopicInfo> Broker::CreateTopic(TenantId tenant, const std::string& name, 
   MS_RETURN_IF_ERROR(CheckTopicOptions(options));
   MS_RETURN_IF_ERROR(CheckCleanup(options.cleanup));
   TopicInfo info{.name = name, .tenant = tenant, .created_ms = impl_->env_.clock->WallNow(), .options = options};
+  info.options.metrics = RulesFrom(options.metrics, {}, {});
   MS_ASSIGN_OR_RETURN(const TopicPtr topic, impl_->meta_->Create(std::move(info)));
   return topic->info();
 }
@@ -167,6 +179,14 @@ Result<TopicInfo> Broker::AlterTopic(TenantId tenant, const std::string& name, c
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_RETURN_IF_ERROR(CheckMayChange(name));
   MS_RETURN_IF_ERROR(CheckCleanup(changes.cleanup.value_or(TopicCleanup::kDelete)));
+  // Before the rules are there: what is published from here on may be theirs, what is answered from then on is.
+  std::vector<uint64_t> ends;
+  if (changes.metrics.has_value() && !changes.metrics->empty()) {
+    MS_RETURN_IF_ERROR(CheckMetricRules(*changes.metrics));
+    MS_ASSIGN_OR_RETURN(const TopicDescription now, DescribeTopic(tenant, name));
+    for (const PartitionState& partition : now.partitions) ends.push_back(partition.end_offset);
+    while (!ends.empty() && ends.back() == 0) ends.pop_back();
+  }
   MS_ASSIGN_OR_RETURN(const TopicPtr topic, impl_->meta_->Alter(tenant, name, [&](TopicOptions* options) {
     if (changes.partitions.has_value()) {
       if (*changes.partitions < options->partitions) {
@@ -178,6 +198,7 @@ Result<TopicInfo> Broker::AlterTopic(TenantId tenant, const std::string& name, c
     if (changes.retention_bytes.has_value()) options->retention_bytes = *changes.retention_bytes;
     if (changes.event_bytes_max.has_value()) options->event_bytes_max = *changes.event_bytes_max;
     if (changes.cleanup.has_value()) options->cleanup = *changes.cleanup;
+    if (changes.metrics.has_value()) options->metrics = RulesFrom(*changes.metrics, options->metrics, ends);
     return Status::Ok();
   }));
   return topic->info();
@@ -207,6 +228,14 @@ std::vector<TopicInfo> Broker::ListTopics(TenantId tenant) const {
   std::vector<TopicInfo> out;
   for (const TopicPtr& topic : impl_->meta_->List(tenant)) out.push_back(topic->info());
   return out;
+}
+
+Broker::RuledTopics Broker::TopicsWithRules() const {
+  return impl_->meta_->Ruled();
+}
+
+uint64_t Broker::RulesVersion() const {
+  return impl_->meta_->rules_version();
 }
 
 // --- reading ---

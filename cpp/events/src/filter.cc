@@ -1,10 +1,10 @@
 #include "filter.h"
 
-#include <simdjson.h>
-
 #include <charconv>
 #include <optional>
 #include <utility>
+
+#include "event_reader.h"
 
 namespace millstream::events {
 
@@ -19,11 +19,19 @@ class FilterParser {
     return std::unique_ptr<const Filter>(new Filter(std::move(filter_)));
   }
 
+  Result<Filter::Operand> RunOperand() {
+    what_ = "field";
+    MS_ASSIGN_OR_RETURN(const size_t index, ParseOperand());
+    SkipSpace();
+    if (at_ < text_.size()) return Wrong("the end of the field");
+    return std::move(filter_.operands_[index]);
+  }
+
  private:
   using Op = Filter::Op;
 
   Status Wrong(std::string_view expected) const {
-    return InvalidArgument("the filter is wrong at byte {}: {} was expected", at_, expected);
+    return InvalidArgument("the {} is wrong at byte {}: {} was expected", what_, at_, expected);
   }
 
   void SkipSpace() {
@@ -179,6 +187,7 @@ class FilterParser {
   }
 
   const std::string_view text_;
+  std::string_view what_ = "filter";
   size_t at_ = 0;
   Filter filter_;
 };
@@ -186,8 +195,7 @@ class FilterParser {
 // One event seen through a filter.
 class FilterRun {
  public:
-  FilterRun(const Filter& filter, std::string_view topic, const StoredEvent& event)
-      : filter_(filter), topic_(topic), event_(event) {}
+  FilterRun(const Filter& filter, EventReader& reader) : filter_(filter), reader_(reader) {}
 
   // Recursion is bounded by kFilterNodesMax.
   bool Holds(size_t index) {
@@ -211,10 +219,10 @@ class FilterRun {
 
  private:
   using Op = Filter::Op;
-  struct Absent {};
-  struct Null {};
-  struct Other {};  // an array or an object: there, and equal to nothing
-  using Value = std::variant<Absent, Null, Other, bool, double, std::string_view>;
+  using Absent = EventReader::Absent;
+  using Null = EventReader::Null;
+  using Other = EventReader::Other;
+  using Value = EventReader::Value;
 
   template <typename T>
   static bool Ordered(Op op, const T& a, const T& b) {
@@ -248,73 +256,10 @@ class FilterRun {
     return op == Op::kEqual;
   }
 
-  Value ValueOf(size_t index) {
-    const Filter::Operand& operand = filter_.operands_[index];
-    if (const auto* literal = std::get_if<Filter::Literal>(&operand)) {
-      if (const bool* truth = std::get_if<bool>(&literal->value)) return *truth;
-      if (const double* number = std::get_if<double>(&literal->value)) return *number;
-      if (const auto* text = std::get_if<std::string>(&literal->value)) return std::string_view(*text);
-      return Null();
-    }
-    if (std::holds_alternative<Filter::Topic>(operand)) return topic_;
-    const EventView& view = event_.view();
-    if (std::holds_alternative<Filter::Key>(operand)) {
-      if (!view.key.has_value()) return Absent();
-      return *view.key;
-    }
-    if (const auto* header = std::get_if<Filter::Header>(&operand)) {
-      for (const auto& [name, value] : view.headers) {
-        if (name == header->name) return value;
-      }
-      return Absent();
-    }
-    return FieldOf(std::get<Filter::Field>(operand));
-  }
-
-  Value FieldOf(const Filter::Field& field) {
-    if (!event_.view().is_json) return Absent();
-    if (!parsed_) {
-      parsed_ = true;
-      // One for each thread: it keeps its buffers, which are bounded by the largest event.
-      thread_local simdjson::dom::parser parser;
-      simdjson::dom::element root;
-      const std::string_view payload = event_.view().payload;
-      if (parser.parse(payload.data(), payload.size(), true).get(root) == simdjson::SUCCESS) root_ = root;
-    }
-    if (!root_.has_value()) return Absent();
-    simdjson::dom::element at = *root_;
-    for (const auto& step : field.path) {
-      const auto next = std::holds_alternative<std::string>(step) ? at.at_key(std::get<std::string>(step))
-                                                                  : at.at(std::get<size_t>(step));
-      if (next.get(at) != simdjson::SUCCESS) return Absent();
-    }
-    switch (at.type()) {
-      case simdjson::dom::element_type::NULL_VALUE:
-        return Null();
-      case simdjson::dom::element_type::BOOL:
-        return bool{at};
-      case simdjson::dom::element_type::INT64:
-      case simdjson::dom::element_type::UINT64:
-      case simdjson::dom::element_type::DOUBLE: {
-        double number = 0;
-        if (at.get(number) != simdjson::SUCCESS) return Absent();
-        return number;
-      }
-      case simdjson::dom::element_type::STRING: {
-        std::string_view text;
-        if (at.get(text) != simdjson::SUCCESS) return Absent();
-        return text;
-      }
-      default:
-        return Other();
-    }
-  }
+  Value ValueOf(size_t index) { return reader_.ValueOf(filter_.operands_[index]); }
 
   const Filter& filter_;
-  const std::string_view topic_;
-  const StoredEvent& event_;
-  bool parsed_ = false;
-  std::optional<simdjson::dom::element> root_;
+  EventReader& reader_;
 };
 
 Result<std::unique_ptr<const Filter>> Filter::Parse(std::string_view text) {
@@ -324,8 +269,20 @@ Result<std::unique_ptr<const Filter>> Filter::Parse(std::string_view text) {
   return FilterParser(text).Run();
 }
 
+Result<Filter::Operand> Filter::ParseOperand(std::string_view text) {
+  if (text.size() > kFilterBytesMax) {
+    return InvalidArgument("a field has at most {} bytes, not {}", kFilterBytesMax, text.size());
+  }
+  return FilterParser(text).RunOperand();
+}
+
 bool Filter::Matches(std::string_view topic, const StoredEvent& event) const {
-  return FilterRun(*this, topic, event).Holds(root_);
+  EventReader reader(topic, event);
+  return Matches(reader);
+}
+
+bool Filter::Matches(EventReader& reader) const {
+  return FilterRun(*this, reader).Holds(root_);
 }
 
 }  // namespace millstream::events

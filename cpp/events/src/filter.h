@@ -34,16 +34,10 @@ inline constexpr size_t kFilterBytesMax = 4096;
 inline constexpr size_t kFilterNodesMax = 256;
 inline constexpr int kFilterDepthMax = 32;
 
+class EventReader;
+
 class Filter {
  public:
-  static Result<std::unique_ptr<const Filter>> Parse(std::string_view text);
-  bool Matches(std::string_view topic, const StoredEvent& event) const;
-
- private:
-  friend class FilterParser;
-  friend class FilterRun;
-
-  enum class Op : uint8_t { kOr, kAnd, kNot, kHolds, kEqual, kUnequal, kLess, kLessEqual, kGreater, kGreaterEqual };
   struct Literal {
     std::variant<std::monostate, bool, double, std::string> value;  // the first is null
   };
@@ -56,6 +50,18 @@ class Filter {
     std::vector<std::variant<std::string, size_t>> path;
   };
   using Operand = std::variant<Literal, Topic, Key, Header, Field>;
+
+  static Result<std::unique_ptr<const Filter>> Parse(std::string_view text);
+  // One operand by itself.
+  static Result<Operand> ParseOperand(std::string_view text);
+  bool Matches(std::string_view topic, const StoredEvent& event) const;
+  bool Matches(EventReader& reader) const;
+
+ private:
+  friend class FilterParser;
+  friend class FilterRun;
+
+  enum class Op : uint8_t { kOr, kAnd, kNot, kHolds, kEqual, kUnequal, kLess, kLessEqual, kGreater, kGreaterEqual };
   struct Node {
     Op op = Op::kHolds;
     size_t left = 0;   // of kOr, kAnd and kNot a node, else an operand

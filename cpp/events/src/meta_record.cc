@@ -1,12 +1,24 @@
 #include "meta_record.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "millstream/codec/byte_io.h"
 #include "millstream/codec/crc32c.h"
 
 namespace millstream::events {
 namespace {
 
-enum class Kind : uint8_t { kPutTopic = 1, kDeleteTopic = 2, kPutOffsets = 3, kDeleteGroup = 4 };
+enum class Kind : uint8_t {
+  kPutTopic = 1,
+  kDeleteTopic = 2,
+  kPutOffsets = 3,
+  kDeleteGroup = 4,
+  kPutTopicMore = 16,  // kPutTopic with further options behind it
+};
+
+// Options that a topic need not have, each as its number and its bytes.
+enum class Option : uint8_t { kMetrics = 1 };
 
 constexpr std::string_view kSnapshotMagic = "MSEVMETA";
 constexpr uint32_t kSnapshotVersion = 1;
@@ -16,12 +28,34 @@ Status Malformed(const char* what) {
   return DataLoss("a record of topics and groups is malformed: {}", what);
 }
 
+std::string EncodeRules(const MetricRules& rules) {
+  std::string out;
+  codec::ByteWriter writer(&out);
+  writer.Varint(rules.list().size());
+  for (const MetricRule& rule : rules.list()) {
+    writer.Bytes(rule.metric);
+    writer.U8(static_cast<uint8_t>(rule.type));
+    writer.Bytes(rule.value);
+    writer.Bytes(rule.filter);
+    writer.Varint(rule.labels.size());
+    for (const auto& [name, field] : rule.labels) {
+      writer.Bytes(name);
+      writer.Bytes(field);
+    }
+    writer.Varint(rule.since.size());
+    for (const uint64_t offset : rule.since) writer.Varint(offset);
+  }
+  return out;
+}
+
 struct Encoder {
   codec::ByteWriter& writer;
 
   void operator()(const PutTopic& put) {
     const TopicInfo& topic = put.topic;
-    writer.U8(static_cast<uint8_t>(Kind::kPutTopic));
+    // A topic without further options is written as ever.
+    const bool more = !topic.options.metrics.empty();
+    writer.U8(static_cast<uint8_t>(more ? Kind::kPutTopicMore : Kind::kPutTopic));
     writer.Varint(topic.number);
     writer.Varint(topic.tenant.value());
     writer.Bytes(topic.name);
@@ -32,6 +66,10 @@ struct Encoder {
     writer.Varint(static_cast<uint64_t>(topic.options.retention_ms));
     writer.Varint(static_cast<uint64_t>(topic.options.retention_bytes));
     writer.Varint(topic.options.event_bytes_max);
+    if (!more) return;
+    writer.Varint(1);
+    writer.U8(static_cast<uint8_t>(Option::kMetrics));
+    writer.Bytes(EncodeRules(topic.options.metrics));
   }
   void operator()(const DeleteTopic& change) {
     writer.U8(static_cast<uint8_t>(Kind::kDeleteTopic));
@@ -69,7 +107,63 @@ bool GetTenant(codec::ByteReader* reader, TenantId* tenant) {
   return true;
 }
 
-Result<MetaChange> GetTopic(codec::ByteReader* reader) {
+bool GetRule(codec::ByteReader* reader, MetricRule* rule) {
+  std::string_view metric;
+  std::string_view value;
+  std::string_view filter;
+  uint8_t type = 0;
+  uint64_t labels = 0;
+  uint64_t partitions = 0;
+  if (!reader->Bytes(&metric) || !reader->U8(&type) || type > static_cast<uint8_t>(MetricType::kGauge) ||
+      !reader->Bytes(&value) || !reader->Bytes(&filter) || !reader->Count(&labels, kRuleLabelsMax)) {
+    return false;
+  }
+  rule->metric = metric;
+  rule->type = static_cast<MetricType>(type);
+  rule->value = value;
+  rule->filter = filter;
+  for (uint64_t i = 0; i < labels; ++i) {
+    std::string_view name;
+    std::string_view field;
+    if (!reader->Bytes(&name) || !reader->Bytes(&field)) return false;
+    rule->labels.emplace(name, field);
+  }
+  if (!reader->Count(&partitions, std::min<uint64_t>(reader->remaining(), kTopicPartitionsMax))) return false;
+  rule->since.resize(partitions);
+  return std::ranges::all_of(rule->since, [&](uint64_t& offset) { return reader->Varint(&offset); });
+}
+
+Result<MetricRules> GetRules(std::string_view bytes) {
+  codec::ByteReader reader(bytes);
+  uint64_t count = 0;
+  if (!reader.Count(&count, kMetricRulesMax)) return Malformed("a topic's rules");
+  std::vector<MetricRule> rules(count);
+  for (MetricRule& rule : rules) {
+    if (!GetRule(&reader, &rule)) return Malformed("a rule of a topic is cut off");
+  }
+  if (!reader.empty()) return Malformed("bytes behind a topic's rules");
+  return MetricRules(std::move(rules));
+}
+
+Status GetMore(codec::ByteReader* reader, TopicOptions* options) {
+  uint64_t count = 0;
+  if (!reader->Count(&count, reader->remaining())) return Malformed("a topic's further options");
+  for (uint64_t i = 0; i < count; ++i) {
+    uint8_t option = 0;
+    std::string_view bytes;
+    if (!reader->U8(&option) || !reader->Bytes(&bytes)) return Malformed("a topic's option is cut off");
+    switch (static_cast<Option>(option)) {
+      case Option::kMetrics: {
+        MS_ASSIGN_OR_RETURN(options->metrics, GetRules(bytes));
+        continue;
+      }
+    }
+    return DataLoss("a topic has an option of number {}, which this version does not know", option);
+  }
+  return Status::Ok();
+}
+
+Result<MetaChange> GetTopic(codec::ByteReader* reader, bool more) {
   PutTopic put;
   TopicInfo& topic = put.topic;
   std::string_view name;
@@ -92,6 +186,7 @@ Result<MetaChange> GetTopic(codec::ByteReader* reader) {
   topic.options.cleanup = static_cast<TopicCleanup>(cleanup);
   topic.options.retention_ms = static_cast<int64_t>(retention_ms);
   topic.options.retention_bytes = static_cast<int64_t>(retention_bytes);
+  if (more) MS_RETURN_IF_ERROR(GetMore(reader, &topic.options));
   if (!CheckTopicName(topic.name).ok() || !CheckTopicOptions(topic.options).ok()) return Malformed("a topic");
   return put;
 }
@@ -119,7 +214,9 @@ Result<MetaChange> GetChange(codec::ByteReader* reader) {
   if (!reader->U8(&kind)) return Malformed("it is empty");
   switch (static_cast<Kind>(kind)) {
     case Kind::kPutTopic:
-      return GetTopic(reader);
+      return GetTopic(reader, false);
+    case Kind::kPutTopicMore:
+      return GetTopic(reader, true);
     case Kind::kDeleteTopic: {
       DeleteTopic change;
       if (!GetU32(reader, &change.number)) return Malformed("a topic's number");

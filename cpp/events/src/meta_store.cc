@@ -159,6 +159,7 @@ void MetaStore::Run(Task* task) {
 Result<TopicPtr> MetaStore::Create(TopicInfo info) {
   Task task;
   task.decide = [this, &info]() -> Result<std::optional<MetaChange>> {
+    MS_RETURN_IF_ERROR(CheckRules(info));
     const ReaderLock lock(mutex_);
     if (by_name_.contains({info.tenant, info.name})) return AlreadyExists("topic \"{}\" exists already", info.name);
     if (by_number_.size() >= kTopicsMax || next_number_ == UINT32_MAX) {
@@ -189,6 +190,7 @@ Result<TopicPtr> MetaStore::Alter(TenantId tenant, const std::string& name,
     PutTopic put{topic->info()};
     MS_RETURN_IF_ERROR(change(&put.topic.options));
     MS_RETURN_IF_ERROR(CheckTopicOptions(put.topic.options));
+    MS_RETURN_IF_ERROR(CheckRules(put.topic));
     return std::optional<MetaChange>(std::move(put));
   };
   Run(&task);
@@ -224,6 +226,43 @@ Status MetaStore::RemoveGroup(TenantId tenant, const std::string& group) {
   };
   Run(&task);
   return std::move(task.status);
+}
+
+Broker::RuledTopics MetaStore::Ruled() const {
+  const ReaderLock lock(mutex_);
+  Broker::RuledTopics out{.version = rules_version_.load(), .topics = {}};
+  for (const auto& [number, topic] : ruled_) out.topics.push_back(topic->info());
+  return out;
+}
+
+Status MetaStore::CheckRules(const TopicInfo& info) const {
+  const MetricRules& rules = info.options.metrics;
+  if (rules.empty()) return Status::Ok();
+  const ReaderLock lock(mutex_);
+  if (!ruled_.contains(info.number) && ruled_.size() >= kRuledTopicsMax) {
+    return ResourceExhausted("{} topics have rules in \"metrics\"; more are not taken", ruled_.size());
+  }
+  for (const auto& [number, topic] : ruled_) {
+    if (number == info.number || topic->tenant() != info.tenant) continue;
+    const MetricRules taken = topic->options().metrics;
+    for (const MetricRule& rule : rules.list()) {
+      if (std::ranges::any_of(taken.list(), [&](const MetricRule& other) { return other.metric == rule.metric; })) {
+        return AlreadyExists("the events of topic \"{}\" give the metric {} already", topic->name(), rule.metric);
+      }
+    }
+  }
+  return Status::Ok();
+}
+
+void MetaStore::NoteRules(uint32_t number, const TopicPtr& topic) {
+  const bool has_rules = topic != nullptr && !topic->options().metrics.empty();
+  if (!has_rules && !ruled_.contains(number)) return;
+  if (has_rules) {
+    ruled_[number] = topic;
+  } else {
+    ruled_.erase(number);
+  }
+  rules_version_.fetch_add(1);
 }
 
 Status MetaStore::CheckCommit(const PutOffsets& put) const {
@@ -315,6 +354,7 @@ TopicPtr MetaStore::Apply(const MetaChange& change) {
     } else {
       topic->set_options(info.options);
     }
+    NoteRules(info.number, topic);
     return topic;
   }
   if (const auto* gone = std::get_if<DeleteTopic>(&change)) {
@@ -325,6 +365,7 @@ TopicPtr MetaStore::Apply(const MetaChange& change) {
     by_number_.erase(found);
     by_name_.erase({topic->tenant(), topic->name()});
     DropOffsetsOf(gone->number);
+    NoteRules(gone->number, nullptr);
     return topic;
   }
   if (const auto* offsets = std::get_if<PutOffsets>(&change)) {

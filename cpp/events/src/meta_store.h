@@ -9,6 +9,7 @@
 // Errors      kAlreadyExists, kNotFound; kResourceExhausted beyond a limit; those of the log.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -23,6 +24,7 @@
 #include "meta_record.h"
 #include "millstream/base/mutex.h"
 #include "millstream/env/env.h"
+#include "millstream/events/broker.h"
 #include "millstream/log/local_log.h"
 #include "millstream/queue/worker.h"
 #include "topic_state.h"
@@ -54,6 +56,8 @@ class MetaStore {
   std::vector<std::string> Groups(TenantId tenant) const EXCLUDES(mutex_);
 
   size_t topics() const EXCLUDES(mutex_);
+  Broker::RuledTopics Ruled() const EXCLUDES(mutex_);
+  uint64_t rules_version() const { return rules_version_.load(); }
   void Stop();
 
  private:
@@ -73,6 +77,9 @@ class MetaStore {
   TopicPtr Apply(const MetaChange& change) EXCLUDES(mutex_);
   void ApplyOffsets(const PutOffsets& put) REQUIRES(mutex_);
   void DropOffsetsOf(uint32_t topic) REQUIRES(mutex_);
+  // Whether the topic may have its rules: no other of its tenant gives the same metrics.
+  Status CheckRules(const TopicInfo& info) const EXCLUDES(mutex_);
+  void NoteRules(uint32_t number, const TopicPtr& topic) REQUIRES(mutex_);
   Status WriteSnapshot() EXCLUDES(mutex_);
 
   const env::Env env_;
@@ -89,6 +96,8 @@ class MetaStore {
   uint32_t next_number_ GUARDED_BY(mutex_) = 1;
   std::map<std::pair<TenantId, std::string>, TopicPtr> by_name_ GUARDED_BY(mutex_);
   std::unordered_map<uint32_t, TopicPtr> by_number_ GUARDED_BY(mutex_);
+  std::map<uint32_t, TopicPtr> ruled_ GUARDED_BY(mutex_);  // those with metric rules
+  std::atomic<uint64_t> rules_version_{0};                 // written under mutex_
   std::map<GroupKey, std::map<PlaceKey, uint64_t>> groups_ GUARDED_BY(mutex_);
   size_t offsets_ GUARDED_BY(mutex_) = 0;
 

@@ -78,7 +78,7 @@ Status CheckTopicOptions(const TopicOptions& options) {
   if (options.durability == TopicDurability::kReplicated) {
     return FailedPrecondition("durability \"replicated\" needs a cluster, and this is one machine: use \"local\"");
   }
-  return Status::Ok();
+  return CheckMetricRules(options.metrics);
 }
 
 bool IsInternalTopic(std::string_view name) {

@@ -52,6 +52,24 @@ void ToProto(const events::Published& published, const std::string& topic, v1::E
 
 }  // namespace
 
+namespace {
+
+template <typename Rules>
+events::MetricRules RulesOf(const Rules& rules) {
+  std::vector<events::MetricRule> out;
+  for (const v1::MetricRule& rule : rules) {
+    events::MetricRule& to = out.emplace_back();
+    to.metric = rule.metric();
+    to.type = rule.type() == v1::METRIC_TYPE_GAUGE ? events::MetricType::kGauge : events::MetricType::kCounter;
+    to.value = rule.value();
+    to.labels = {rule.labels().begin(), rule.labels().end()};
+    to.filter = rule.filter();
+  }
+  return events::MetricRules(std::move(out));
+}
+
+}  // namespace
+
 Result<events::TopicOptions> OptionsOf(const v1::CreateTopicRequest& request) {
   events::TopicOptions options;
   MS_ASSIGN_OR_RETURN(options.durability, DurabilityOf(request.durability()));
@@ -60,6 +78,7 @@ Result<events::TopicOptions> OptionsOf(const v1::CreateTopicRequest& request) {
   options.retention_ms = request.retention_ms();
   options.retention_bytes = request.retention_bytes();
   if (request.event_bytes_max() > 0) options.event_bytes_max = request.event_bytes_max();
+  options.metrics = RulesOf(request.metrics());
   return options;
 }
 
@@ -70,6 +89,7 @@ events::TopicChanges ChangesOf(const v1::AlterTopicRequest& request) {
   if (request.has_retention_bytes()) changes.retention_bytes = request.retention_bytes();
   if (request.has_event_bytes_max()) changes.event_bytes_max = request.event_bytes_max();
   if (request.cleanup() != v1::TOPIC_CLEANUP_UNSPECIFIED) changes.cleanup = CleanupOf(request.cleanup());
+  if (request.has_metrics()) changes.metrics = RulesOf(request.metrics().rules());
   return changes;
 }
 
@@ -148,6 +168,14 @@ void ToProto(const events::TopicInfo& topic, v1::Topic* out) {
   out->set_retention_bytes(topic.options.retention_bytes);
   out->set_event_bytes_max(topic.options.event_bytes_max);
   out->set_created_ms(topic.created_ms);
+  for (const events::MetricRule& rule : topic.options.metrics.list()) {
+    v1::MetricRule* to = out->add_metrics();
+    to->set_metric(rule.metric);
+    to->set_type(rule.type == events::MetricType::kGauge ? v1::METRIC_TYPE_GAUGE : v1::METRIC_TYPE_COUNTER);
+    to->set_value(rule.value);
+    for (const auto& [name, field] : rule.labels) (*to->mutable_labels())[name] = field;
+    to->set_filter(rule.filter);
+  }
 }
 
 void ToProto(const events::TopicDescription& description, v1::DescribeTopicResponse* out) {

@@ -75,6 +75,7 @@ grpc::ServerUnaryReactor* EventService::SubmitEvent(grpc::CallbackServerContext*
                                                     v1::SubmitEventResponse* response) {
   return UnaryCall::Run(*calls_, [this, request, response](engine::QueryCancel& /*cancel*/) -> Status {
     MS_ASSIGN_OR_RETURN(const std::vector<events::PublishEvent> events, EventsOf(*request));
+    if (request->has_series_max()) database_.LimitSeries(TenantId(request->tenant()), request->series_max());
     ToProto(*request, database_.Events().Publish(TenantId(request->tenant()), events), response);
     return Status::Ok();
   });

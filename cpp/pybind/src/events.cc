@@ -34,6 +34,64 @@ using Released = py::call_guard<py::gil_scoped_release>;
 
 // --- topics ---
 
+py::list RulesList(const events::MetricRules& rules) {
+  py::list out;
+  for (const events::MetricRule& rule : rules.list()) {
+    py::dict entry;
+    entry["metric"] = rule.metric;
+    entry["type"] = Text(events::MetricTypeName(rule.type));
+    if (!rule.value.empty()) entry["value"] = rule.value;
+    entry["labels"] = rule.labels;
+    if (!rule.filter.empty()) entry["filter"] = rule.filter;
+    out.append(entry);
+  }
+  return out;
+}
+
+std::string RuleText(const py::handle& value, std::string_view name) {
+  if (!py::isinstance<py::str>(value)) {
+    throw StatusError(InvalidArgument("\"{}\" of a rule of \"metrics\" must be a text", name));
+  }
+  return value.cast<std::string>();
+}
+
+events::MetricRule RuleOf(const py::handle& given) {
+  if (!py::isinstance<py::dict>(given)) throw StatusError(InvalidArgument("a rule of \"metrics\" must be an object"));
+  events::MetricRule out;
+  for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(given)) {
+    const std::string name = RuleText(key, "a name");
+    if (value.is_none()) continue;
+    if (name == "metric") {
+      out.metric = RuleText(value, name);
+    } else if (name == "type") {
+      out.type = ValueOrThrow(events::ParseMetricType(RuleText(value, name)));
+    } else if (name == "value") {
+      out.value = RuleText(value, name);
+    } else if (name == "filter") {
+      out.filter = RuleText(value, name);
+    } else if (name == "labels") {
+      if (!py::isinstance<py::dict>(value))
+        throw StatusError(InvalidArgument("\"labels\" of a rule must be an object"));
+      for (const auto& [label, field] : py::reinterpret_borrow<py::dict>(value)) {
+        out.labels[RuleText(label, "labels")] = RuleText(field, "labels");
+      }
+    } else {
+      throw StatusError(InvalidArgument("a rule of \"metrics\" has metric, type, value, labels and filter"));
+    }
+  }
+  return out;
+}
+
+events::MetricRules RulesOf(const py::handle& given) {
+  if (given.is_none()) return {};
+  if (!py::isinstance<py::list>(given) && !py::isinstance<py::tuple>(given)) {
+    throw StatusError(InvalidArgument("\"metrics\" must be a list of rules"));
+  }
+  std::vector<events::MetricRule> rules;
+  for (const auto& rule : py::reinterpret_borrow<py::sequence>(given)) rules.push_back(RuleOf(rule));
+  return events::MetricRules(std::move(rules));
+}
+
 py::dict TopicDict(const events::TopicInfo& info) {
   py::dict out;
   out["name"] = info.name;
@@ -44,13 +102,15 @@ py::dict TopicDict(const events::TopicInfo& info) {
   out["cleanup"] = Text(events::CleanupName(info.options.cleanup));
   out["event_bytes_max"] = info.options.event_bytes_max;
   out["created_ms"] = info.created_ms;
+  out["metrics"] = RulesList(info.options.metrics);
   return out;
 }
 
 py::dict CreateTopic(Database& self, const std::string& name, int64_t partitions, const std::string& durability,
                      int64_t retention_ms, int64_t retention_bytes, const std::string& cleanup, int64_t event_bytes_max,
-                     uint32_t tenant) {
+                     const py::object& metrics, uint32_t tenant) {
   events::TopicInfo info;
+  const events::MetricRules rules = RulesOf(metrics);
   {
     const py::gil_scoped_release released;
     if (partitions < 1 || partitions > events::kTopicPartitionsMax) {
@@ -64,6 +124,7 @@ py::dict CreateTopic(Database& self, const std::string& name, int64_t partitions
     options.retention_bytes = retention_bytes;
     options.cleanup = ValueOrThrow(events::ParseCleanup(cleanup));
     if (event_bytes_max > 0) options.event_bytes_max = static_cast<uint64_t>(event_bytes_max);
+    options.metrics = rules;
     info = ValueOrThrow(self.Events().CreateTopic(TenantId(tenant), name, options));
   }
   return TopicDict(info);
@@ -74,11 +135,15 @@ events::TopicChanges ChangesOf(const py::dict& changes) {
   for (const auto& [key, value] : changes) {
     const auto name = key.cast<std::string>();
     if (name != "cleanup" && name != "partitions" && name != "retention_ms" && name != "retention_bytes" &&
-        name != "event_bytes_max") {
+        name != "event_bytes_max" && name != "metrics") {
       throw StatusError(InvalidArgument("a topic's \"{}\" cannot be changed", name));
     }
     if (name == "cleanup") {
       out.cleanup = ValueOrThrow(events::ParseCleanup(value.cast<std::string>()));
+      continue;
+    }
+    if (name == "metrics") {
+      out.metrics = RulesOf(value);
       continue;
     }
     if (!py::isinstance<py::int_>(value)) throw StatusError(InvalidArgument("{} must be a whole number", name));
@@ -204,7 +269,7 @@ events::PublishEvent EventOf(const py::handle& item) {
 }
 
 // An error of one event stands in its place; so does one of its tuple.
-py::list Publish(Database& self, const py::sequence& items, uint32_t tenant) {
+py::list Publish(Database& self, const py::sequence& items, uint32_t tenant, std::optional<uint64_t> series_max) {
   std::vector<events::PublishEvent> parsed;
   // Where each parsed event belongs; the others have their error already.
   std::vector<size_t> places;
@@ -227,6 +292,7 @@ py::list Publish(Database& self, const py::sequence& items, uint32_t tenant) {
   std::vector<Result<events::Published>> answers;
   {
     const py::gil_scoped_release released;
+    if (series_max.has_value()) self.LimitSeries(TenantId(tenant), *series_max);
     answers = self.Events().Publish(TenantId(tenant), parsed);
   }
   for (size_t i = 0; i < answers.size(); ++i) {
@@ -432,7 +498,8 @@ void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
   engine
       .def("create_topic", &CreateTopic, py::arg("name"), py::kw_only(), py::arg("partitions") = 1,
            py::arg("durability") = "local", py::arg("retention_ms") = 0, py::arg("retention_bytes") = 0,
-           py::arg("cleanup") = "delete", py::arg("event_bytes_max") = 0, py::arg("tenant") = default_tenant)
+           py::arg("cleanup") = "delete", py::arg("event_bytes_max") = 0, py::arg("metrics") = py::none(),
+           py::arg("tenant") = default_tenant)
       .def("alter_topic", &AlterTopic, py::arg("name"), py::arg("changes"), py::kw_only(),
            py::arg("tenant") = default_tenant)
       .def(
@@ -444,6 +511,7 @@ void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
       .def("describe_topic", &DescribeTopic, py::arg("name"), py::kw_only(), py::arg("tenant") = default_tenant)
       .def("list_topics", &ListTopics, py::kw_only(), py::arg("tenant") = default_tenant)
       .def("publish", &Publish, py::arg("events"), py::kw_only(), py::arg("tenant") = default_tenant,
+           py::arg("series_max") = py::none(),
            "Events as (topic, payload, is_json, key, headers, timestamp_ms, id, partition, producer); answers as "
            "(id, partition, offset, status, timestamp_ms). In place of an answer stands the error, not raised.")
       .def("fetch", &Fetch, py::arg("topic"), py::arg("partition"), py::arg("offset"), py::kw_only(),

@@ -37,7 +37,9 @@ class EmbeddedBackend:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._series_max: Callable[[TenantId], int] = lambda _tenant: 0
-        self.events: EventStore = EmbeddedEvents(self._open_engine)
+        self.events: EventStore = EmbeddedEvents(
+            self._open_engine, lambda tenant: self._series_max(tenant)
+        )
 
     def open(self) -> None:
         from millstream import _core

@@ -32,8 +32,9 @@ _LAG_MAX: Final = 100_000
 class EmbeddedEvents:
     """`EventStore` over ``millstream._core.Engine``. Conversion only."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
+    def __init__(self, engine: Callable[[], Engine], series_max: Callable[[TenantId], int]) -> None:
         self._engine = engine
+        self._series_max = series_max
 
     def create_topic(self, tenant: TenantId, name: str, options: TopicOptions) -> TopicInfo:
         made = self._engine().create_topic(name, **options, tenant=int(tenant))
@@ -55,7 +56,9 @@ class EmbeddedEvents:
     def publish(
         self, tenant: TenantId, events: Sequence[NewEvent]
     ) -> list[Placement | MillstreamError]:
-        answers: list[Any] = self._engine().publish(list(events), tenant=int(tenant))
+        answers: list[Any] = self._engine().publish(
+            list(events), tenant=int(tenant), series_max=self._series_max(tenant)
+        )
         return [one if isinstance(one, MillstreamError) else Placement(*one) for one in answers]
 
     def fetch(

@@ -52,6 +52,7 @@ _DEFAULTS: Final[TopicInfo] = {
     "cleanup": "delete",
     "event_bytes_max": 0,
     "created_ms": 0,
+    "metrics": [],
 }
 _Key = tuple[int, str]
 

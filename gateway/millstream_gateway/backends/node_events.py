@@ -21,6 +21,7 @@ from millstream_gateway.schemas.events import (
     EventStatus,
     Fetched,
     GroupOffset,
+    MetricRule,
     NewEvent,
     Placement,
     StoredEvent,
@@ -45,6 +46,7 @@ _DURABILITIES: Final = {
     "replicated": pb.TOPIC_DURABILITY_REPLICATED,
 }
 _CLEANUPS: Final = {"delete": pb.TOPIC_CLEANUP_DELETE, "compact": pb.TOPIC_CLEANUP_COMPACT}
+_METRIC_TYPES: Final = {"counter": pb.METRIC_TYPE_COUNTER, "gauge": pb.METRIC_TYPE_GAUGE}
 _ON_SLOW: Final = {
     "block": pb.ON_SLOW_BLOCK,
     "drop_oldest": pb.ON_SLOW_DROP_OLDEST,
@@ -59,16 +61,23 @@ class NodeEvents:
     A subscription has a thread of its own, which reads its stream: gRPC has no other way here.
     """
 
-    def __init__(self, channel: NodeChannel, call: Call) -> None:
+    def __init__(
+        self, channel: NodeChannel, call: Call, series_max: Callable[[TenantId], int]
+    ) -> None:
         self._channel = channel
         self._call = call
+        self._series_max = series_max
 
     def create_topic(self, tenant: TenantId, name: str, options: TopicOptions) -> TopicInfo:
         request = pb.CreateTopicRequest(tenant=tenant, name=name, **_options(options))
+        request.metrics.extend(map(_rule, options.get("metrics", ())))
         return _topic(self._call("CreateTopic", request))
 
     def alter_topic(self, tenant: TenantId, name: str, changes: TopicOptions) -> TopicInfo:
         request = pb.AlterTopicRequest(tenant=tenant, name=name, **_options(changes))
+        if "metrics" in changes:
+            request.metrics.SetInParent()
+            request.metrics.rules.extend(map(_rule, changes["metrics"]))
         return _topic(self._call("AlterTopic", request))
 
     def delete_topic(self, tenant: TenantId, name: str) -> None:
@@ -94,7 +103,9 @@ class NodeEvents:
     def publish(
         self, tenant: TenantId, events: Sequence[NewEvent]
     ) -> list[Placement | MillstreamError]:
-        request = pb.SubmitEventRequest(tenant=tenant, events=map(_new_event, events))
+        request = pb.SubmitEventRequest(
+            tenant=tenant, events=map(_new_event, events), series_max=self._series_max(tenant)
+        )
         return [_placement(one) for one in self._call("SubmitEvent", request).answers]
 
     def fetch(
@@ -251,6 +262,7 @@ class Subscription:
 
 def _options(options: TopicOptions) -> dict[str, Any]:
     found: dict[str, Any] = dict(options)
+    found.pop("metrics", None)
     if "durability" in found:
         found["durability"] = _DURABILITIES[found["durability"]]
     if "cleanup" in found:
@@ -268,7 +280,31 @@ def _topic(topic: Any) -> TopicInfo:
         "cleanup": _name_of(_CLEANUPS, topic.cleanup),
         "event_bytes_max": topic.event_bytes_max,
         "created_ms": topic.created_ms,
+        "metrics": [_rule_of(one) for one in topic.metrics],
     }
+
+
+def _rule(rule: MetricRule) -> Any:
+    return pb.MetricRule(
+        metric=rule["metric"],
+        type=_METRIC_TYPES[rule.get("type", "counter")],
+        value=rule.get("value"),
+        labels=rule.get("labels"),
+        filter=rule.get("filter"),
+    )
+
+
+def _rule_of(rule: Any) -> MetricRule:
+    found: MetricRule = {
+        "metric": rule.metric,
+        "type": _name_of(_METRIC_TYPES, rule.type),
+        "labels": dict(rule.labels),
+    }
+    if rule.value:
+        found["value"] = rule.value
+    if rule.filter:
+        found["filter"] = rule.filter
+    return found
 
 
 def _name_of(names: dict[str, Any], value: int) -> str:

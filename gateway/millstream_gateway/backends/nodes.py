@@ -56,7 +56,9 @@ class NodesBackend:
         self._settings = settings
         self._address = settings.addresses[0]
         self._channel = NodeChannel(settings, self._address)
-        self.events: EventStore = NodeEvents(self._channel, self._call)
+        self.events: EventStore = NodeEvents(
+            self._channel, self._call, lambda tenant: self._series_max(tenant)
+        )
 
     def open(self) -> None:
         self._channel.open()

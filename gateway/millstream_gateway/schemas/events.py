@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Final, Literal, NamedTuple, NotRequired, Required, TypedDict
 
 #: Where a read begins.
 Where = int | Literal["earliest", "latest"]
@@ -85,6 +85,16 @@ class PartitionState(TypedDict):
     bytes: int
 
 
+class MetricRule(TypedDict, total=False):
+    """What events become samples of: `cpp/events` says what the fields mean."""
+
+    metric: Required[str]
+    type: str
+    value: str
+    labels: dict[str, str]
+    filter: str
+
+
 class TopicInfo(TypedDict):
     """A topic and its options."""
 
@@ -96,6 +106,7 @@ class TopicInfo(TypedDict):
     cleanup: str
     event_bytes_max: int
     created_ms: int
+    metrics: list[MetricRule]
     partition_states: NotRequired[list[PartitionState]]
 
 
@@ -108,6 +119,7 @@ class TopicOptions(TypedDict, total=False):
     retention_bytes: int
     cleanup: str
     event_bytes_max: int
+    metrics: list[MetricRule]
 
 
 class GroupOffset(NamedTuple):

@@ -19,6 +19,36 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_FieldName = Annotated[str, Field(min_length=1, max_length=1024)]
+_MetricName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class MetricRule(_Body):
+    """How events become samples of a metric.
+
+    Fields are those of a filter: `payload.a.b`, `key`, `headers.x`, `topic`, or a text in quotes.
+    """
+
+    metric: _MetricName = Field(examples=["orders_amount_total"])
+    type: Literal["counter", "gauge"] = Field(
+        default="counter",
+        description="A counter adds its values up; a gauge is the value, at the event's time.",
+    )
+    value: _FieldName | None = Field(
+        default=None,
+        description="The field with the number; a counter without one counts events.",
+        examples=["payload.amount"],
+    )
+    labels: Annotated[dict[_MetricName, _FieldName], Field(max_length=16)] = Field(
+        default={},
+        description="Labels, and the fields that they come from.",
+        examples=[{"region": "payload.region"}],
+    )
+    filter: Annotated[str, Field(max_length=4096)] | None = Field(
+        default=None, description="Only events for which this holds."
+    )
+
+
 class TopicChange(_Body):
     """What of a topic is to be other than it is; what is absent stays."""
 
@@ -39,9 +69,17 @@ class TopicChange(_Body):
         default=None, description="The largest event; 0 is the default, 1 MiB."
     )
 
+    metrics: Annotated[list[MetricRule], Field(max_length=16)] | None = Field(
+        default=None,
+        description="What events become samples of; as a change, in place of all rules there are.",
+    )
+
     def options(self) -> dict[str, Any]:
         """What was given, as the store takes it."""
-        return {name: value for name, value in self if value is not None and name != "name"}
+        found = {name: value for name, value in self if value is not None and name != "name"}
+        if self.metrics is not None:
+            found["metrics"] = [rule.model_dump(exclude_none=True) for rule in self.metrics]
+        return found
 
 
 class NewTopic(TopicChange):
@@ -78,6 +116,7 @@ class TopicDescription(BaseModel):
     cleanup: str
     event_bytes_max: int
     created_ms: int
+    metrics: list[MetricRule]
 
 
 class TopicDetails(TopicDescription):

@@ -95,6 +95,7 @@ class EventService:
     async def create_topic(self, caller: Caller, name: str, options: TopicOptions) -> TopicInfo:
         """Make a topic."""
         self.check(caller, Action.WRITE, check_topic(name))
+        self._check_rules(caller, options)
 
         def work() -> TopicInfo:
             self._store.create_topic(caller.tenant, name, options)
@@ -106,6 +107,7 @@ class EventService:
     async def alter_topic(self, caller: Caller, name: str, changes: TopicOptions) -> TopicInfo:
         """Change some options of a topic."""
         self.check(caller, Action.WRITE, check_topic(name))
+        self._check_rules(caller, changes)
 
         def work() -> TopicInfo:
             self._store.alter_topic(caller.tenant, name, changes)
@@ -281,6 +283,18 @@ class EventService:
         decision = self._decide(caller, action, topic)
         if not decision.allowed:
             raise PermissionDeniedError(decision.reason)
+
+    def _check_rules(self, caller: Caller, options: TopicOptions) -> None:
+        """Rules write metrics for everybody who publishes: only who may write all may set them."""
+        if not options.get("metrics"):
+            return
+        whole = Resource(frozenset({caller.tenant_name}))
+        decision = decide(caller.principal, Action.WRITE, whole, self._acls())
+        if not decision.allowed or decision.metrics:
+            raise PermissionDeniedError(
+                f"access lists give {caller.principal.name} a part of this tenant's metrics, and "
+                "rules of a topic may write any of them"
+            )
 
     def allows(self, caller: Caller, action: Action, topic: str) -> bool:
         """Whether the caller may do that to this topic."""

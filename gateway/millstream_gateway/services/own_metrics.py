@@ -58,6 +58,18 @@ _ENGINE_HELP: Final[Mapping[str, str]] = {
     "millstream_samples_rejected_total": "Samples refused since the start.",
     "millstream_series_cache_entries": "Series that writes find without parsing their labels.",
     "millstream_topics": "Topics of all tenants.",
+    "millstream_transform_events_total": "Events of topics with metric rules that were looked at.",
+    "millstream_transform_failures_total": "Turns of metric rules that failed and came again.",
+    "millstream_transform_lag_events": "Events that metric rules have not looked at yet.",
+    "millstream_transform_lost_events_total": "Events that were gone before rules looked at them.",
+    "millstream_transform_refused_samples_total": "Samples of rules that the store refused.",
+    "millstream_transform_refused_series_total": "Events refused for a series above the bound.",
+    "millstream_transform_samples_total": "Samples that metric rules of topics wrote.",
+    "millstream_transform_skipped_bytes_total": "Events without a sample: the payload is no JSON.",
+    "millstream_transform_skipped_label_total": "Events without a sample: a label's value is wrong.",
+    "millstream_transform_skipped_missing_total": "Events without a sample: there is no such field.",
+    "millstream_transform_skipped_negative_total": "Events without a sample: counters only grow.",
+    "millstream_transform_skipped_type_total": "Events without a sample: the field is no number.",
     "millstream_write_queue_tasks": "Batches that wait for a writer.",
 }
 

@@ -66,6 +66,7 @@ class Topic:
         retention_bytes: int = 0,
         cleanup: str = "delete",
         event_bytes_max: int = 0,
+        metrics: Sequence[Mapping[str, Any]] = (),
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there."""
         return await self._client._run(
@@ -77,10 +78,11 @@ class Topic:
                 retention_bytes=retention_bytes,
                 cleanup=cleanup,
                 event_bytes_max=event_bytes_max,
+                metrics=metrics,
             )
         )
 
-    async def alter(self, **changes: int | str) -> dict[str, Any]:
+    async def alter(self, **changes: Any) -> dict[str, Any]:
         """Change options of the topic."""
         return await self._client._run(ask.alter(self.name, changes))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time as clock
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from millstream._columns import Span, count_of, moment_ms, span_ms
@@ -43,8 +43,9 @@ def create(
     retention_bytes: int,
     cleanup: str,
     event_bytes_max: int,
+    metrics: Sequence[Mapping[str, Any]],
 ) -> Ask[dict[str, Any]]:
-    body = {
+    body: dict[str, Any] = {
         "name": topic,
         "partitions": count_of(partitions, "partitions"),
         "durability": durability,
@@ -53,6 +54,8 @@ def create(
         "cleanup": cleanup,
         "event_bytes_max": count_of(event_bytes_max, "event_bytes_max"),
     }
+    if metrics:
+        body["metrics"] = [dict(rule) for rule in metrics]
     return document("POST", "/v1/topics", body)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -70,6 +70,7 @@ class Topic(Requests):
         retention_bytes: int = 0,
         cleanup: str = "delete",
         event_bytes_max: int = 0,
+        metrics: Sequence[Mapping[str, Any]] = (),
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there."""
         return self._client._run(
@@ -81,11 +82,16 @@ class Topic(Requests):
                 retention_bytes=retention_bytes,
                 cleanup=cleanup,
                 event_bytes_max=event_bytes_max,
+                metrics=metrics,
             )
         )
 
-    def alter(self, **changes: int | str) -> dict[str, Any]:
-        """Change options: partitions, retention_ms, retention_bytes, cleanup, event_bytes_max."""
+    def alter(self, **changes: Any) -> dict[str, Any]:
+        """Change options.
+
+        They are partitions, retention_ms, retention_bytes, cleanup, event_bytes_max, and metrics
+        (all rules, in place of those that there are).
+        """
         return self._client._run(ask.alter(self.name, changes))
 
     def describe(self) -> dict[str, Any]:

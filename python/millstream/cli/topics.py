@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from millstream._events import Event, NewEvent, Published, Where, payload_of
+from millstream.cli.metric_rules import parse_rule, show_rule
 from millstream.cli.options import (
     DataOption,
     OutputOption,
@@ -137,6 +138,13 @@ def create_command(
     cleanup: Annotated[str, typer.Option(help="delete, or compact: the last of each key.")] = (
         "delete"
     ),
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What events become samples of: NAME [= counter(FIELD)|gauge(FIELD)] "
+            "[by LABEL=FIELD,...] [where FILTER]. May be given several times.",
+        ),
+    ] = None,
     server: ServerOption = None,
     data: DataOption = None,
     token: TokenOption = None,
@@ -145,6 +153,9 @@ def create_command(
     """Make a topic.
 
     Example: millstream topic create orders --partitions 4 --retention 7d --data ./data
+
+    Example: millstream topic create orders --data ./data
+    --metric "orders_amount_total = counter(payload.amount) by region=payload.region"
     """
     with _place(server, data, token, tenant, create=True) as place:
         made = place.topic(name).create(
@@ -153,6 +164,7 @@ def create_command(
             retention=0 if retention is None else duration(retention) / 1000,
             retention_bytes=retention_bytes,
             cleanup=cleanup,
+            metrics=[parse_rule(one) for one in metric or ()],
         )
     sys.stderr.write(f"made topic {made['name']}\n")
 
@@ -194,7 +206,10 @@ def describe_command(
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
     for key, value in found.items():
-        if key != "partition_states":
+        if key == "metrics":
+            for rule in value:
+                sys.stdout.write(f"metric: {show_rule(rule)}\n")
+        elif key != "partition_states":
             sys.stdout.write(f"{key}: {value}\n")
     states = found["partition_states"]
     _print(states, ("partition", "start_offset", "end_offset", "bytes"), output)

@@ -177,6 +177,10 @@ class Database {
   // Topics, events and groups, with the database's durability. They answer kUnavailable after Close.
   events::Broker& Events();
 
+  // How many series a tenant may have, of those that the metric rules of its topics make, as WriteRequest::series_max
+  // says of a write: known from now on, and where a rule has counted since, also after the next Open.
+  void LimitSeries(TenantId tenant, uint64_t series_max);
+
   // The engine's own counters and gauges by metric name; names of counters end in _total.
   std::map<std::string, double> Stats() const;
 

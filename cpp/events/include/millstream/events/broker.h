@@ -88,6 +88,8 @@ struct TopicChanges {
   std::optional<int64_t> retention_bytes = {};
   std::optional<uint64_t> event_bytes_max = {};
   std::optional<TopicCleanup> cleanup = {};
+  // All of them. One that the topic has goes on; one that is new begins with the events that are published from now on.
+  std::optional<MetricRules> metrics = {};
 };
 
 enum class OffsetEnd { kEarliest, kLatest };
@@ -131,12 +133,21 @@ class Broker {
   // Takes no more work, finishes what was taken and closes every log. Idempotent.
   void Close();
 
-  // kAlreadyExists; kFailedPrecondition for what needs a cluster; kUnimplemented for compaction.
+  // kAlreadyExists, also for a metric that another topic's rules give; kFailedPrecondition for what needs a cluster;
+  // kUnimplemented for compaction.
   Result<TopicInfo> CreateTopic(TenantId tenant, const std::string& name, const TopicOptions& options);
   Result<TopicInfo> AlterTopic(TenantId tenant, const std::string& name, const TopicChanges& changes);
   Status DeleteTopic(TenantId tenant, const std::string& name);
   Result<TopicDescription> DescribeTopic(TenantId tenant, const std::string& name);
   std::vector<TopicInfo> ListTopics(TenantId tenant) const;
+
+  // The topics of all tenants that have metric rules, and a number that grows whenever they change.
+  struct RuledTopics {
+    uint64_t version = 0;
+    std::vector<TopicInfo> topics;
+  };
+  RuledTopics TopicsWithRules() const;
+  uint64_t RulesVersion() const;
 
   // Each event with an answer of its own, in order. An event with the id, or the producer's sequence, of one that its
   // partition took lately is not stored again: the answer is the first one's.

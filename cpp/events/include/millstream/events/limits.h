@@ -27,6 +27,8 @@ inline constexpr uint32_t kTopicPartitionsMax = 1024;  // ten bits of an event's
 inline constexpr size_t kTopicsPerTenantMax = 100'000;
 inline constexpr size_t kTopicsMax = 1'000'000;
 
+inline constexpr size_t kRuledTopicsMax = 1000;  // of a database: those whose events become samples
+
 // Of groups.
 inline constexpr size_t kGroupNameBytesMax = 249;
 inline constexpr size_t kGroupOffsetsMax = 4'000'000;  // of all groups together

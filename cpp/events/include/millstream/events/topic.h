@@ -10,6 +10,7 @@
 #include "millstream/base/result.h"
 #include "millstream/base/strong_int.h"
 #include "millstream/events/limits.h"
+#include "millstream/events/metric_rule.h"
 
 namespace millstream::events {
 
@@ -31,6 +32,7 @@ struct TopicOptions {
   int64_t retention_ms = 0;     // 0 keeps events for ever
   int64_t retention_bytes = 0;  // of each partition; 0 is no limit
   uint64_t event_bytes_max = kEventBytesDefault;
+  MetricRules metrics = {};  // what its events become samples of
   friend bool operator==(const TopicOptions&, const TopicOptions&) = default;
 };
 
