@@ -40,6 +40,7 @@ __all__: list[str] = [
     "native_series",
     "native_welcome",
     "native_write",
+    "poll_frames",
     "run_promql_test",
     "version",
 ]
@@ -402,6 +403,10 @@ class Subscription:
     """
     A reader of topics. One thread at a time.
     """
+    def check(self) -> None:
+        """
+        Raises what poll would of being too slow, without a step forward.
+        """
     def close(self) -> None: ...
     def commit(self) -> None: ...
     def poll(
@@ -602,6 +607,16 @@ def native_write(
     timestamps: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
     values: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
 ) -> bytes: ...
+def poll_frames(
+    subscriptions: collections.abc.Sequence[tuple[Subscription, str]],
+    *,
+    limit: typing.SupportsInt | typing.SupportsIndex,
+    bytes_max: typing.SupportsInt | typing.SupportsIndex,
+) -> list:
+    """
+    Polls each (subscription, head): its events as frames of a WebSocket, whose texts are the head and then the event's object without its first brace. (frames, events, dropped), or the error in its place.
+    """
+
 def run_promql_test(
     path: str, text: str, features: collections.abc.Sequence[str] = []
 ) -> PromqlTestResult:

@@ -557,6 +557,20 @@ def test_a_slow_reader_that_may_not_be_slow_is_cut_off(start: Callable[..., Serv
             hear_all(ws)
 
 
+def test_a_reader_that_may_not_be_slow_may_pause_within_its_bound(
+    start: Callable[..., Server],
+) -> None:
+    server = start(streams=StreamsSettings(check_interval="100ms"))
+    server.make("t")
+    with server.socket(ROOT_KEY, max_queue=1) as ws:
+        asked = {"topics": ["t"], "on_slow": "disconnect", "lag_max": 100_000}
+        say(ws, "subscribe", id="s", **asked)
+        hear(ws, "ack")
+        # More than the system keeps for it, and longer than the server takes to look at it.
+        flood(server, "t", 20_000)
+        assert [int(one[:5]) for one in payloads(ws, 20_000)] == list(range(20_000))
+
+
 def test_a_client_that_never_reads_is_cut_off(start: Callable[..., Server]) -> None:
     plain = Settings().server.model_copy(update={"write_timeout": 500})
     server = start(server=plain)

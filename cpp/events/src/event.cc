@@ -114,6 +114,18 @@ Result<std::shared_ptr<StoredEvent>> StoredEvent::Make(std::string record) {
   return event;
 }
 
+StoredEvent::~StoredEvent() {
+  delete text_.load(std::memory_order_acquire);  // nobody else has it any more
+}
+
+const std::string& StoredEvent::KeepText(std::string text) const {
+  auto made = std::make_unique<const std::string>(std::move(text));
+  const std::string* kept = nullptr;
+  // Release: who finds it sees its bytes. Acquire: as kept_text.
+  if (!text_.compare_exchange_strong(kept, made.get(), std::memory_order_acq_rel)) return *kept;
+  return *made.release();
+}
+
 std::string StoredEvent::Id() const {
   if (!view_.client_id.empty()) return std::string(view_.client_id);
   return FormatEventId({.taken_ms = view_.taken_ms,

@@ -23,7 +23,39 @@ void AppendBase64(std::string_view bytes, std::string* out) {
   }
 }
 
+// Escapes and base64 make a text longer than its record, and it counts in no limit of memory of its own.
+constexpr size_t kKeptTextBytes = 512;
+
+void AppendFrameHeader(size_t size, std::string* out) {
+  *out += '\x81';
+  if (size < 126) {
+    *out += static_cast<char>(size);
+    return;
+  }
+  const int bytes = size < (1U << 16) ? 2 : 8;
+  *out += static_cast<char>(bytes == 2 ? 126 : 127);
+  for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8) *out += static_cast<char>(size >> shift & 0xFF);
+}
+
 }  // namespace
+
+void AppendEventFrame(std::string_view head, std::string_view topic, const StoredEvent& event, std::string* out) {
+  const std::string* text = event.kept_text();
+  std::string made;
+  if (text == nullptr) {
+    made.reserve(event.record().size() + 256);
+    AppendEventJson(topic, event, &made);
+    text = &made;
+    if (made.size() <= kKeptTextBytes + 2 * event.record().size()) {
+      made.shrink_to_fit();
+      text = &event.KeepText(std::move(made));
+    }
+  }
+  const std::string_view rest = std::string_view(*text).substr(1);
+  AppendFrameHeader(head.size() + rest.size(), out);
+  *out += head;
+  *out += rest;
+}
 
 void AppendEventJson(std::string_view topic, const StoredEvent& event, std::string* out) {
   const EventView& view = event.view();

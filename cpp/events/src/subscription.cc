@@ -188,6 +188,20 @@ Subscription::Impl::Cursor* Subscription::Impl::NextReady() {
 
 // --- polling ---
 
+Status Subscription::Impl::CheckLag() {
+  MS_RETURN_IF_ERROR(failure_);
+  if (options_.on_slow != OnSlow::kDisconnect) return Status::Ok();
+  for (const auto& [key, cursor] : cursors_) {
+    Polled unseen;
+    const uint64_t offset = cursor->offset;
+    Status kept = KeepUp(*cursor, &unseen);
+    // What was lost to retention is told by the next poll.
+    cursor->offset = offset;
+    if (!kept.ok() && kept.code() != StatusCode::kNotFound) return kept;
+  }
+  return Status::Ok();
+}
+
 Status Subscription::Impl::KeepUp(Cursor& cursor, Polled* out) {
   MS_ASSIGN_OR_RETURN(const PartitionEnds ends, cursor.partition.Ends());
   if (cursor.offset < ends.start) {
@@ -323,6 +337,21 @@ Result<Subscription::PolledJson> Subscription::PollJson(size_t limit, uint64_t b
     AppendEventJson(*event.topic, *event.event, &out.events.back());
   }
   return out;
+}
+
+Result<Subscription::PolledFrames> Subscription::PollFrames(std::string_view head, size_t limit, uint64_t bytes_max) {
+  MS_ASSIGN_OR_RETURN(const Polled polled, impl_->Poll(limit, bytes_max, 0));
+  PolledFrames out{.frames = {}, .events = polled.events.size(), .dropped = polled.dropped};
+  for (const SubscribedEvent& event : polled.events) {
+    AppendEventFrame(head, *event.topic, *event.event, &out.frames);
+    // The others will be about as long.
+    if (&event == &polled.events.front()) out.frames.reserve(out.frames.size() * (out.events + 1));
+  }
+  return out;
+}
+
+Status Subscription::CheckLag() {
+  return impl_->CheckLag();
 }
 
 TopicOffsets Subscription::Position() const {

@@ -29,6 +29,7 @@ class Subscription::Impl final : public TopicListener {
   // Finds the topics and places a cursor at every partition.
   Status Start();
   Result<Polled> Poll(size_t limit, uint64_t bytes_max, int64_t wait_ms) EXCLUDES(mutex_);
+  Status CheckLag();
   TopicOffsets Position() const;
   Status Commit();
   void Close() EXCLUDES(mutex_);

@@ -450,6 +450,28 @@ py::tuple PollJson(Subscription& self, size_t limit, uint64_t bytes_max, int64_t
   return py::make_tuple(out, polled.dropped);
 }
 
+// Of many subscriptions at once: taking the GIL for each would cost more than to poll it.
+py::list PollFrames(const std::vector<std::pair<Subscription*, std::string>>& subscriptions, size_t limit,
+                    uint64_t bytes_max) {
+  std::vector<Result<Subscription::PolledFrames>> polled;
+  polled.reserve(subscriptions.size());
+  {
+    const py::gil_scoped_release released;
+    for (const auto& [subscription, head] : subscriptions) {
+      polled.push_back(subscription->PollFrames(head, limit, bytes_max));
+    }
+  }
+  py::list out;
+  for (const Result<Subscription::PolledFrames>& one : polled) {
+    if (one.ok()) {
+      out.append(py::make_tuple(py::bytes(one->frames), one->events, one->dropped));
+    } else {
+      out.append(ExceptionOf(one.status()));
+    }
+  }
+  return out;
+}
+
 // --- groups ---
 
 py::list GroupOffsets(Database& self, const std::string& group, uint32_t tenant) {
@@ -490,10 +512,18 @@ void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
            "(events, dropped): as fetch's events; how many it missed since the last poll.")
       .def("poll_json", &PollJson, py::arg("limit") = 100, py::arg("bytes_max") = 1 << 20, py::arg("wait_ms") = 0,
            "(events, dropped): each event as a JSON text with \"type\":\"event\" in front.")
+      .def(
+          "check", [](Subscription& self) { ThrowIfError(self.CheckLag()); },
+          "Raises what poll would of being too slow, without a step forward.", Released())
       .def("position", &Subscription::Position, "The offset that comes next, by topic and partition.", Released())
       .def(
           "commit", [](Subscription& self) { ThrowIfError(self.Commit()); }, Released())
       .def("close", &Subscription::Close, Released());
+
+  module.def(
+      "poll_frames", &PollFrames, py::arg("subscriptions"), py::kw_only(), py::arg("limit"), py::arg("bytes_max"),
+      "Polls each (subscription, head): its events as frames of a WebSocket, whose texts are the head and then the "
+      "event's object without its first brace. (frames, events, dropped), or the error in its place.");
 
   engine
       .def("create_topic", &CreateTopic, py::arg("name"), py::kw_only(), py::arg("partitions") = 1,

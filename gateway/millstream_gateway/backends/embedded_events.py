@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from millstream.errors import MillstreamError
-from millstream_gateway.backends.events import EventNotifier, EventSubscription
+from millstream_gateway.backends.events import EventNotifier, EventSubscription, Frames
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.events import (
     EventStatus,
@@ -114,3 +114,15 @@ class EmbeddedEvents:
             tenant=int(tenant),
         )
         return cast(EventSubscription, subscription)
+
+    def poll_frames(
+        self,
+        subscriptions: Sequence[tuple[EventSubscription, bytes]],
+        *,
+        limit: int,
+        bytes_max: int,
+    ) -> list[Frames | MillstreamError]:
+        from millstream import _core
+
+        found = _core.poll_frames(cast(Any, subscriptions), limit=limit, bytes_max=bytes_max)
+        return cast(list[Frames | MillstreamError], found)

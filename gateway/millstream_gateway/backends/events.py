@@ -13,6 +13,7 @@ from typing import Protocol
 
 from millstream.errors import MillstreamError
 from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.event_json import text_frame
 from millstream_gateway.schemas.events import (
     EventStatus,
     Fetched,
@@ -46,16 +47,35 @@ class EventSubscription(Protocol):
     def poll_json(self, limit: int, bytes_max: int) -> tuple[list[bytes], int]:
         """The next events, each a JSON object with a type, and how many were dropped before them.
 
-        Does not wait for any; may read files.
+        Does not wait for any; may read files. When it left any, or more come, its notifier tells.
 
         `ResourceExhaustedError` when it fell behind and is one that ends then.
         """
+
+    def check(self) -> None:
+        """Raise what a poll would because it is too far behind, without a step forward."""
 
     def position(self) -> dict[str, dict[int, int]]:
         """The offset of the next event by topic and partition."""
 
     def close(self) -> None:
         """Let go. Calling it again changes nothing."""
+
+
+#: What a subscription has for its WebSocket: frames, how many events they are, and how many events
+#: were dropped before them.
+Frames = tuple[bytes, int, int]
+
+
+def frames_of(
+    subscription: EventSubscription, head: bytes, limit: int, bytes_max: int
+) -> Frames | MillstreamError:
+    """One answer of `EventStore.poll_frames`, for stores that poll one after the other."""
+    try:
+        events, dropped = subscription.poll_json(limit, bytes_max)
+    except MillstreamError as error:
+        return error
+    return b"".join([text_frame(head + one[1:]) for one in events]), len(events), dropped
 
 
 class EventStore(Protocol):
@@ -117,3 +137,16 @@ class EventStore(Protocol):
         self, tenant: TenantId, request: SubscriptionRequest, notifier: EventNotifier
     ) -> EventSubscription:
         """Begin to read."""
+
+    def poll_frames(
+        self,
+        subscriptions: Sequence[tuple[EventSubscription, bytes]],
+        *,
+        limit: int,
+        bytes_max: int,
+    ) -> list[Frames | MillstreamError]:
+        """Poll each as `poll_json` does, for its WebSocket.
+
+        The text of each frame is the head, which is the beginning of a JSON object up to a comma,
+        and then the event's object without its first brace. In place of an answer stands the error.
+        """

@@ -20,7 +20,12 @@ from millstream.errors import (
     ResourceExhaustedError,
     UnimplementedError,
 )
-from millstream_gateway.backends.events import EventNotifier, EventSubscription
+from millstream_gateway.backends.events import (
+    EventNotifier,
+    EventSubscription,
+    Frames,
+    frames_of,
+)
 from millstream_gateway.backends.notifier import TokenNotifier
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.event_json import event_frame
@@ -127,7 +132,12 @@ class FakeSubscription:
                     taken = events[offset : offset + limit - len(frames)]
                     frames += map(event_frame, taken)
                     offsets[partition] = offset + len(taken)
+                    if offsets[partition] < len(events):
+                        self.notifier.tell(self.token)
         return frames, dropped
+
+    def check(self) -> None:
+        self.poll_json(0, 0)
 
     def position(self) -> dict[str, dict[int, int]]:
         return {name: dict(offsets) for name, offsets in self._offsets.items()}
@@ -317,6 +327,15 @@ class FakeEvents:
             made = FakeSubscription(self, tenant, request, cast(TokenNotifier, notifier), token)
             self._subscriptions[token] = made
             return made
+
+    def poll_frames(
+        self,
+        subscriptions: Sequence[tuple[EventSubscription, bytes]],
+        *,
+        limit: int,
+        bytes_max: int,
+    ) -> list[Frames | MillstreamError]:
+        return [frames_of(*one, limit, bytes_max) for one in subscriptions]
 
     def topics_of(self, tenant: int) -> list[tuple[str, _Topic]]:
         """The topics of one tenant, by name."""

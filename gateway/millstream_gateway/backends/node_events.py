@@ -12,7 +12,12 @@ import grpc
 
 from millstream.errors import MillstreamError, error_class
 from millstream.v1 import events_pb2 as pb
-from millstream_gateway.backends.events import EventNotifier, EventSubscription
+from millstream_gateway.backends.events import (
+    EventNotifier,
+    EventSubscription,
+    Frames,
+    frames_of,
+)
 from millstream_gateway.backends.node_channel import Link, NodeChannel, translated
 from millstream_gateway.backends.notifier import TokenNotifier
 from millstream_gateway.schemas.access import TenantId
@@ -176,6 +181,15 @@ class NodeEvents:
             self._channel, _subscribe(tenant, request), cast(TokenNotifier, notifier)
         )
 
+    def poll_frames(
+        self,
+        subscriptions: Sequence[tuple[EventSubscription, bytes]],
+        *,
+        limit: int,
+        bytes_max: int,
+    ) -> list[Frames | MillstreamError]:
+        return [frames_of(*one, limit, bytes_max) for one in subscriptions]
+
 
 class Subscription:
     """`EventSubscription` over one stream.
@@ -227,6 +241,11 @@ class Subscription:
         if more or self._error is not None:
             self._notifier.tell(self.token)
         return frames, dropped
+
+    def check(self) -> None:
+        with self._changed:
+            if not self._messages and self._error is not None:
+                raise self._error
 
     def position(self) -> dict[str, dict[int, int]]:
         with self._changed:

@@ -21,6 +21,9 @@ DEPTH_MAX: Final = 128
 _TIME_MAX_MS: Final = 2**63 - 1
 _EPOCH_MAX: Final = 2**32 - 1
 _SEQUENCE_MAX: Final = 2**63 - 1
+# Sizes of a WebSocket's text from which on they are written with more bytes.
+_SHORT: Final = 126
+_MEDIUM: Final = 1 << 16
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKETS: Final = re.compile(rb"[\[\]{}]")
 
@@ -236,6 +239,19 @@ def event_object(event: StoredEvent) -> dict[str, Any]:
 def event_frame(event: StoredEvent) -> bytes:
     """As a WebSocket sends it."""
     return orjson.dumps({"type": "event", **event_object(event)})
+
+
+def text_frame(message: bytes) -> bytes:
+    """A whole message in one frame, as a server sends it.
+
+    Source  RFC 6455, section 5.2
+    """
+    size = len(message)
+    if size < _SHORT:
+        return b"\x81%c" % size + message
+    if size < _MEDIUM:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + message
+    return b"\x81\x7f" + size.to_bytes(8, "big") + message
 
 
 def placement_object(topic: str, placed: Placement) -> dict[str, Any]:

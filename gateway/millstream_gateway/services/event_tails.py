@@ -14,6 +14,10 @@ from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.events import SubscriptionRequest
 from millstream_gateway.services.pool import BoundedPool
 
+# Many readers of one topic have news with each event; what comes in this time they get in one go.
+_MANY: Final = 16
+_REST_SECONDS: Final = 10e-6
+_REST_SECONDS_MAX: Final = 0.01
 _NOTHING: Final[Callable[[], None]] = lambda: None  # noqa: E731
 
 
@@ -73,18 +77,27 @@ class EventTails:
             self._loop.remove_reader(self._notifier.fileno())
         self._notifier = None
 
+    def _listen(self) -> None:
+        if self._notifier is not None and self._loop is not None:
+            self._loop.add_reader(self._notifier.fileno(), self._tell)
+
     def _listening(self) -> EventNotifier:
         # Not before it is needed: some backends have no events.
         if self._notifier is None:
             self._notifier = self._store.make_notifier()
             self._loop = asyncio.get_running_loop()
-            self._loop.add_reader(self._notifier.fileno(), self._tell)
+            self._listen()
         return self._notifier
 
     def _tell(self) -> None:
-        if self._notifier is None:
+        if self._notifier is None or self._loop is None:
             return
-        for token in self._notifier.take():
+        tokens = self._notifier.take()
+        for token in tokens:
             tail = self._tails.get(token)
             if tail is not None:
                 tail.on_news()
+        if len(tokens) >= _MANY:
+            self._loop.remove_reader(self._notifier.fileno())
+            rest = min(len(tokens) * _REST_SECONDS, _REST_SECONDS_MAX)
+            self._loop.call_later(rest, self._listen)

@@ -74,6 +74,8 @@ class EventService:
         self._acls = acls
         self._shared = SharedPublish(store, pool)
         self.tails = EventTails(store, reads)
+        #: For threads: `EventStore.poll_frames`.
+        self.poll_frames: Final = store.poll_frames
         self._waiting: set[asyncio.Event] = set()
         self._stopping = False
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from millstream.errors import MillstreamError, NotFoundError
+from millstream_gateway.backends.events import Frames
 from millstream_gateway.errors import LimitExceededError
 from millstream_gateway.schemas.access import Caller, Principal
 from millstream_gateway.schemas.events import SubscriptionRequest
@@ -44,7 +45,7 @@ _CHECKED_AT_ONCE: Final = 200
 GOING_AWAY: Final = 1001
 POLICY: Final = 1008
 TRY_LATER: Final = 1013
-Polled = tuple[list[bytes], int] | MillstreamError
+Polled = Frames | MillstreamError
 
 
 class Feed:
@@ -55,6 +56,8 @@ class Feed:
 
     __slots__ = (
         "_hub",
+        "_is_held",
+        "_polled",
         "has_news",
         "id",
         "is_closed",
@@ -83,6 +86,8 @@ class Feed:
         self.id = b'"%s"' % subscription_id.encode()
         self.session: StreamSession | None = None
         self.is_queued = False
+        self._is_held = False
+        self._polled: asyncio.Event | None = None
         # Whether there was news while it was queued or polled, which the poll may have missed.
         self.has_news = False
         self.is_closed = False
@@ -99,7 +104,7 @@ class Feed:
         """There may be something."""
         if self.is_closed or self.session is None:
             return
-        if self.is_queued:
+        if self.is_queued or self._is_held:
             self.has_news = True
         elif not self.session.outlet.is_paused:
             # Otherwise it is woken again when the client has read what is there.
@@ -107,21 +112,37 @@ class Feed:
             self.has_news = False
             self._hub.enqueue(self)
 
-    def poll(self) -> Polled:
-        """On a thread."""
-        if self.is_closed:
-            return [], 0
-        try:
-            return self.tail.subscription.poll_json(_POLL_EVENTS, _POLL_BYTES)
-        except MillstreamError as error:
-            return error
+    @property
+    def head(self) -> bytes:
+        """How the text of each event begins."""
+        return b'{"subscription":' + self.id + b","
 
-    def peek(self) -> Polled:
-        """On a thread: what the store says to being so far behind, without a step forward."""
+    async def hold(self) -> None:
+        """Have nobody poll it until `release`; a subscription is for one thread at a time."""
+        self._is_held = True
+        if self.is_queued:
+            self._polled = asyncio.Event()
+            await self._polled.wait()
+
+    def was_polled(self) -> None:
+        """It is in no queue and on no thread any more."""
+        self.is_queued = False
+        if self._polled is not None:
+            self._polled.set()
+            self._polled = None
+
+    def release(self) -> None:
+        """Go on after `hold`."""
+        self._is_held = False
+        self.wake()
+
+    def check(self) -> MillstreamError | None:
+        """On a thread: what the store says to being so far behind."""
         try:
-            return self.tail.subscription.poll_json(0, 0)
+            self.tail.subscription.check()
         except MillstreamError as error:
             return error
+        return None
 
 
 class _Pending:
@@ -260,26 +281,42 @@ class StreamHub:
 
     async def _pump(self) -> None:
         while self._ready:
-            feeds = [self._ready.popleft() for _ in range(min(len(self._ready), _FEEDS_AT_ONCE))]
-            polled = await self._pool.wait_and_run(partial(_poll_all, feeds))
+            feeds = self._next_feeds()
+            polled = await self._pool.wait_and_run(
+                partial(
+                    self.events.poll_frames,
+                    [(feed.tail.subscription, feed.head) for feed in feeds],
+                    limit=_POLL_EVENTS,
+                    bytes_max=_POLL_BYTES,
+                )
+            )
             for feed, outcome in zip(feeds, polled, strict=True):
-                feed.is_queued = False
+                feed.was_polled()
                 if feed.session is not None and not feed.is_closed:
                     self._deliver(feed, feed.session, outcome)
+
+    def _next_feeds(self) -> list[Feed]:
+        feeds: list[Feed] = []
+        while self._ready and len(feeds) < _FEEDS_AT_ONCE:
+            feed = self._ready.popleft()
+            if feed.is_closed:
+                feed.was_polled()
+            else:
+                feeds.append(feed)
+        return feeds
 
     def _deliver(self, feed: Feed, session: StreamSession, outcome: Polled) -> None:
         if isinstance(outcome, MillstreamError):
             session.fall_behind(feed, outcome)
             return
-        frames, dropped = outcome
+        frames, count, dropped = outcome
         if dropped:
             self._metrics.count_stream_events(dropped=dropped)
             session.say_dropped(feed, dropped)
-        if frames:
-            self._metrics.count_stream_events(sent=len(frames))
-            session.write_events(feed, frames)
-        if frames or feed.has_news:
-            # There may be more; the store only tells of what comes after a poll that found nothing.
+        if count:
+            self._metrics.count_stream_events(sent=count)
+            session.outlet.write_frames(frames)
+        if feed.has_news:
             feed.wake()
 
     async def _keep_checking(self) -> None:
@@ -311,10 +348,6 @@ class StreamHub:
             return self.access.authenticator.authenticate(credentials, client)
         except MillstreamError as error:
             return error
-
-
-def _poll_all(feeds: list[Feed]) -> list[Polled]:
-    return [feed.poll() for feed in feeds]
 
 
 def _same(one: Caller, other: Caller) -> bool:

@@ -44,6 +44,7 @@ from millstream_gateway.schemas.event_json import (
     read_event,
     read_objects,
     read_offsets,
+    text_frame,
 )
 from millstream_gateway.schemas.events import NewEvent, SubscriptionRequest
 from millstream_gateway.schemas.topics import NewSubscription
@@ -52,7 +53,7 @@ from millstream_gateway.services.authorization import decide
 from millstream_gateway.services.limits import set_admission
 from millstream_gateway.services.shared_publish import Published
 from millstream_gateway.services.stream_hub import POLICY, TRY_LATER, Feed, StreamHub
-from millstream_gateway.services.ws_frames import Outlet, text_frame
+from millstream_gateway.services.ws_frames import Outlet
 
 _ID_BYTES_MAX: Final = 256
 _UNACKNOWLEDGED_MAX: Final = 1024
@@ -159,12 +160,15 @@ class StreamSession:
         if topics != feed.topics and not feed.is_closed:
             await self._follow(feed, topics)
         if self.outlet.is_paused and feed.request.on_slow == "disconnect":
-            outcome = await asyncio.to_thread(feed.peek)
-            if isinstance(outcome, MillstreamError):
-                self.fall_behind(feed, outcome)
+            await feed.hold()
+            failure = await asyncio.to_thread(feed.check)
+            feed.release()
+            if failure is not None and feed.session is self:
+                self.fall_behind(feed, failure)
 
     async def _follow(self, feed: Feed, topics: tuple[str, ...]) -> None:
         """Other topics than before, because there are new ones or the caller sees others."""
+        await feed.hold()
         position = feed.tail.subscription.position()
         for name in topics:
             position.setdefault(name, {})
@@ -176,7 +180,7 @@ class StreamSession:
             return
         before, feed.tail, feed.topics = feed.tail, followed, topics
         followed.on_news = feed.wake
-        feed.wake()
+        feed.release()
         await asyncio.to_thread(before.close)
 
     async def close(self, code: int, reason: str) -> None:
@@ -216,11 +220,6 @@ class StreamSession:
             ending = loop.create_task(self.close(TRY_LATER, "too slow"))
             _background.add(ending)
             ending.add_done_callback(_background.discard)
-
-    def write_events(self, feed: Feed, frames: list[bytes]) -> None:
-        """Send events, each of them a JSON object."""
-        named = b'{"subscription":' + feed.id + b","
-        self.outlet.write_frames(b"".join([text_frame(named + one[1:]) for one in frames]))
 
     def say_dropped(self, feed: Feed, count: int) -> None:
         """Tell that events were left out."""

@@ -1,4 +1,4 @@
-"""Frames of a WebSocket, and where they go."""
+"""Where the frames of a WebSocket go."""
 
 from __future__ import annotations
 
@@ -7,22 +7,6 @@ from typing import Final, Protocol
 
 #: The key in a scope's extensions under which the server offers an `Outlet`.
 FRAMES: Final = "millstream.frames"
-
-_SHORT: Final = 126
-_MEDIUM: Final = 1 << 16
-
-
-def text_frame(message: bytes) -> bytes:
-    """A whole message in one frame, as a server sends it.
-
-    Source  RFC 6455, section 5.2
-    """
-    size = len(message)
-    if size < _SHORT:
-        return b"\x81%c" % size + message
-    if size < _MEDIUM:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + message
-    return b"\x81\x7f" + size.to_bytes(8, "big") + message
 
 
 class Outlet(Protocol):

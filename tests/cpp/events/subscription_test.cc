@@ -155,6 +155,51 @@ TEST(Subscription, WhatHappensWhenItIsSlowIsWhatItAskedFor) {
   }
 }
 
+TEST(Subscription, FramesAreTheJsonTextsBehindTheirHeadsForEveryReader) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  // On both sides of the lengths at which a frame's length takes more bytes.
+  for (const size_t size : {0U, 1U, 500U, 65'000U, 66'000U}) {
+    ASSERT_TRUE(PublishOne(*broker, Text("orders", std::string(size, 'x'))).ok());
+  }
+  const SubscribeOptions options{.topics = {"orders"}, .from = SubscribeFrom::kEarliest};
+  const auto texts = MustSubscribe(*broker, options)->PollJson(10, 1 << 20, 0);
+  ASSERT_TRUE(texts.ok());
+  ASSERT_EQ(texts->events.size(), 5U);
+  for (const std::string head : {R"({"subscription":1,)", R"({"subscription":"another",)"}) {
+    const auto polled = MustSubscribe(*broker, options)->PollFrames(head, 10, 1 << 20);
+    ASSERT_TRUE(polled.ok());
+    EXPECT_EQ(polled->events, 5U);
+    std::string_view rest = polled->frames;
+    for (const std::string& text : texts->events) {
+      ASSERT_EQ(rest.substr(0, 1), "\x81");
+      size_t size = static_cast<uint8_t>(rest[1]);
+      const size_t length_bytes = size < 126 ? 0 : (size == 126 ? 2 : 8);
+      if (length_bytes > 0) size = 0;
+      for (size_t i = 0; i < length_bytes; ++i) size = size << 8 | static_cast<uint8_t>(rest[2 + i]);
+      rest.remove_prefix(2 + length_bytes);
+      EXPECT_EQ(rest.substr(0, size), head + text.substr(1));
+      rest.remove_prefix(size);
+    }
+    EXPECT_TRUE(rest.empty());
+  }
+}
+
+TEST(Subscription, LooksHowFarBehindItIsWithoutAStepForward) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  const auto subscription =
+      MustSubscribe(*broker, {.topics = {"orders"}, .on_slow = OnSlow::kDisconnect, .lag_max = 2});
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(PublishOne(*broker, Text("orders", "x")).ok());
+  EXPECT_TRUE(subscription->CheckLag().ok());
+  EXPECT_EQ(subscription->Position()["orders"][0], 0U);
+  ASSERT_TRUE(PublishOne(*broker, Text("orders", "x")).ok());
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(subscription->CheckLag().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(subscription->Poll(3, 1 << 20, 0).status().code(), StatusCode::kResourceExhausted);
+}
+
 TEST(Subscription, AGroupGoesOnWhereItCommitted) {
   SimMachine machine(1);
   auto broker = machine.MustOpen();

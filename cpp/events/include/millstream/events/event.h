@@ -4,10 +4,12 @@
 //
 // Threads     A StoredEvent is written by whoever makes it and then by its partition's writer, until that shows it to
 //             readers; from then on it never changes, and any thread may read it.
-// Cost        One allocation for the record; a reader gets views into it.
+// Cost        One allocation for the record; a reader gets views into it. What many readers get as JSON is written once
+//             and kept beside it (event_json.h).
 // Errors      kDataLoss for bytes that no publisher's event is encoded as.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -53,6 +55,7 @@ class StoredEvent {
  public:
   // The record of an event that has no place yet.
   static Result<std::shared_ptr<StoredEvent>> Make(std::string record);
+  ~StoredEvent();
   StoredEvent(const StoredEvent&) = delete;
   StoredEvent& operator=(const StoredEvent&) = delete;
 
@@ -74,6 +77,10 @@ class StoredEvent {
   // Writes the times into the record: `taken_ms`, and as the timestamp where the publisher gave none.
   void SetTaken(TimestampMs taken_ms);
 
+  // A text that was kept, or null; and keeps one, if none is. What is kept stays as long as the event.
+  const std::string* kept_text() const { return text_.load(std::memory_order_acquire); }  // its bytes come with it
+  const std::string& KeepText(std::string text) const;
+
  private:
   explicit StoredEvent(std::string record) : record_(std::move(record)) {}
 
@@ -82,6 +89,7 @@ class StoredEvent {
   uint32_t topic_ = 0;
   uint32_t partition_ = 0;
   uint64_t offset_ = 0;
+  mutable std::atomic<const std::string*> text_{nullptr};  // whichever reader is first writes it
 };
 
 using EventPtr = std::shared_ptr<const StoredEvent>;

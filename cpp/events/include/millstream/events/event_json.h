@@ -15,6 +15,11 @@ namespace millstream::events {
 // a key it is null, and one that is no UTF-8 is "key_base64" in its place; bytes are "payload_base64".
 void AppendEventJson(std::string_view topic, const StoredEvent& event, std::string* out);
 
+// Appends a WebSocket's text frame (RFC 6455, section 5.2), not masked, whose text is `head` and then the object above
+// without its first brace. `head` is the beginning of a JSON object up to a comma, such as {"subscription":"s", with
+// the brace. The object is written once for all readers of an event, and kept with it unless it is out of proportion.
+void AppendEventFrame(std::string_view head, std::string_view topic, const StoredEvent& event, std::string* out);
+
 // kInvalidArgument unless the payload is one JSON value in UTF-8.
 Status CheckJson(std::string_view payload);
 

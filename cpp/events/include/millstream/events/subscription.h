@@ -4,15 +4,16 @@
 // on, and at the end wait to be told. So there is no gap and no repetition where one goes over into the other, and
 // falling behind costs no memory: it is a distance between two offsets.
 //
-// Threads     Poll, PollJson, Position, Commit and Close from one thread at a time; the news come from the writers'.
-// Ownership   Keeps the broker's inside alive; answers kUnavailable once the broker is closed.
-// Cost        A poll looks at the partitions that have something, whatever the number of all.
+// Threads     Poll, PollJson, PollFrames, CheckLag, Position, Commit and Close from one thread at a time; the news come
+// from the writers'. Ownership   Keeps the broker's inside alive; answers kUnavailable once the broker is closed. Cost
+// A poll looks at the partitions that have something, whatever the number of all.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -79,6 +80,18 @@ class Subscription {
     uint64_t dropped = 0;
   };
   Result<PolledJson> PollJson(size_t limit, uint64_t bytes_max, int64_t wait_ms);
+
+  // The same as frames of a WebSocket, one behind the other (AppendEventFrame).
+  struct PolledFrames {
+    std::string frames;
+    size_t events = 0;
+    uint64_t dropped = 0;
+  };
+  Result<PolledFrames> PollFrames(std::string_view head, size_t limit, uint64_t bytes_max);
+
+  // What Poll would answer of being too slow, without a step forward: kResourceExhausted for good once
+  // OnSlow::kDisconnect is further behind than lag_max.
+  Status CheckLag();
 
   // Of each partition the offset that comes next.
   TopicOffsets Position() const;
