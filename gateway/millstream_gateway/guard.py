@@ -34,7 +34,7 @@ from millstream_gateway.schemas.access import (
 from millstream_gateway.schemas.limits import Unit
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.authentication import Credentials, Known
-from millstream_gateway.services.limits import Admission, set_admission
+from millstream_gateway.services.limits import Admission, Place, set_admission
 from millstream_gateway.services.tenants import requested_tenants
 from millstream_gateway.settings import is_loopback
 
@@ -75,15 +75,29 @@ class Guard:
         if self.access.action in _UNLIMITED:
             await self._app(scope, receive, send)
             return
-        receive = await self._charge(scope, caller, length, receive)
-        if self.access.action is Action.READ and not self.access.is_events:
-            with self._control.limits.query(caller):
+        limits = self._control.limits
+        if self.access.action is not Action.READ or self.access.is_events:
+            receive = await self._charge(scope, caller, length, receive)
+            await self._app(scope, receive, send)
+        elif limits.shared is None:
+            receive = await self._charge(scope, caller, length, receive)
+            with limits.query(caller):
                 await self._app(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            place = limits.place_of_query(caller)
+            try:
+                receive = await self._charge(scope, caller, length, receive, place)
+                await self._app(scope, receive, send)
+            finally:
+                place.leave()
 
     async def _charge(
-        self, scope: Scope, caller: Caller, length: int | None, receive: Receive
+        self,
+        scope: Scope,
+        caller: Caller,
+        length: int | None,
+        receive: Receive,
+        place: Place | None = None,
     ) -> Receive:
         """Ask the limits; returns how to receive so that what comes without a length is paid."""
         limits, by_tenant = self._control.limits, self.access.reach is Reach.TENANT
@@ -92,7 +106,7 @@ class Guard:
             admission = limits.admit(caller, by_tenant=by_tenant, is_json=is_json, size=size)
         else:
             admission = await limits.admit_shared(
-                caller, by_tenant=by_tenant, is_json=is_json, size=size
+                caller, by_tenant=by_tenant, is_json=is_json, size=size, place=place
             )
         if admission is None:
             return receive

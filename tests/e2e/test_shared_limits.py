@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +21,14 @@ from cryptography.x509.oid import NameOID
 from fastapi.testclient import TestClient
 
 from millstream_gateway.app import create_app
+from millstream_gateway.backends import redis_buckets
 from millstream_gateway.backends.fake import FakeBackend
+from millstream_gateway.backends.local_meta_store import MemoryMetaStore
 from millstream_gateway.backends.redis_buckets import ASK_AND_PAY, RedisBuckets, Step
+from millstream_gateway.errors import LimitExceededError
+from millstream_gateway.schemas.access import ADMIN_KEY, Caller
+from millstream_gateway.services import limits as limits_module
+from millstream_gateway.services.limits import Limiter, Place
 from millstream_gateway.settings import (
     AuthSettings,
     LimitsSettings,
@@ -38,6 +45,7 @@ ROOT_KEY = "ms_root_Zt5fY0b3QdW8pLr2"
 ROOT = {"Authorization": f"Bearer {ROOT_KEY}"}
 # Patient, for a loaded machine; what the setting is for has a test of its own.
 TIMEOUT = "20s"
+CALLER = Caller(ADMIN_KEY, client="192.0.2.7")
 
 
 @pytest.fixture
@@ -145,6 +153,157 @@ def test_gateways_share_buckets_debts_and_quotas(redis: Redis) -> None:
         refused = write(one)
         assert refused.json()["limit"] == "limits.requests_per_day"
         assert 1 <= int(refused.headers["retry-after"]) <= 86_400
+
+
+class Held:
+    """Queries of a limiter that run until they are told to end."""
+
+    def __init__(self, url: str, **limits: Any) -> None:
+        self.limiter = Limiter(
+            Settings(
+                redis=RedisSettings(url=url, timeout=TIMEOUT), limits=LimitsSettings(**limits)
+            ),
+            MemoryMetaStore(),
+        )
+        self.places: list[Place] = []
+
+    async def __aenter__(self) -> Held:
+        await self.limiter.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave(len(self.places))
+        await self.limiter.stop()
+
+    async def query(self) -> bool:
+        place = self.limiter.place_of_query(CALLER)
+        try:
+            await self.limiter.admit_shared(
+                CALLER, by_tenant=True, is_json=False, size=0, place=place
+            )
+        except LimitExceededError as error:
+            place.leave()
+            if "allows one caller" not in error.message:
+                raise
+            return False
+        self.places.append(place)
+        return True
+
+    def leave(self, count: int) -> None:
+        for _ in range(count):
+            self.places.pop().leave()
+
+
+async def comes_true(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - what it waits for is in Redis
+            await asyncio.sleep(0.01)
+
+
+def test_queries_at_a_time_are_counted_over_all_gateways_exactly(redis: Redis) -> None:
+    async def scene() -> None:
+        async with (
+            Held(redis.url, caller_concurrent_queries=10) as one,
+            Held(redis.url, caller_concurrent_queries=10) as two,
+        ):
+            # Many at once on both: never more than ten of them, and ten in the end.
+            asked = [each.query() for _ in range(20) for each in (one, two)]
+            assert sum(await asyncio.gather(*asked)) <= 10
+            while await one.query():
+                pass
+            assert len(one.places) + len(two.places) == 10
+            assert not await two.query()
+            one.leave(len(one.places) and 1)
+            if not one.places:
+                two.leave(1)
+            await comes_true(two.query)
+            assert len(one.places) + len(two.places) == 10
+            for each in (one, two):
+                each.leave(len(each.places))
+            for _ in range(10):
+                await comes_true(two.query)
+            assert not await one.query()
+
+    asyncio.run(scene())
+
+
+def test_places_of_a_killed_gateway_come_back_and_those_of_a_living_one_stay(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_buckets, "LEASE_SECONDS", 1.5)
+    monkeypatch.setattr(limits_module, "LEASE_SECONDS", 1.5)
+    script = redis_buckets._TEMPLATE.replace("LEASE", "1500000")
+    monkeypatch.setattr(redis_buckets, "_SCRIPT", script)
+    monkeypatch.setattr(redis_buckets, "_SHA", hashlib.sha1(script.encode()).hexdigest())
+
+    async def scene() -> None:
+        killed = Held(redis.url, caller_concurrent_queries=3)
+        await killed.__aenter__()
+        async with (
+            Held(redis.url, caller_concurrent_queries=3) as living,
+            Held(redis.url, caller_concurrent_queries=3) as asking,
+        ):
+            assert await killed.query()
+            assert await living.query()
+            assert await living.query()
+            assert not await asking.query()
+            # It says nothing any more, and does not say goodbye.
+            saying = killed.limiter._saying
+            assert saying is not None
+            saying.cancel()
+            await comes_true(asking.query)
+            began = time.monotonic()
+            while time.monotonic() - began < 4.0:
+                assert not await asking.query(), "what lives says again what it has"
+                await asyncio.sleep(0.1)
+            living.leave(2)
+            await comes_true(asking.query)
+        assert killed.limiter.shared is not None
+        await killed.limiter.shared.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_query_is_one_round_trip_with_its_place(redis: Redis) -> None:
+    limits: dict[str, Any] = {
+        "requests_per_second": 10**6,
+        "caller_concurrent_queries": 100,
+        "tenant_concurrent_queries": 100,
+    }
+    with gateways(redis.url, 1, **limits) as (gateway,):
+        for _ in range(3):
+            assert gateway.get("/api/v1/labels", headers=ROOT).status_code == 200
+        redis.send("CONFIG", "RESETSTAT")
+        for _ in range(20):
+            assert gateway.get("/api/v1/labels", headers=ROOT).status_code == 200
+        calls = re.search(rb"cmdstat_evalsha:calls=(\d+)", redis.send("INFO", "commandstats"))
+    assert calls is not None
+    # That it is over is said afterwards, and nobody waits for it.
+    assert 20 <= int(calls[1]) <= 40
+
+
+def test_without_redis_places_count_here_and_again_there_when_it_is_back(
+    redis: Redis, tmp_path: Path
+) -> None:
+    async def scene() -> None:
+        async with Held(redis.url, caller_concurrent_queries=2) as one:
+            assert await one.query()
+            redis.kill()
+            assert await one.query()
+            assert not await one.query()
+            one.leave(1)
+            assert await one.query()
+            with Redis(tmp_path / "again", port=redis.port):
+                shared = one.limiter.shared
+                assert shared is not None
+
+                async def is_up() -> bool:
+                    return shared.up
+
+                await comes_true(is_up, 30)
+                assert not await one.query(), "what began meanwhile counts"
+
+    asyncio.run(scene())
 
 
 def test_failed_sign_ins_count_together(redis: Redis) -> None:

@@ -6,6 +6,10 @@ it, and know no debt. The script asks all limits of a request, and of every othe
 in the same turn of the event loop for the same tenant, and pays all of them or none; its time is
 Redis's own. So it is one round trip a request, or less.
 
+What lasts (queries, WebSockets) is counted by lease: each gateway says how many it has itself, and
+that holds for `LEASE_SECONDS` unless it says so again. So the places of a gateway that was killed
+come back by themselves, and a message that was lost leaves nothing behind.
+
 What is paid afterwards (samples) goes along with what is sent next, a few milliseconds later at
 most. Keys carry the tenant as their hash tag, so a script finds all of its keys in one slot; limits
 of callers and addresses count for each tenant apart here, which they do not in memory.
@@ -21,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,14 +42,16 @@ log = structlog.get_logger(__name__)
 
 # For each of ARGV[1] requests: how many keys, then for each key what it pays, what must be there,
 # what it holds, and its mode: 0 asks and pays, 1 pays whatever is there, 2 is a counter that asks
-# and pays, 3 is a counter that pays. Times are microseconds since 2023-11-14, which leaves doubles
+# and pays, 3 is a counter that pays, 4 takes a place and 5 says how many this gateway has: its first
+# number, the second a number that grows with each word of this gateway, the third how many all may
+# have. Such a key holds a text of `gateway=count:number:until;`, and the last of ARGV is who asks. Times are microseconds since 2023-11-14, which leaves doubles
 # a hundredth of one to be exact to. A counter's third number is its most, its second when it ends.
 # The answer has three numbers for each request: the key that refused or is nearest to it, counted
 # from 1 and negative when it refused, what is left there, and how long to wait.
-_SCRIPT: Final = """
+_TEMPLATE: Final = """
 local t = redis.call('TIME')
 local now = (tonumber(t[1]) - 1700000000) * 1000000 + tonumber(t[2])
-local out, first, a = {}, 0, 2
+local out, first, a, me = {}, 0, 2, ARGV[#ARGV]
 for _ = 1, tonumber(ARGV[1]) do
   local n = tonumber(ARGV[a])
   a = a + 1
@@ -55,8 +62,26 @@ for _ = 1, tonumber(ARGV[1]) do
     local base = a + (i - 1) * 4
     local pay, need = tonumber(ARGV[base]), tonumber(ARGV[base + 1])
     local most, mode = tonumber(ARGV[base + 2]), tonumber(ARGV[base + 3])
-    local is = tonumber(stored[i] or 0)
-    if mode < 2 then
+    local is = mode < 4 and tonumber(stored[i] or 0)
+    if mode >= 4 then
+      local others, said, kept, mine = 0, -1, '', ''
+      for id, count, number, till in string.gmatch(stored[i] or '', '(%w+)=(%d+):(%d+):(%d+);') do
+        local entry = id .. '=' .. count .. ':' .. number .. ':' .. till .. ';'
+        if id == me then
+          said, mine = tonumber(number), entry
+        elseif tonumber(till) > now then
+          others, kept = others + tonumber(count), kept .. entry
+        end
+      end
+      if mode == 4 and others + pay > most then
+        at, left, wait = -i, 0, 1000000
+        break
+      end
+      if need > said then
+        mine = string.format('%s=%.0f:%.0f:%.0f;', me, pay, need, now + LEASE)
+      end
+      after[i] = kept .. mine
+    elseif mode < 2 then
       if is < now then is = now end
       after[i] = is + pay
       if mode == 0 then
@@ -80,8 +105,10 @@ for _ = 1, tonumber(ARGV[1]) do
   if at >= 0 then
     for i = 1, n do
       local base = a + (i - 1) * 4
-      if tonumber(ARGV[base]) > 0 then
-        local key, mode = KEYS[first + i], tonumber(ARGV[base + 3])
+      local key, mode = KEYS[first + i], tonumber(ARGV[base + 3])
+      if mode >= 4 then
+        redis.call('SET', key, after[i], 'PX', math.ceil(LEASE / 1000))
+      elseif tonumber(ARGV[base]) > 0 then
         local till = after[i]
         if mode >= 2 then till = tonumber(ARGV[base + 1]) + 86400000000 end
         redis.call('SET', key, string.format(mode < 2 and '%.3f' or '%.0f', after[i]),
@@ -96,12 +123,17 @@ for _ = 1, tonumber(ARGV[1]) do
 end
 return out
 """
+# How long what a gateway said of its queries and WebSockets holds.
+LEASE_SECONDS: Final = 15.0
+_SCRIPT: Final = _TEMPLATE.replace("LEASE", f"{LEASE_SECONDS * 1e6:.0f}")
 _SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 EPOCH_SECONDS: Final = 1_700_000_000
 ASK_AND_PAY: Final = 0
 PAY: Final = 1
 COUNTER: Final = 2
 COUNTER_PAY: Final = 3
+LEASE: Final = 4
+LEASE_SAY: Final = 5
 _PREFIX: Final = "millstream:"
 # Requests of one tenant in one script; it runs for some microseconds each, and nobody else's does.
 _BATCH_MAX: Final = 128
@@ -149,6 +181,8 @@ class RedisBuckets:
         assert settings.url is not None  # noqa: S101
         timeout = settings.timeout / 1000
         self._timeout = timeout
+        # Who says how many it has. Another one for each process.
+        self._name = secrets.token_hex(8)
         self._redis = Redis.from_url(
             settings.url.get_secret_value(),
             socket_timeout=timeout,
@@ -217,7 +251,9 @@ class RedisBuckets:
             before = paying.get(step.key)
             if before is None and len(paying) >= _PENDING_MAX:
                 continue
-            paid = step.pay + (0.0 if before is None else before.pay)
+            paid = step.pay
+            if before is not None and step.mode != LEASE_SAY:
+                paid += before.pay
             paying[step.key] = Step(step.key, paid, step.need, step.most, step.mode)
         self._schedule(now=False)
 
@@ -261,7 +297,9 @@ class RedisBuckets:
             for step in request.steps:
                 keys.append(prefix + step.key)
                 scale = 1 if step.mode >= COUNTER else 1e6
-                need = (step.need - EPOCH_SECONDS) * 1e6 if scale == 1 else step.need * scale
+                need = step.need * scale
+                if step.mode in (COUNTER, COUNTER_PAY):
+                    need = (step.need - EPOCH_SECONDS) * 1e6
                 numbers += (
                     repr(step.pay * scale),
                     repr(need),
@@ -298,13 +336,17 @@ class RedisBuckets:
                         pool.make_connection(),  # type: ignore[no-untyped-call]
                     )
                     await connection.connect()  # type: ignore[no-untyped-call]
-                packed = connection.pack_command("EVALSHA", _SHA, len(keys), *keys, *numbers)
+                packed = connection.pack_command(
+                    "EVALSHA", _SHA, len(keys), *keys, *numbers, self._name
+                )
                 await connection.send_packed_command(packed, check_health=False)
                 try:
                     answer = await connection.read_response()
                 except NoScriptError:
                     # Redis was started anew, and knows nothing any more.
-                    await connection.send_command("EVAL", _SCRIPT, len(keys), *keys, *numbers)
+                    await connection.send_command(
+                        "EVAL", _SCRIPT, len(keys), *keys, *numbers, self._name
+                    )
                     answer = await connection.read_response()
         except BaseException:
             # What is left unread on it would be taken for the next one's answer.

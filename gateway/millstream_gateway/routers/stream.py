@@ -108,7 +108,7 @@ class StreamEndpoint:
             outlet: Outlet | None = scope.get("extensions", {}).get(FRAMES)
             if outlet is None:
                 raise UnimplementedError("this server was started without its WebSocket protocol")
-            with services.streams.seat(caller):
+            async with services.streams.seat(caller):
                 await self._serve(scope, receive, send, services, outlet)
         except MillstreamError as error:
             await refuse(scope, send, error)

@@ -9,9 +9,11 @@ changes, so that the usual request costs one look-up for the plan and one for ea
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
+from itertools import count
 from typing import Final
 
 from millstream_gateway.backends.buckets import LocalBuckets
@@ -20,6 +22,9 @@ from millstream_gateway.backends.redis_buckets import (
     ASK_AND_PAY,
     COUNTER,
     COUNTER_PAY,
+    LEASE,
+    LEASE_SAY,
+    LEASE_SECONDS,
     PAY,
     Answer,
     RedisBuckets,
@@ -58,6 +63,13 @@ _UNIT_WORDS: Final = {
     Unit.BYTES: "bytes of bodies",
 }
 _JSON: Final = "json_requests_per_second"
+_QUERIES: Final = "concurrent_queries"
+_SOCKETS: Final = "websockets"
+_AT_A_TIME_WORDS: Final = {
+    _QUERIES: "queries at a time, and as many run",
+    _SOCKETS: "WebSockets at a time, and as many are open",
+}
+_NO_RULES: Final = Plan(tenant=0, tag="", rules=())
 _PlanKey = tuple[int, str, str, str, bool, bool]
 
 
@@ -84,6 +96,34 @@ class Admission:
             (b"ratelimit-policy", self.plan.policy),
             (b"ratelimit", limit_header(self.verdict)),
         )
+
+
+class Place:
+    """One query or WebSocket that counts from `Limiter.admit_shared` on, and until `leave`."""
+
+    __slots__ = ("_caller", "_limiter", "_words", "counters", "tag", "taken")
+
+    def __init__(self, limiter: Limiter, caller: Caller, plan: Plan, what: str) -> None:
+        self._limiter = limiter
+        self._caller = caller
+        self.counters: Final = plan.concurrency if what == _QUERIES else plan.sockets
+        self._words = _AT_A_TIME_WORDS[what]
+        self.tag: Final = plan.tag
+        self.taken = False
+
+    def take(self) -> None:
+        self._limiter.count_place(self, 1)
+        self.taken = True
+
+    def leave(self) -> None:
+        """It is over. Calling it again changes nothing."""
+        if self.taken:
+            self.taken = False
+            self._limiter.count_place(self, -1)
+
+    def refusal(self, index: int) -> LimitExceededError:
+        """Why there is no place: of the counter at this index."""
+        return _too_many(self.counters[index], self._caller, self._words)
 
 
 # The request that is being served, for whoever stores what it brought: no route can forget to pay.
@@ -131,6 +171,10 @@ class Limiter:
         store.watch(self._forget_plans)
         self._plans: dict[_PlanKey, Plan] = {}
         self._running: dict[str, int] = {}
+        # By tag and key, what Redis is told that this gateway has, and the number of the next word.
+        self._leased: dict[tuple[str, str], int] = {}
+        self._words = count(1)
+        self._saying: asyncio.Task[None] | None = None
 
     def admit(
         self, caller: Caller, *, by_tenant: bool, is_json: bool, size: int
@@ -145,23 +189,93 @@ class Limiter:
         return Admission(self, plan, verdict)
 
     async def admit_shared(
-        self, caller: Caller, *, by_tenant: bool, is_json: bool, size: int
+        self,
+        caller: Caller,
+        *,
+        by_tenant: bool,
+        is_json: bool,
+        size: int,
+        place: Place | None = None,
     ) -> Admission | None:
-        """As `admit`, in Redis; here when that is gone."""
+        """As `admit`, in Redis; here when that is gone. With a place it is taken in the same turn.
+
+        The place is the caller's to leave, whatever comes of this.
+        """
         plan = self.plan_for(caller, by_tenant=by_tenant, is_json=is_json)
-        if plan.is_empty:
+        if place is not None and not place.counters:
+            place = None
+        if plan.is_empty and place is None:
             return None
         size = min(size, self._body_max)
-        assert self.shared is not None  # noqa: S101
-        try:
-            answer = await self.shared.ask(plan.tag, self._steps(plan, size))
-        except SharedGoneError:
+        verdict = await self._ask_there(plan, self._steps(plan, size), place)
+        if verdict is None:
+            if place is not None:
+                self._check_place(place)
             verdict = self._ask_here(plan, size)
-        else:
-            verdict = _verdict_of(plan, answer)
+        if plan.is_empty:
+            return None
         if verdict.wait > 0:
             raise refusal(plan, verdict, caller)
         return Admission(self, plan, verdict)
+
+    async def take_shared(self, place: Place) -> None:
+        """Take a place that nothing else is asked for; `LimitExceededError` when there is none."""
+        if place.counters and await self._ask_there(_NO_RULES, [], place) is None:
+            self._check_place(place)
+
+    async def _ask_there(
+        self, plan: Plan, steps: list[Step], place: Place | None
+    ) -> Verdict | None:
+        """What Redis says; None when it does not. `LimitExceededError` when there is no place."""
+        assert self.shared is not None  # noqa: S101
+        before = len(steps)
+        if place is not None:
+            place.take()
+            steps += self._lease_steps(place, LEASE)
+        try:
+            answer = await self.shared.ask(plan.tag if place is None else place.tag, steps)
+        except SharedGoneError:
+            return None
+        if place is not None and answer.wait > 0:
+            if answer.index >= before:
+                raise place.refusal(answer.index - before)
+            place.leave()
+        return _verdict_of(plan, answer) if answer.index < before else LET_IN
+
+    def _lease_steps(self, place: Place, mode: int) -> list[Step]:
+        return [
+            Step(
+                f"at:{one.key}",
+                self._leased.get((place.tag, one.key), 0),
+                next(self._words),
+                one.most,
+                mode,
+            )
+            for one in place.counters
+        ]
+
+    def count_place(self, place: Place, by: int) -> None:
+        """One more, or one less; Redis is told of the latter soon."""
+        for one in place.counters:
+            for counts, key in ((self._running, one.key), (self._leased, (place.tag, one.key))):
+                counts[key] = counts.get(key, 0) + by  # type: ignore[index, arg-type]
+                if not counts[key]:  # type: ignore[index]
+                    del counts[key]  # type: ignore[arg-type]
+        if by < 0 and self.shared is not None:
+            self.shared.pay(place.tag, self._lease_steps(place, LEASE_SAY))
+
+    def _check_place(self, place: Place) -> None:
+        """For a place that is counted already, when Redis is gone."""
+        for index, one in enumerate(place.counters):
+            if self._running.get(one.key, 0) > one.most:
+                raise place.refusal(index)
+
+    async def _keep_saying(self, shared: RedisBuckets) -> None:
+        """Say again what this gateway has before it is forgotten."""
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            for (tag, key), number in tuple(self._leased.items()):
+                shared.pay(tag, [Step(f"at:{key}", number, next(self._words), 0, LEASE_SAY)])
 
     def charge(self, plan: Plan, unit: Unit, count: int) -> None:
         """Pay afterwards."""
@@ -185,8 +299,11 @@ class Limiter:
     async def start(self) -> None:
         if self.shared is not None:
             await self.shared.start()
+            self._saying = asyncio.create_task(self._keep_saying(self.shared))
 
     async def stop(self) -> None:
+        if self._saying is not None:
+            self._saying.cancel()
         if self.shared is not None:
             await self.shared.stop()
 
@@ -231,26 +348,29 @@ class Limiter:
     def query(self, caller: Caller) -> AbstractContextManager[None]:
         """Count a query while it runs; `LimitExceededError` when too many do."""
         plan = self.plan_for(caller, by_tenant=True, is_json=False)
-        return self._held(plan.concurrency, caller, "queries at a time, and as many run")
+        return self._held(plan.concurrency, caller, _AT_A_TIME_WORDS[_QUERIES])
 
     def socket(self, caller: Caller) -> AbstractContextManager[None]:
         """Count a WebSocket while it is open; `LimitExceededError` when too many are."""
         plan = self.plan_for(caller, by_tenant=True, is_json=False)
-        return self._held(plan.sockets, caller, "WebSockets at a time, and as many are open")
+        return self._held(plan.sockets, caller, _AT_A_TIME_WORDS[_SOCKETS])
+
+    def place_of_query(self, caller: Caller) -> Place:
+        """As `query`, for `admit_shared`."""
+        plan = self.plan_for(caller, by_tenant=True, is_json=False)
+        return Place(self, caller, plan, _QUERIES)
+
+    def place_of_socket(self, caller: Caller) -> Place:
+        """As `socket`, for `take_shared`."""
+        plan = self.plan_for(caller, by_tenant=True, is_json=False)
+        return Place(self, caller, plan, _SOCKETS)
 
     @contextmanager
     def _held(self, counters: Sequence[AtATime], caller: Caller, words: str) -> Iterator[None]:
         running = self._running
         for one in counters:
             if running.get(one.key, 0) >= one.most:
-                raise LimitExceededError(
-                    f"limits.{one.name} allows {SCOPE_WORDS[one.scope]} {one.most} {words}; wait "
-                    f"for one to end, or {_how(one.name, caller)}",
-                    limit=f"limits.{one.name}",
-                    scope=one.scope.value,
-                    value=one.most,
-                    retry_after_ms=1000,
-                )
+                raise _too_many(one, caller, words)
         for one in counters:
             running[one.key] = running.get(one.key, 0) + 1
         try:
@@ -321,8 +441,8 @@ class Limiter:
             tenant=caller.tenant,
             tag=str(caller.tenant) if by_tenant else "server",
             rules=tuple(rules),
-            concurrency=at_a_time("concurrent_queries"),
-            sockets=at_a_time("websockets"),
+            concurrency=at_a_time(_QUERIES),
+            sockets=at_a_time(_SOCKETS),
             quotas=quotas,
             policy=policy_header(tuple(rules), quotas),
             counts_samples=Unit.SAMPLES in units,
@@ -351,6 +471,17 @@ class Limiter:
 def everybodys(name: str) -> str:
     """The setting of `LimitsSettings` that holds when a tenant has none of its own."""
     return f"tenant_{name}" if name in ("concurrent_queries", "websockets") else name
+
+
+def _too_many(one: AtATime, caller: Caller, words: str) -> LimitExceededError:
+    return LimitExceededError(
+        f"limits.{one.name} allows {SCOPE_WORDS[one.scope]} {one.most} {words}; wait for one to "
+        f"end, or {_how(one.name, caller)}",
+        limit=f"limits.{one.name}",
+        scope=one.scope.value,
+        value=one.most,
+        retry_after_ms=1000,
+    )
 
 
 def refusal(plan: Plan, verdict: Verdict, caller: Caller) -> LimitExceededError:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -187,8 +187,8 @@ class StreamHub:
         """Open sockets."""
         return len(self._sessions)
 
-    @contextmanager
-    def seat(self, caller: Caller) -> Iterator[None]:
+    @asynccontextmanager
+    async def seat(self, caller: Caller) -> AsyncIterator[None]:
         """A place for one socket more; `LimitExceededError` when there is none."""
         if self.count >= self.settings.sockets_max:
             raise LimitExceededError(
@@ -199,8 +199,17 @@ class StreamHub:
                 value=self.settings.sockets_max,
                 retry_after_ms=1000,
             )
-        with self.access.limits.socket(caller):
+        limits = self.access.limits
+        if limits.shared is None:
+            with limits.socket(caller):
+                yield
+            return
+        place = limits.place_of_socket(caller)
+        try:
+            await limits.take_shared(place)
             yield
+        finally:
+            place.leave()
 
     def add(self, session: StreamSession) -> None:
         """A socket opened."""
