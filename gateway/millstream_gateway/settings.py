@@ -402,6 +402,14 @@ class OtlpSettings(_Section):
         return options
 
 
+def _proxy_url(secret: SecretStr) -> SecretStr:
+    parts = urllib.parse.urlsplit(secret.get_secret_value())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        # Its text may hold a password.
+        raise ValueError("must be the URL of a proxy, such as http://proxy.example.org:3128")
+    return secret
+
+
 class AuthSettings(_Section):
     """Who may come in. Keys themselves live in the meta store."""
 
@@ -420,6 +428,8 @@ class AuthSettings(_Section):
     issuers: tuple[IssuerSettings, ...] = Field(default=(), max_length=16)
     issuer_refresh: DurationMs = Field(default=600 * _SECOND_MS, ge=_SECOND_MS, le=_DAY_MS)
     insecure_loopback: bool = False
+    ca_file: str = Field(default="", max_length=4096)
+    proxy: Annotated[SecretStr, AfterValidator(_proxy_url)] | None = None
     providers: ProvidersSettings = ProvidersSettings()
     public_url: Annotated[str, Field(max_length=2048), AfterValidator(_without_slash)] = ""
 

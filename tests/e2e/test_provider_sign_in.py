@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
+import ssl
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
+import httpx2
 import pytest
+from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, Route, expect
+from pydantic import SecretStr
 
+from millstream_gateway.app import create_app
+from millstream_gateway.backends.fake import FakeBackend
+from millstream_gateway.settings import (
+    AuthSettings,
+    ProviderSettings,
+    ProvidersSettings,
+    Settings,
+    StorageSettings,
+)
 from tests.e2e.page_support import Explorer, Watch, chromium
+from tests.gateway.tls_support import Authority
 from tests.gateway.token_support import Json, Signer, raw_token
 from tests.services.forging_provider import Provider, forging_provider
 from tests.services.http import Client
@@ -305,3 +322,118 @@ def test_nothing_secret_was_logged(town: Town) -> None:
     assert b'"path":"/v1/auth/oidc/callback"' in text
     for secret in (CLIENT_SECRET, ROOT_KEY, "msr_", "eyJ", "code=", "state="):
         assert secret.encode() not in text
+
+
+class Tunnel:
+    """A proxy that knows CONNECT only, and writes down where it was asked to go."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError):
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += client.recv(4096)
+            method, target, _ = head.split(b" ", 2)
+            assert method == b"CONNECT", head
+            self.asked.append(target.decode())
+            host, _, port = target.decode().rpartition(":")
+            with socket.create_connection((host, int(port)), 30) as server:
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                back = threading.Thread(target=self._copy, args=(server, client), daemon=True)
+                back.start()
+                self._copy(client, server)
+                back.join(30)
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+
+HERE = "http://127.0.0.1:4321"
+
+
+@contextmanager
+def gateway_for(honest: OidcProvider, **auth: Any) -> Iterator[TestClient]:
+    """A server without a socket that sends people there."""
+    provider = ProviderSettings(
+        client_id=CLIENT_ID,
+        client_secret=SecretStr(CLIENT_SECRET),
+        issuer=honest.url,
+        role_claim="groups",
+        roles={"ops": "admin"},
+        tenants=("*",),
+    )
+    settings = Settings(
+        storage=StorageSettings(path=":memory:"),
+        auth=AuthSettings(providers=ProvidersSettings(oidc=provider), **auth),
+    )
+    with TestClient(
+        create_app(settings, FakeBackend()), base_url=HERE, follow_redirects=False
+    ) as made:
+        yield made
+
+
+def walk(start: str, trusted: ssl.SSLContext) -> str:
+    """Sign in and consent at the provider as a browser does; where it sends the browser back to."""
+    with httpx2.Client(verify=trusted, trust_env=False) as person:
+        answer = person.get(start)
+        for _ in range(20):
+            if answer.is_redirect:
+                target = urljoin(str(answer.url), answer.headers["location"])
+                if target.startswith(HERE):
+                    return target
+                answer = person.get(target)
+                continue
+            action = re.search(r'action="([^"]+)"', answer.text)
+            prompt = re.search(r'name="prompt" value="(\w+)"', answer.text)
+            assert action, answer.text
+            assert prompt, answer.text
+            form = {"prompt": prompt[1], "login": "ann", "password": "x"}
+            answer = person.post(urljoin(str(answer.url), action[1]), data=form)
+    raise AssertionError("the provider sends nobody back")
+
+
+def test_a_provider_with_a_private_authority_is_reached_through_a_proxy(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "certificates")
+    trusted = ssl.create_default_context(cafile=str(authority.ca))
+    pair = authority.issue("provider", ("localhost",))
+    stranger = Authority(tmp_path / "stranger", "stranger")
+    with OidcProvider(tmp_path / "logs", ACCOUNTS, tls=pair) as honest:
+        honest.register(f"{HERE}/v1/auth/oidc/callback", trusted)
+        tunnel = Tunnel()
+        for ca_file in ("", str(stranger.ca)):
+            with gateway_for(honest, ca_file=ca_file) as client:
+                assert client.get("/v1/auth/oidc/login").status_code == 503
+        proxy = SecretStr(tunnel.url)
+        with gateway_for(honest, ca_file=str(authority.ca), proxy=proxy) as client:
+            sent = client.get("/v1/auth/oidc/login")
+            assert sent.status_code in (302, 303, 307), sent.text
+            assert sent.headers["location"].startswith(honest.url)
+            back = client.get(walk(sent.headers["location"], trusted).removeprefix(HERE))
+            assert back.status_code in (302, 303), back.text
+            headers = {"Origin": HERE, "Sec-Fetch-Site": "same-origin"}
+            renewed = client.post("/v1/auth/refresh", headers=headers)
+            assert renewed.status_code == 200, renewed.text
+            token = {"Authorization": f"Bearer {renewed.json()['access_token']}"}
+            me = client.get("/v1/auth/me", headers=token).json()
+            assert (me["name"], me["role"]) == ("Ann", "admin")
+        tunnel.close()
+        assert tunnel.asked
+        assert set(tunnel.asked) == {urlsplit(honest.url).netloc}

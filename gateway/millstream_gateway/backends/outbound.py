@@ -1,19 +1,21 @@
 """Calls to identity providers: bounded in size and time, and never led somewhere else.
 
-No redirect is followed, no compressed body is unpacked, and no proxy of the environment is used.
-Certificates are always checked; http goes to this machine only, when the settings allow it
+No redirect is followed, no compressed body is unpacked, and no proxy of the environment is used: one
+that is wanted is in the settings. Certificates are always checked, against the authorities of the
+system (or of SSL_CERT_FILE) and those that the settings add; http goes to this machine only, when the settings allow it
 (`settings.check_url` decides).
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import httpx2
 import orjson
 
-from millstream.errors import UnavailableError
+from millstream.errors import FailedPreconditionError, UnavailableError
 from millstream_gateway.settings import check_url
 
 BODY_BYTES_MAX: Final = 64 * 1024
@@ -45,9 +47,13 @@ class _Bounded(httpx2.AsyncByteStream):
 class BoundedTransport(httpx2.AsyncBaseTransport):
     """Refuses URLs that the settings would refuse, and answers that are too large."""
 
-    def __init__(self, *, loopback_http: bool) -> None:
+    def __init__(
+        self, *, loopback_http: bool, context: ssl.SSLContext | None = None, proxy: str = ""
+    ) -> None:
         self._inner = httpx2.AsyncHTTPTransport(
-            limits=httpx2.Limits(max_connections=_CONNECTIONS_MAX)
+            verify=True if context is None else context,
+            proxy=httpx2.Proxy(proxy) if proxy else None,
+            limits=httpx2.Limits(max_connections=_CONNECTIONS_MAX),
         )
         self._loopback_http = loopback_http
 
@@ -70,17 +76,25 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
 
 
 class Outbound:
-    """Threads  Event loop only, one loop for the whole life."""
+    """Threads  Event loop only, one loop for the whole life.
 
-    def __init__(self, *, loopback_http: bool) -> None:
+    ``ca_file`` has authorities beside those of the system; it is read here, and a file that cannot
+    be used is a `FailedPreconditionError`. ``proxy`` is the URL of one, with its password if any.
+    """
+
+    def __init__(self, *, loopback_http: bool, ca_file: str = "", proxy: str = "") -> None:
         self.loopback_http = loopback_http
+        self._context = _trusting(ca_file) if ca_file else None
+        self._proxy = proxy
         self._transport: BoundedTransport | None = None
 
     @property
     def transport(self) -> BoundedTransport:
         """For clients of other libraries; theirs must not be closed."""
         if self._transport is None:
-            self._transport = BoundedTransport(loopback_http=self.loopback_http)
+            self._transport = BoundedTransport(
+                loopback_http=self.loopback_http, context=self._context, proxy=self._proxy
+            )
         return self._transport
 
     async def get_json(self, url: str, *, token: str = "") -> Any:
@@ -108,6 +122,17 @@ class Outbound:
         if self._transport is not None:
             transport, self._transport = self._transport, None
             await transport.aclose()
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    context = httpx2.create_ssl_context()
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise FailedPreconditionError(
+            f"auth.ca_file {ca_file!r} cannot be used: {error.strerror or 'no certificate in it'}"
+        ) from None
+    return context
 
 
 def host_of(url: str) -> str:

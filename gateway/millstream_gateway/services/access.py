@@ -48,7 +48,10 @@ class AccessControl:
         self.keys = KeyService(self.store, self.tenants, self.audit)
         self.users = UserService(self.store, self.tenants, self.audit)
         auth = settings.auth
-        self.outbound = Outbound(loopback_http=auth.insecure_loopback)
+        proxy = "" if auth.proxy is None else auth.proxy.get_secret_value()
+        self.outbound = Outbound(
+            loopback_http=auth.insecure_loopback, ca_file=auth.ca_file, proxy=proxy
+        )
         self.box = SecretBox(auth.wrapping_key, folder)
         self.signing = SigningKeys(auth, self.store, self.box, self.audit)
         self.sessions = SessionService(auth, self.store, self.signing, self.audit, self.box)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.services.http import Client
 from tests.services.npm import ensure_modules, node
 from tests.services.process import Process
 
@@ -20,24 +21,28 @@ READY_DEADLINE_SECONDS = 60.0
 class OidcProvider(Process):
     """A provider on a port of its own choosing; ready when constructed. `register` comes before use.
 
-    ``accounts`` are claims by name; who signs in types the name, and any password.
+    ``accounts`` are claims by name; who signs in types the name, and any password. With ``tls``,
+    files of a certificate and its key, it speaks https.
     """
 
-    def __init__(self, log_dir: Path, accounts: Mapping[str, Any]) -> None:
+    def __init__(
+        self, log_dir: Path, accounts: Mapping[str, Any], tls: tuple[Path, Path] | None = None
+    ) -> None:
         program, _ = node()
-        super().__init__(
-            "oidc_provider",
-            [program, HERE / "provider.mjs", ensure_modules(HERE), json.dumps(accounts)],
-            log_dir,
-        )
+        arguments: list[str | Path] = [
+            HERE / "provider.mjs",
+            ensure_modules(HERE),
+            json.dumps(accounts),
+        ]
+        super().__init__("oidc_provider", [program, *arguments, *(tls or ())], log_dir)
         self.url = self.wait_ready("names its URL", READY_DEADLINE_SECONDS, self._reported_url)
 
-    def register(self, redirect_uri: str) -> None:
+    def register(self, redirect_uri: str, trusted: ssl.SSLContext | None = None) -> None:
         """Let the client come from there."""
-        with Client(self.url) as client:
-            body = json.dumps({"redirect_uri": redirect_uri}).encode()
-            answer = client.request("POST", "/client", body=body)
-        assert answer.status == 204
+        body = json.dumps({"redirect_uri": redirect_uri}).encode()
+        request = urllib.request.Request(f"{self.url}/client", body, method="POST")
+        with urllib.request.urlopen(request, context=trusted, timeout=30) as answer:
+            assert answer.status == 204
 
     def _reported_url(self) -> str | None:
         line, end, _ = self.stdout_path.read_text().partition("\n")

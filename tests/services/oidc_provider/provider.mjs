@@ -1,6 +1,6 @@
 // A real OpenID provider (npm oidc-provider) with one client and the accounts that a test names.
 //
-//   node provider.mjs MODULES ACCOUNTS
+//   node provider.mjs MODULES ACCOUNTS [CERTIFICATE KEY]
 //
 // Listens on a loopback port of its own choosing and writes its URL to standard output. It calls itself localhost, which
 // to a browser is another site than 127.0.0.1. POST /client with {"redirect_uri"} registers the client; until then, and
@@ -8,10 +8,12 @@
 // `devInteractions` of the package, a form for the name and one for consent.
 
 import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
+import https from 'node:https';
 import { pathToFileURL } from 'node:url';
 
-const [modules, accountsText] = process.argv.slice(2);
+const [modules, accountsText, certificate, key] = process.argv.slice(2);
 const resolved = createRequire(`${modules}/`).resolve('oidc-provider');
 const { default: Provider } = await import(pathToFileURL(resolved).href);
 const accounts = JSON.parse(accountsText);
@@ -38,7 +40,7 @@ function make(redirectUri) {
   });
 }
 
-const server = http.createServer((request, response) => {
+function answer(request, response) {
   if (request.method === 'POST' && request.url === '/client') {
     let body = '';
     request.on('data', (chunk) => (body += chunk));
@@ -51,8 +53,13 @@ const server = http.createServer((request, response) => {
   } else {
     provider.callback()(request, response);
   }
-});
+}
+
+const server =
+  certificate === undefined
+    ? http.createServer(answer)
+    : https.createServer({ cert: readFileSync(certificate), key: readFileSync(key) }, answer);
 server.listen(0, '127.0.0.1', () => {
-  issuer = `http://localhost:${server.address().port}`;
+  issuer = `${certificate === undefined ? 'http' : 'https'}://localhost:${server.address().port}`;
   process.stdout.write(`${issuer}\n`);
 });
