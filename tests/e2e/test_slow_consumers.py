@@ -1,0 +1,117 @@
+"""Consumers that are stopped for a while (SIGSTOP), and what the server keeps for them meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.services.http import Client
+from tests.services.millstream import Millstream
+
+# More than the system and the server's own buffers hold of one socket.
+EVENTS = 40_000
+PAYLOAD_BYTES = 1000
+LAG_MAX = 1000
+MEMORY_BYTES = 150 << 20
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Millstream]:
+    root = tmp_path_factory.mktemp("slow")
+    environment = {"MILLSTREAM_STREAMS__CHECK_INTERVAL": "200ms"}
+    with Millstream(root / "data", root / "log", env=environment) as started:
+        yield started
+
+
+@contextmanager
+def consumer(server: Millstream, topic: str, on_slow: str) -> Iterator[subprocess.Popen[str]]:
+    port = urlsplit(server.url).port
+    arguments = [str(port), topic, on_slow, str(LAG_MAX), str(EVENTS - 1)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.e2e.stream_consumer", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        assert output_of(process).readline() == "subscribed\n"
+        yield process
+    finally:
+        process.kill()
+        output_of(process).close()
+        process.wait()
+
+
+def output_of(process: subprocess.Popen[str]) -> IO[str]:
+    assert process.stdout is not None
+    return process.stdout
+
+
+def publish(client: Client, topic: str) -> None:
+    padding = "x" * PAYLOAD_BYTES
+    for begin in range(0, EVENTS, 2000):
+        events = [
+            {"topic": topic, "payload": f"{number:08d}{padding}"}
+            for number in range(begin, begin + 2000)
+        ]
+        body = json.dumps({"events": events}).encode()
+        headers = {"Content-Type": "application/json"}
+        answer = client.request("POST", "/v1/events", body=body, headers=headers)
+        assert answer.status == 202, answer.text
+
+
+def resident_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def stopped_while_events_come(server: Millstream, on_slow: str) -> dict[str, Any]:
+    topic = f"stopped.{on_slow}"
+    with Client(server.url) as client, consumer(server, topic_of(client, topic), on_slow) as reader:
+        before = resident_bytes(server.pid)
+        os.kill(reader.pid, signal.SIGSTOP)
+        publish(client, topic)
+        grown = resident_bytes(server.pid) - before
+        os.kill(reader.pid, signal.SIGCONT)
+        found: dict[str, Any] = json.loads(output_of(reader).readline())
+        print(f"{on_slow}: {found}, the server grew by {grown / 1e6:.0f} MB")
+        assert grown < MEMORY_BYTES
+        assert found["in_order"]
+        return found
+
+
+def topic_of(client: Client, name: str) -> str:
+    body = json.dumps({"name": name}).encode()
+    headers = {"Content-Type": "application/json"}
+    assert client.request("POST", "/v1/topics", body=body, headers=headers).status == 201
+    return name
+
+
+def test_a_stopped_consumer_that_blocks_gets_everything_when_it_goes_on(server: Millstream) -> None:
+    found = stopped_while_events_come(server, "block")
+    assert (found["events"], found["dropped"], found["newest"]) == (EVENTS, 0, EVENTS - 1)
+
+
+def test_a_stopped_consumer_that_drops_is_told_of_each_event_it_missed(server: Millstream) -> None:
+    found = stopped_while_events_come(server, "drop_oldest")
+    assert found["newest"] == EVENTS - 1
+    assert found["dropped"] > 0
+    assert found["events"] + found["dropped"] == EVENTS
+
+
+def test_a_stopped_consumer_that_may_not_be_slow_is_disconnected(server: Millstream) -> None:
+    found = stopped_while_events_come(server, "disconnect")
+    assert found["code"] in (1006, 1013)
+    assert found["newest"] < EVENTS - 1
