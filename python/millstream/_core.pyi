@@ -18,6 +18,7 @@ __all__: list[str] = [
     "GraphiteDecoder",
     "NativeAnswerReader",
     "NativeSession",
+    "NativeTail",
     "Notifier",
     "PromqlTestFailure",
     "PromqlTestResult",
@@ -30,14 +31,27 @@ __all__: list[str] = [
     "count_forbidden",
     "encode_remote_write",
     "native_ack",
+    "native_credit",
+    "native_credit_frame",
     "native_datagram",
     "native_datagram_parts",
+    "native_ended",
     "native_error",
+    "native_event_datagram",
+    "native_event_datagram_parts",
+    "native_fetch",
+    "native_fetch_head",
     "native_hello",
     "native_ping",
     "native_pong",
+    "native_publish",
+    "native_publish_head",
     "native_refused",
     "native_series",
+    "native_subscribe",
+    "native_subscribe_head",
+    "native_unsubscribe",
+    "native_unsubscribe_frame",
     "native_welcome",
     "native_write",
     "poll_frames",
@@ -213,6 +227,9 @@ class Engine:
         """
         (events, next offset, end offset); an event is (id, topic, partition, offset, timestamp_ms, key, headers, payload, is_json).
         """
+    def fetch_native(
+        self, payload: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> bytes: ...
     def format_query(self, expr: str) -> str: ...
     def group_offsets(
         self, group: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
@@ -268,6 +285,18 @@ class Engine:
     ) -> list:
         """
         Events as (topic, payload, is_json, key, headers, timestamp_ms, id, partition, producer); answers as (id, partition, offset, status, timestamp_ms). In place of an answer stands the error, not raised.
+        """
+    def publish_native(
+        self,
+        payloads: collections.abc.Sequence[str],
+        forbidden: collections.abc.Mapping[
+            str, tuple[typing.SupportsInt | typing.SupportsIndex, str]
+        ],
+        *,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> list:
+        """
+        Payloads of publish frames, stored together; of each (answering frame, stored, refused). `forbidden` has a code and a reason by topic.
         """
     def push(
         self,
@@ -371,6 +400,14 @@ class Engine:
         notifier: Notifier = None,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> Subscription: ...
+    def subscribe_native(
+        self,
+        payload: str,
+        topics: collections.abc.Sequence[str] | None,
+        notifier: Notifier,
+        *,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> NativeTail: ...
     def tsdb_status(
         self,
         limit: typing.SupportsInt | typing.SupportsIndex = 10,
@@ -434,6 +471,24 @@ class Subscription:
     @property
     def token(self) -> int: ...
 
+class NativeTail:
+    """
+    One subscription of a connection of native frames.
+    """
+    def add_credit(self, events: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def close(self) -> None: ...
+    def next(self) -> bytes:
+        """
+        The next frame; empty when there is nothing to send.
+        """
+    def welcome(self) -> bytes: ...
+    @property
+    def has_more(self) -> bool: ...
+    @property
+    def subscription(self) -> int: ...
+    @property
+    def token(self) -> int: ...
+
 class GraphiteDecoder:
     """
     Graphite's plaintext protocol to column batches.
@@ -484,7 +539,15 @@ class NativeSession:
     def feed(self, data: bytes) -> None: ...
     def next(self) -> typing.Any:
         """
-        ("hello", key, tenant, client), ("write", sequence, column batch, samples), ("ping", token), or None.
+        ("hello", key, tenant, client), ("write", sequence, column batch, samples), ("ping", token), ("publish" or another about events, payload), or None.
+        """
+    def next_publishes(
+        self,
+        limit: typing.SupportsInt | typing.SupportsIndex,
+        bytes_max: typing.SupportsInt | typing.SupportsIndex,
+    ) -> list[bytes]:
+        """
+        Payloads of publishes that have come whole and are next.
         """
     @property
     def buffered(self) -> int: ...
@@ -569,6 +632,15 @@ def native_ack(
         ]
     ],
 ) -> bytes: ...
+def native_credit(payload: bytes) -> tuple:
+    """
+    (subscription, events).
+    """
+
+def native_credit_frame(
+    subscription: typing.SupportsInt | typing.SupportsIndex,
+    events: typing.SupportsInt | typing.SupportsIndex,
+) -> bytes: ...
 def native_datagram(
     client: typing.SupportsInt | typing.SupportsIndex,
     sequence: typing.SupportsInt | typing.SupportsIndex,
@@ -584,10 +656,59 @@ def native_datagram_parts(data: bytes) -> tuple:
     (client, sequence, key, tenant, column batch).
     """
 
+def native_ended(
+    subscription: typing.SupportsInt | typing.SupportsIndex,
+    code: typing.SupportsInt | typing.SupportsIndex,
+    reason: str,
+) -> bytes: ...
 def native_error(code: typing.SupportsInt | typing.SupportsIndex, reason: str) -> bytes: ...
+def native_event_datagram(
+    client: typing.SupportsInt | typing.SupportsIndex,
+    sequence: typing.SupportsInt | typing.SupportsIndex,
+    key: str,
+    tenant: str,
+    events: collections.abc.Sequence,
+) -> bytes: ...
+def native_event_datagram_parts(data: bytes) -> typing.Any:
+    """
+    (client, sequence, key, tenant, publish payload); none when it is another datagram.
+    """
+
+def native_fetch(
+    sequence: typing.SupportsInt | typing.SupportsIndex,
+    topic: str,
+    partition: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    begin: str,
+    at: typing.SupportsInt | typing.SupportsIndex,
+    limit: typing.SupportsInt | typing.SupportsIndex,
+    bytes_max: typing.SupportsInt | typing.SupportsIndex,
+) -> bytes: ...
+def native_fetch_head(payload: bytes) -> tuple:
+    """
+    (sequence, topic).
+    """
+
 def native_hello(key: str, tenant: str, client: str) -> bytes: ...
 def native_ping(token: typing.SupportsInt | typing.SupportsIndex) -> bytes: ...
 def native_pong(token: typing.SupportsInt | typing.SupportsIndex) -> bytes: ...
+def native_publish(
+    sequence: typing.SupportsInt | typing.SupportsIndex,
+    events: collections.abc.Sequence,
+    *,
+    wants_ids: bool = False,
+    producer: str = "",
+    epoch: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> bytes:
+    """
+    Events as (topic, payload, is_json, key, headers, timestamp_ms, id, partition, number).
+    """
+
+def native_publish_head(payload: bytes) -> tuple:
+    """
+    (sequence, topics, events).
+    """
+
 def native_refused(
     sequence: typing.SupportsInt | typing.SupportsIndex,
     code: typing.SupportsInt | typing.SupportsIndex,
@@ -597,6 +718,31 @@ def native_refused(
 def native_series(
     first: typing.SupportsInt | typing.SupportsIndex, labels: collections.abc.Sequence[dict]
 ) -> bytes: ...
+def native_subscribe(
+    subscription: typing.SupportsInt | typing.SupportsIndex,
+    topics: collections.abc.Sequence[str],
+    *,
+    begin: str,
+    timestamp: typing.SupportsInt | typing.SupportsIndex,
+    offsets: collections.abc.Sequence[
+        tuple[
+            typing.SupportsInt | typing.SupportsIndex,
+            typing.SupportsInt | typing.SupportsIndex,
+            typing.SupportsInt | typing.SupportsIndex,
+        ]
+    ],
+    on_slow: typing.SupportsInt | typing.SupportsIndex,
+    lag_max: typing.SupportsInt | typing.SupportsIndex,
+    filter: str,
+    credit: typing.SupportsInt | typing.SupportsIndex,
+) -> bytes: ...
+def native_subscribe_head(payload: bytes) -> tuple:
+    """
+    (subscription, topics).
+    """
+
+def native_unsubscribe(payload: bytes) -> int: ...
+def native_unsubscribe_frame(subscription: typing.SupportsInt | typing.SupportsIndex) -> bytes: ...
 def native_welcome(
     window: typing.SupportsInt | typing.SupportsIndex,
     series_max: typing.SupportsInt | typing.SupportsIndex,

@@ -1,4 +1,4 @@
-"""Clients for native frames: samples in binary columns over TCP, acknowledged, or over UDP, best effort.
+"""Clients for native frames: samples and events over TCP, acknowledged, or over UDP, best effort.
 
 The server's side is a setting, ``native.port``; the format is drawn in docs/formats/native.md.
 
@@ -8,6 +8,18 @@ The server's side is a setting, ``native.port``; the format is drawn in docs/for
 ...     client.write(refs, timestamps=[1732000000000, 1732000000000], values=[0.5, 0.7])
 ...     client.flush().samples
 2
+
+Events of topics, which the server stores once however often a connection breaks:
+
+>>> from millstream.native import Event
+>>> with millstream.native.connect_events("127.0.0.1:8082") as client:  # doctest: +SKIP
+...     client.publish(Event("orders", {"n": n}, key=f"customer-{n % 7}") for n in range(1000))
+...     client.flush().stored
+...     client.fetch("orders", 0, "earliest", limit=1).events[0].value
+...     for event in client.subscribe("orders", offsets="earliest"):
+...         print(event.offset, event.value)
+1000
+{'n': 0}
 """
 
 from __future__ import annotations
@@ -25,6 +37,16 @@ import numpy as np
 import numpy.typing as npt
 
 from millstream import _core
+from millstream._native_events import (
+    Event,
+    EventClient,
+    EventDatagramSender,
+    EventRefusal,
+    EventSubscription,
+    EventTotals,
+    Fetched,
+    Received,
+)
 from millstream.errors import (
     Code,
     DataLossError,
@@ -36,7 +58,23 @@ from millstream.errors import (
     error_class,
 )
 
-__all__ = ["Client", "DatagramSender", "Refusal", "Totals", "connect"]
+__all__ = [
+    "Client",
+    "DatagramSender",
+    "Event",
+    "EventClient",
+    "EventDatagramSender",
+    "EventRefusal",
+    "EventSubscription",
+    "EventTotals",
+    "Fetched",
+    "Received",
+    "Refusal",
+    "Totals",
+    "connect",
+    "connect_events",
+    "event_sender",
+]
 
 _RETRYABLE: Final = frozenset(
     {Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED}
@@ -109,6 +147,46 @@ def connect(
     )
     client.open()
     return client
+
+
+def connect_events(
+    address: str | tuple[str, int],
+    *,
+    key: str = "",
+    tenant: str = "",
+    name: str = "millstream.native",
+    timeout: float = 30.0,
+    tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
+    assign_ids: bool = True,
+    producer: tuple[str, int] | None = None,
+) -> EventClient:
+    """A client for events that is connected to ``host:port``; arguments as of `connect`.
+
+    Events that have no id get one, unless ``assign_ids`` is False: then what is sent again after a
+    connection broke may be stored twice. ``producer`` is for those who number the events of each
+    partition themselves: an id, and an epoch that grows with each start.
+    """
+    client = EventClient(
+        _host_and_port(address),
+        key=key,
+        tenant=tenant,
+        name=name,
+        timeout=timeout,
+        tls=tls,
+        server_name=server_name,
+        assign_ids=assign_ids,
+        producer=producer,
+    )
+    client.open()
+    return client
+
+
+def event_sender(
+    address: str | tuple[str, int], *, key: str = "", tenant: str = ""
+) -> EventDatagramSender:
+    """What publishes events to ``host:port`` over UDP, best effort."""
+    return EventDatagramSender(_host_and_port(address), key=key, tenant=tenant)
 
 
 class Client:

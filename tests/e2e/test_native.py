@@ -303,7 +303,7 @@ def answer_to(address: tuple[str, int], sent: bytes) -> bytes:
         (b"\x00" * 64, b"no native frames"),
         (b"\xff" * 4096, b"limit"),
         (b"\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00", b"checksum"),
-        (b"\x00\x00\x00\x00\x10\x00\x00\x00", b"type 16"),
+        (b"\x00\x00\x00\x00\x2f\x00\x00\x00", b"type 47"),
         (b"\x00\x20\x00\x00\x01\x00\x00\x00", b"limit is 4096"),
         (b"\x10\x00", b"hello"),
         (b"", b"hello"),

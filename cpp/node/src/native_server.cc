@@ -21,9 +21,12 @@
 #include <utility>
 #include <variant>
 
+#include "millstream/engine/native_events.h"
 #include "millstream/wire/column_batch.h"
 #include "millstream/wire/datagram_gaps.h"
+#include "millstream/wire/native_events.h"
 #include "millstream/wire/native_frame.h"
+#include "native_tails.h"
 
 namespace millstream::node {
 
@@ -39,12 +42,17 @@ using TlsStream = asio::ssl::stream<tcp::socket>;
 
 constexpr uint32_t kWindow = 16;
 constexpr uint32_t kRetryAfterMs = 250;
-constexpr size_t kReadBytes = 64 << 10;
+// Publishes that have come and are stored together.
+constexpr size_t kPublishesAtOnce = 64;
+constexpr size_t kPublishBytesAtOnce = 4 << 20;
+constexpr size_t kReadBytes = 256 << 10;
 // What a kernel holds for a client that runs ahead; it would take many times that by itself.
 constexpr int kReceiveBufferBytes = 1 << 20;
 constexpr int kDatagramBufferBytes = 4 << 20;
 // How long a client may take to read why its connection ends.
 constexpr std::chrono::seconds kLinger{1};
+// Before a subscription asks again for a place on the pool.
+constexpr std::chrono::milliseconds kTurnPause{20};
 // Before another connection is accepted after that has failed, for want of descriptors mostly.
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
@@ -164,6 +172,17 @@ class NativeServer::Impl {
     return outcome;
   }
 
+  // Answers of the frames, one after the other.
+  Result<std::string> Publish(TenantId tenant, const std::vector<std::string>& payloads) {
+    MS_ASSIGN_OR_RETURN(const auto outcomes, engine::PublishNative(database_.Events(), tenant, payloads, {}));
+    std::string answers;
+    for (const engine::NativePublishOutcome& outcome : outcomes) {
+      Count(counters_.values, outcome.stored);
+      answers += outcome.answer;
+    }
+    return answers;
+  }
+
   void Accept() {
     acceptor_.async_accept([this](error_code error, tcp::socket socket) {
       if (stopping_ || error == asio::error::operation_aborted) return;
@@ -210,17 +229,33 @@ class NativeServer::Impl {
 
   void TakeDatagram(std::string_view bytes) {
     Count(counters_.datagrams);
+    if (wire::IsNativeEventDatagram(bytes)) {
+      const Result<wire::NativeEventDatagram> datagram = wire::DecodeNativeEventDatagram(bytes);
+      return datagram.ok() ? Store(*datagram, datagram->publish,
+                                   [this](TenantId tenant, const std::string& publish) {
+                                     return Publish(tenant, {publish}).status();
+                                   })
+                           : Count(counters_.refused);
+    }
     const Result<wire::NativeDatagram> datagram = wire::DecodeNativeDatagram(bytes);
-    const Result<TenantId> tenant = datagram.ok() ? TenantOf(datagram->tenant) : Result<TenantId>(datagram.status());
+    if (!datagram.ok()) return Count(counters_.refused);
+    Store(*datagram, datagram->batch,
+          [this](TenantId tenant, const std::string& batch) { return Push(tenant, batch).status(); });
+  }
+
+  template <typename Datagram, typename Keep>
+  void Store(const Datagram& datagram, std::string_view what, Keep keep) {
+    const Result<TenantId> tenant = TenantOf(datagram.tenant);
     if (!tenant.ok()) return Count(counters_.refused);
-    Count(counters_.datagrams_lost, gaps_.LostAt(datagram->client, datagram->sequence));
+    Count(counters_.datagrams_lost, gaps_.LostAt(datagram.client, datagram.sequence));
     if (under_way_ >= kDatagramsMax) return Count(counters_.datagrams_dropped);
-    const auto body = std::make_shared<std::string>(datagram->batch);
-    const Status submitted = pool_.Submit([this, body, tenant = *tenant, guard = asio::make_work_guard(context_)] {
-      // Nobody is there to be told.
-      if (!Push(tenant, *body).ok()) Count(counters_.refused);
-      asio::post(context_, [this] { --under_way_; });
-    });
+    const auto body = std::make_shared<std::string>(what);
+    const Status submitted =
+        pool_.Submit([this, body, keep, tenant = *tenant, guard = asio::make_work_guard(context_)] {
+          // Nobody is there to be told.
+          if (!keep(tenant, *body).ok()) Count(counters_.refused);
+          asio::post(context_, [this] { --under_way_; });
+        });
     if (submitted.ok()) {
       ++under_way_;
     } else {
@@ -255,7 +290,10 @@ class NativeServer::Impl::StreamConnection final : public Connection,
  public:
   template <typename... Arguments>
   explicit StreamConnection(Impl& server, Arguments&&... arguments)
-      : server_(server), stream_(std::forward<Arguments>(arguments)...), timer_(server.context_) {}
+      : server_(server),
+        stream_(std::forward<Arguments>(arguments)...),
+        timer_(server.context_),
+        deliver_timer_(server.context_) {}
 
   void Start() override {
     error_code ignored;
@@ -299,6 +337,7 @@ class NativeServer::Impl::StreamConnection final : public Connection,
   // Handles what has come, and reads on when that is done.
   void Continue() {
     if (failed_) return;
+    if (!broken_.ok()) return Fail(broken_);
     Result<std::optional<NativeSession::Event>> event = session_.Next();
     if (!event.ok()) return Fail(event.status());
     if (*event) return std::visit([this](auto& one) { this->Handle(std::move(one)); }, **event);
@@ -338,7 +377,122 @@ class NativeServer::Impl::StreamConnection final : public Connection,
     Send(std::move(answer));
   }
 
+  void Handle(NativeSession::EventFrame frame) {
+    switch (frame.type) {
+      case wire::NativeType::kPublish:
+        return Publish(std::move(frame.payload));
+      case wire::NativeType::kFetch:
+        return OnPool([self = this->shared_from_this(), payload = std::move(frame.payload)] {
+          return engine::FetchNative(self->server_.database_.Events(), self->tenant_, payload);
+        });
+      case wire::NativeType::kSubscribe:
+        return OnPool([self = this->shared_from_this(), payload = std::move(frame.payload)] {
+          return self->Tails()->Subscribe(payload);
+        });
+      default:
+        break;
+    }
+    const Status taken = frame.type == wire::NativeType::kCredit ? Tails()->TakeCredit(frame.payload)
+                                                                 : Tails()->TakeUnsubscribe(frame.payload);
+    if (!taken.ok()) return Fail(taken);
+    Continue();
+  }
+
+  // With what has come whole behind it: one group commit.
+  void Publish(std::string payload) {
+    std::vector<std::string> payloads{std::move(payload)};
+    for (size_t bytes = payloads[0].size(); payloads.size() < kPublishesAtOnce && bytes < kPublishBytesAtOnce;) {
+      Result<std::optional<NativeSession::EventFrame>> next = session_.NextPublish();
+      // Said once the ones before it are answered.
+      if (!next.ok()) {
+        broken_ = next.status();
+        break;
+      }
+      if (!*next) break;
+      bytes += (*next)->payload.size();
+      payloads.push_back(std::move((*next)->payload));
+    }
+    OnPool([self = this->shared_from_this(), payloads = std::move(payloads)] {
+      return self->server_.Publish(self->tenant_, payloads);
+    });
+  }
+
+  // Answers with the frames that `work` makes on the pool; its error ends the connection.
+  template <typename Work>
+  void OnPool(Work work) {
+    storing_ = true;
+    const auto shared = std::make_shared<Work>(std::move(work));
+    const Status submitted = server_.pool_.Submit(
+        [self = this->shared_from_this(), shared, guard = asio::make_work_guard(server_.context_)] {
+          asio::post(self->server_.context_, [self, answer = (*shared)()]() mutable {
+            self->storing_ = false;
+            if (!answer.ok()) return self->Fail(answer.status());
+            self->Send(*std::move(answer));
+          });
+        });
+    if (submitted.ok()) return;
+    storing_ = false;
+    Fail(submitted);
+  }
+
+  // Made at the first subscription; tells this connection when it has frames.
+  const std::shared_ptr<NativeTails>& Tails() {
+    if (tails_ == nullptr) {
+      const std::weak_ptr<StreamConnection> weak = this->weak_from_this();
+      const auto ready = [weak, &server = server_] {
+        asio::post(server.context_, [weak] {
+          if (const auto self = weak.lock()) self->SendDelivered();
+        });
+      };
+      using Guard = decltype(asio::make_work_guard(server_.context_));
+      const auto hold = [&server = server_] { return std::make_shared<Guard>(asio::make_work_guard(server.context_)); };
+      tails_ = NativeTails::Make(server_.database_.Events(), tenant_, server_.pool_, ready, hold);
+    }
+    return tails_;
+  }
+  // There was no room on the pool.
+  void AskAgain() {
+    deliver_timer_.expires_after(kTurnPause);
+    deliver_timer_.async_wait([self = this->shared_from_this()](error_code error) {
+      if (!error) self->SendDelivered();
+    });
+  }
+  // What subscriptions have made, when nothing else is being sent.
+  void SendDelivered() {
+    if (failed_ || delivering_ || tails_ == nullptr) return;
+    if (sending_) return;  // Continue comes back to it
+    std::string frames = tails_->Take();
+    if (frames.empty()) {
+      if (tails_->is_put_off()) AskAgain();
+      return;
+    }
+    delivering_ = true;
+    delivered_ = std::move(frames);
+    deliver_timer_.expires_after(server_.write_timeout_);
+    deliver_timer_.async_wait([self = this->shared_from_this()](error_code error) {
+      if (error || self->closed_) return;
+      Count(self->server_.counters_.connections_stalled);
+      self->Close();
+    });
+    asio::async_write(stream_, asio::buffer(delivered_), [self = this->shared_from_this()](error_code error, size_t) {
+      self->delivering_ = false;
+      self->deliver_timer_.cancel();
+      if (error) return self->Close();
+      if (!self->waiting_.empty()) return self->SendNow(std::exchange(self->waiting_, {}));
+      self->SendDelivered();
+    });
+  }
+
+  // One write at a time: an answer waits for what a subscription is sending.
   void Send(std::string frame) {
+    if (delivering_) {
+      waiting_ = std::move(frame);
+      return;
+    }
+    SendNow(std::move(frame));
+  }
+  void SendNow(std::string frame) {
+    if (failed_) return;
     sending_ = true;
     written_ = std::move(frame);
     After(stopping_ ? kLinger : server_.write_timeout_, [this] {
@@ -349,6 +503,7 @@ class NativeServer::Impl::StreamConnection final : public Connection,
       self->sending_ = false;
       self->timer_.cancel();
       if (error) return self->Close();
+      self->SendDelivered();
       self->Continue();
     });
   }
@@ -358,7 +513,8 @@ class NativeServer::Impl::StreamConnection final : public Connection,
   void Fail(const Status& status) {
     if (std::exchange(failed_, true)) return;
     Count(server_.counters_.refused);
-    if (!open_) return Close();
+    // A frame that is half sent cannot be followed by another.
+    if (!open_ || delivering_) return Close();
     After(kLinger, [this] { Close(); });
     error_code ignored;
     socket().cancel(ignored);
@@ -389,7 +545,9 @@ class NativeServer::Impl::StreamConnection final : public Connection,
   void Close() {
     if (std::exchange(closed_, true)) return;
     failed_ = true;
+    if (tails_ != nullptr) tails_->Stop();
     timer_.cancel();
+    deliver_timer_.cancel();
     error_code ignored;
     socket().shutdown(tcp::socket::shutdown_both, ignored);
     socket().close(ignored);
@@ -399,13 +557,19 @@ class NativeServer::Impl::StreamConnection final : public Connection,
   Impl& server_;
   Stream stream_;
   asio::steady_timer timer_;
+  asio::steady_timer deliver_timer_;
   NativeSession session_;
+  std::shared_ptr<NativeTails> tails_;  // none before the first subscription
+  std::string delivered_;               // is being sent
+  std::string waiting_;                 // an answer, behind it
+  Status broken_;                       // what to fail with once answers are sent
   TenantId tenant_ = engine::kDefaultTenant;
   std::array<char, kReadBytes> read_;
   std::string written_;
   bool open_ = false;  // after the handshake
   bool storing_ = false;
   bool sending_ = false;
+  bool delivering_ = false;
   bool stopping_ = false;
   bool failed_ = false;
   bool closed_ = false;

@@ -344,6 +344,7 @@ void RegisterEngine(py::module_& module) {
           },
           py::arg("expr"), Released());
   RegisterEvents(module, database);
+  RegisterNativeEvents(module, database);
 }
 
 }  // namespace millstream::pybind

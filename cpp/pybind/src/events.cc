@@ -2,8 +2,6 @@
 #include "millstream/events/broker.h"
 
 #include <pybind11/stl.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <map>
 #include <memory>
@@ -18,6 +16,7 @@
 #include "errors.h"
 #include "millstream/engine/database.h"
 #include "module.h"
+#include "notifier.h"
 
 namespace millstream::pybind {
 
@@ -367,34 +366,6 @@ py::tuple EventStatus(Database& self, const std::string& id, uint32_t tenant) {
 }
 
 // --- subscriptions ---
-
-// A Notifier whose wake-up is an eventfd, so that an event loop can wait for it.
-class FdNotifier {
- public:
-  FdNotifier() : fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-    if (fd_ < 0) throw StatusError(ResourceExhausted("the system has no file descriptor left for a notifier"));
-    // The descriptor lives as long as the notifier does, which subscriptions share.
-    const std::shared_ptr<const int> descriptor(new int(fd_), [](const int* fd) {
-      (void)close(*fd);
-      delete fd;
-    });
-    notifier_ = std::make_shared<Notifier>([descriptor] { (void)eventfd_write(*descriptor, 1); });
-  }
-
-  int fd() const { return fd_; }
-  const std::shared_ptr<Notifier>& notifier() const { return notifier_; }
-
-  std::vector<uint64_t> Take() {
-    eventfd_t count = 0;
-    // First, so that what comes in between makes it readable again.
-    (void)eventfd_read(fd_, &count);
-    return notifier_->Take();
-  }
-
- private:
-  const int fd_;
-  std::shared_ptr<Notifier> notifier_;
-};
 
 events::OnSlow OnSlowOf(const std::string& name) {
   if (name == "block") return events::OnSlow::kBlock;

@@ -12,6 +12,8 @@ namespace millstream::pybind {
 void RegisterQueryResult(pybind11::module_& module);
 // The engine's methods for topics and events go into its class.
 void RegisterEvents(pybind11::module_& module, pybind11::class_<engine::Database>& engine);
+// Native frames that carry events: the engine's methods for them, and what their clients need.
+void RegisterNativeEvents(pybind11::module_& module, pybind11::class_<engine::Database>& engine);
 void RegisterEngine(pybind11::module_& module);
 void RegisterPromqlTest(pybind11::module_& module);
 void RegisterRemoteWrite(pybind11::module_& module);

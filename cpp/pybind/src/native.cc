@@ -12,6 +12,7 @@
 #include "millstream/wire/column_batch.h"
 #include "millstream/wire/labels_decoder.h"
 #include "millstream/wire/native_frame.h"
+#include "native_events.h"
 
 namespace millstream::pybind {
 
@@ -37,6 +38,33 @@ void FeedSession(NativeSession& self, const py::bytes& bytes) {
   self.Feed(BytesView(bytes));
 }
 
+const char* EventFrameName(wire::NativeType type) {
+  switch (type) {
+    case wire::NativeType::kFetch:
+      return "fetch";
+    case wire::NativeType::kSubscribe:
+      return "subscribe";
+    case wire::NativeType::kCredit:
+      return "credit";
+    case wire::NativeType::kUnsubscribe:
+      return "unsubscribe";
+    default:
+      return "publish";
+  }
+}
+
+// The payloads of publishes that came together: at most so many, with so many bytes.
+std::vector<py::bytes> NextPublishes(NativeSession& self, size_t limit, size_t bytes_max) {
+  std::vector<py::bytes> out;
+  for (size_t bytes = 0; out.size() < limit && bytes < bytes_max;) {
+    const std::optional<NativeSession::EventFrame> frame = ValueOrThrow(self.NextPublish());
+    if (!frame) break;
+    bytes += frame->payload.size();
+    out.push_back(Bytes(frame->payload));
+  }
+  return out;
+}
+
 py::object NextEvent(NativeSession& self) {
   std::optional<NativeSession::Event> event;
   std::string body;
@@ -53,6 +81,9 @@ py::object NextEvent(NativeSession& self) {
     return py::make_tuple("hello", Text(hello->key), Text(hello->tenant), Text(hello->client));
   }
   if (const auto* ping = std::get_if<wire::NativePing>(&*event)) return py::make_tuple("ping", ping->token);
+  if (const auto* frame = std::get_if<NativeSession::EventFrame>(&*event)) {
+    return py::make_tuple(EventFrameName(frame->type), Bytes(frame->payload));
+  }
   const auto& write = std::get<NativeSession::Write>(*event);
   return py::make_tuple("write", write.sequence, Bytes(body), write.samples.values.size());
 }
@@ -158,6 +189,7 @@ class AnswerReader {
   py::object Next() {
     const std::optional<wire::NativeFrame> frame = ValueOrThrow(reader_.Next());
     if (!frame) return py::none();
+    if (const py::object about_events = EventAnswer(*frame)) return about_events;
     return std::visit([](const auto& answer) { return Tuple(answer); }, ValueOrThrow(wire::DecodeNativeAnswer(*frame)));
   }
 
@@ -219,9 +251,12 @@ void RegisterNative(py::module_& module) {
   py::class_<NativeSession>(module, "NativeSession", "The server's side of one connection of native frames.")
       .def(py::init(&MakeSession), py::kw_only(), py::arg("series_max"))
       .def("feed", &FeedSession, py::arg("data"))
-      .def(
-          "next", &NextEvent,
-          "(\"hello\", key, tenant, client), (\"write\", sequence, column batch, samples), (\"ping\", token), or None.")
+      .def("next", &NextEvent,
+           "(\"hello\", key, tenant, client), (\"write\", sequence, column batch, samples), (\"ping\", token), "
+           "(\"publish\" or "
+           "another about events, payload), or None.")
+      .def("next_publishes", &NextPublishes, py::arg("limit"), py::arg("bytes_max"),
+           "Payloads of publishes that have come whole and are next.")
       .def_property_readonly("buffered", &NativeSession::buffered);
   module.def("native_welcome", &Welcome, py::arg("window"), py::arg("series_max"));
   module.def("native_ack", &Ack, py::arg("sequence"), py::arg("samples"), py::arg("rejected"), py::arg("errors"));

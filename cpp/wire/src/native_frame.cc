@@ -20,7 +20,9 @@ constexpr std::string_view kHelloMagic = "MSN1";
 constexpr size_t kErrorsMax = 100;
 constexpr size_t kItemErrorBytesMin = 3;
 
-std::string Frame(NativeType type, std::string_view payload) {
+}  // namespace
+
+std::string EncodeNativeFrame(NativeType type, std::string_view payload) {
   MS_CHECK(payload.size() <= kNativeFrameBytesMax);
   std::string out;
   out.reserve(kHeaderBytes + payload.size());
@@ -32,6 +34,8 @@ std::string Frame(NativeType type, std::string_view payload) {
   writer.Raw(payload);
   return out;
 }
+
+namespace {
 
 uint32_t U32At(std::string_view bytes, size_t at) {
   uint32_t value = 0;
@@ -45,11 +49,21 @@ bool IsNativeType(uint8_t type) {
     case NativeType::kSeries:
     case NativeType::kWrite:
     case NativeType::kPing:
+    case NativeType::kPublish:
+    case NativeType::kFetch:
+    case NativeType::kSubscribe:
+    case NativeType::kCredit:
+    case NativeType::kUnsubscribe:
     case NativeType::kWelcome:
     case NativeType::kAck:
     case NativeType::kRefused:
     case NativeType::kPong:
     case NativeType::kError:
+    case NativeType::kPublished:
+    case NativeType::kFetched:
+    case NativeType::kSubscribed:
+    case NativeType::kDelivered:
+    case NativeType::kEnded:
       return true;
   }
   return false;
@@ -103,6 +117,11 @@ void NativeFrameReader::Feed(std::string_view bytes) {
   buffer_.append(bytes);
 }
 
+std::optional<NativeType> NativeFrameReader::PeekType() const {
+  if (buffered() < kCheckedHeaderBytes) return std::nullopt;
+  return static_cast<NativeType>(buffer_[begin_ + 4]);
+}
+
 Result<std::optional<NativeFrame>> NativeFrameReader::Next() {
   const std::string_view rest = std::string_view(buffer_).substr(begin_);
   if (rest.size() < kCheckedHeaderBytes) return std::optional<NativeFrame>();
@@ -130,7 +149,7 @@ std::string EncodeNative(const NativeHello& hello) {
   out.Bytes(hello.key);
   out.Bytes(hello.tenant);
   out.Bytes(hello.client);
-  return Frame(NativeType::kHello, payload);
+  return EncodeNativeFrame(NativeType::kHello, payload);
 }
 
 std::string EncodeNative(const NativeSeries& series) {
@@ -139,13 +158,13 @@ std::string EncodeNative(const NativeSeries& series) {
   out.Varint(series.first);
   out.Varint(series.labels.size());
   for (const std::string_view labels : series.labels) out.Bytes(labels);
-  return Frame(NativeType::kSeries, payload);
+  return EncodeNativeFrame(NativeType::kSeries, payload);
 }
 
 std::string EncodeNative(const NativePing& ping) {
   std::string payload;
   ByteWriter(&payload).U64(ping.token);
-  return Frame(NativeType::kPing, payload);
+  return EncodeNativeFrame(NativeType::kPing, payload);
 }
 
 std::string EncodeNative(const NativeWelcome& welcome) {
@@ -155,7 +174,7 @@ std::string EncodeNative(const NativeWelcome& welcome) {
   out.U32(welcome.window);
   out.U32(welcome.frame_bytes_max);
   out.U32(welcome.series_max);
-  return Frame(NativeType::kWelcome, payload);
+  return EncodeNativeFrame(NativeType::kWelcome, payload);
 }
 
 std::string EncodeNative(const NativeAck& ack) {
@@ -171,7 +190,7 @@ std::string EncodeNative(const NativeAck& ack) {
     out.U8(static_cast<uint8_t>(error.code));
     out.Bytes(Cut(error.reason));
   }
-  return Frame(NativeType::kAck, payload);
+  return EncodeNativeFrame(NativeType::kAck, payload);
 }
 
 std::string EncodeNative(const NativeRefused& refused) {
@@ -181,13 +200,13 @@ std::string EncodeNative(const NativeRefused& refused) {
   out.U8(static_cast<uint8_t>(refused.code));
   out.U32(refused.retry_after_ms);
   out.Bytes(Cut(refused.reason));
-  return Frame(NativeType::kRefused, payload);
+  return EncodeNativeFrame(NativeType::kRefused, payload);
 }
 
 std::string EncodeNative(const NativePong& pong) {
   std::string payload;
   ByteWriter(&payload).U64(pong.token);
-  return Frame(NativeType::kPong, payload);
+  return EncodeNativeFrame(NativeType::kPong, payload);
 }
 
 std::string EncodeNative(const NativeError& error) {
@@ -195,7 +214,7 @@ std::string EncodeNative(const NativeError& error) {
   ByteWriter out(&payload);
   out.U8(static_cast<uint8_t>(error.code));
   out.Bytes(Cut(error.reason));
-  return Frame(NativeType::kError, payload);
+  return EncodeNativeFrame(NativeType::kError, payload);
 }
 
 std::string EncodeNativeWrite(uint64_t sequence, std::span<const uint32_t> refs,
@@ -209,7 +228,7 @@ std::string EncodeNativeWrite(uint64_t sequence, std::span<const uint32_t> refs,
   for (const uint32_t ref : refs) out.U32(ref);
   for (const TimestampMs timestamp : timestamps) out.U64(static_cast<uint64_t>(timestamp));
   for (const double value : values) out.Double(value);
-  return Frame(NativeType::kWrite, payload);
+  return EncodeNativeFrame(NativeType::kWrite, payload);
 }
 
 Result<NativeAnswer> DecodeNativeAnswer(const NativeFrame& frame) {
@@ -241,9 +260,20 @@ Result<NativeAnswer> DecodeNativeAnswer(const NativeFrame& frame) {
     case NativeType::kSeries:
     case NativeType::kWrite:
     case NativeType::kPing:
+    case NativeType::kPublish:
+    case NativeType::kFetch:
+    case NativeType::kSubscribe:
+    case NativeType::kCredit:
+    case NativeType::kUnsubscribe:
+      return InvalidArgument("a frame of a client came from a server");
+    case NativeType::kPublished:
+    case NativeType::kFetched:
+    case NativeType::kSubscribed:
+    case NativeType::kDelivered:
+    case NativeType::kEnded:
       break;
   }
-  return InvalidArgument("a frame of a client came from a server");
+  return InvalidArgument("a frame about events came to who asked for none");
 }
 
 }  // namespace millstream::wire

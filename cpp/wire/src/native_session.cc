@@ -57,14 +57,46 @@ Result<std::optional<NativeSession::Event>> NativeSession::Next() {
         if (!in.U64(&ping.token) || !in.empty()) return InvalidArgument("the ping frame is cut off or malformed");
         return std::optional<Event>(ping);
       }
+      case NativeType::kPublish:
+      case NativeType::kFetch: {
+        ByteReader in(frame->payload);
+        uint64_t sequence = 0;
+        if (!in.U64(&sequence)) return InvalidArgument("the frame is cut off");
+        MS_RETURN_IF_ERROR(TakeSequence(sequence));
+        return std::optional<Event>(EventFrame{frame->type, std::string(frame->payload)});
+      }
+      case NativeType::kSubscribe:
+      case NativeType::kCredit:
+      case NativeType::kUnsubscribe:
+        return std::optional<Event>(EventFrame{frame->type, std::string(frame->payload)});
       case NativeType::kWelcome:
       case NativeType::kAck:
       case NativeType::kRefused:
       case NativeType::kPong:
       case NativeType::kError:
+      case NativeType::kPublished:
+      case NativeType::kFetched:
+      case NativeType::kSubscribed:
+      case NativeType::kDelivered:
+      case NativeType::kEnded:
         return InvalidArgument("a frame of a server came from a client");
     }
   }
+}
+
+Result<std::optional<NativeSession::EventFrame>> NativeSession::NextPublish() {
+  if (!greeted_ || reader_.PeekType() != NativeType::kPublish) return std::optional<EventFrame>();
+  MS_ASSIGN_OR_RETURN(std::optional<Event> event, Next());
+  if (!event) return std::optional<EventFrame>();
+  return std::optional<EventFrame>(std::get<EventFrame>(std::move(*event)));
+}
+
+Status NativeSession::TakeSequence(uint64_t sequence) {
+  if (sequence_ && sequence <= *sequence_) {
+    return InvalidArgument("frame {} comes after frame {}", sequence, *sequence_);
+  }
+  sequence_ = sequence;
+  return Status::Ok();
 }
 
 Result<NativeSession::Hello> NativeSession::TakeHello(std::string_view payload) {
@@ -110,10 +142,7 @@ Result<NativeSession::Write> NativeSession::TakeWrite(std::string_view payload) 
   if (!in.U64(&write.sequence) || !in.U32(&count) || in.remaining() != kSampleBytes * size_t{count}) {
     return InvalidArgument("the write frame is cut off or malformed");
   }
-  if (sequence_ && write.sequence <= *sequence_) {
-    return InvalidArgument("write {} comes after write {}", write.sequence, *sequence_);
-  }
-  sequence_ = write.sequence;
+  MS_RETURN_IF_ERROR(TakeSequence(write.sequence));
   std::string_view ref_bytes;
   std::string_view timestamp_bytes;
   if (!in.Raw(4 * size_t{count}, &ref_bytes) || !in.Raw(8 * size_t{count}, &timestamp_bytes)) {

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from millstream.errors import MillstreamError
-from millstream_gateway.backends.events import EventNotifier, EventSubscription, Frames
+from millstream_gateway.backends.events import (
+    EventNotifier,
+    EventSubscription,
+    Frames,
+    NativeSubscription,
+)
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.events import (
     EventStatus,
@@ -126,3 +131,22 @@ class EmbeddedEvents:
 
         found = _core.poll_frames(cast(Any, subscriptions), limit=limit, bytes_max=bytes_max)
         return cast(list[Frames | MillstreamError], found)
+
+    def publish_native(
+        self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]
+    ) -> list[tuple[bytes, int, int]]:
+        return self._engine().publish_native(payloads, forbidden, tenant=int(tenant))
+
+    def fetch_native(self, tenant: TenantId, payload: bytes) -> bytes:
+        return self._engine().fetch_native(payload, tenant=int(tenant))
+
+    def subscribe_native(
+        self,
+        tenant: TenantId,
+        payload: bytes,
+        topics: Sequence[str] | None,
+        notifier: EventNotifier,
+    ) -> NativeSubscription:
+        return self._engine().subscribe_native(
+            payload, topics, cast(Any, notifier), tenant=int(tenant)
+        )

@@ -8,7 +8,7 @@ Errors   `NotFoundError` for a topic that is not there, also when it is another 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from millstream.errors import MillstreamError
@@ -76,6 +76,34 @@ def frames_of(
     except MillstreamError as error:
         return error
     return b"".join([text_frame(head + one[1:]) for one in events]), len(events), dropped
+
+
+class NativeSubscription(Protocol):
+    """One reader of topics that gives native frames. Threads: one at a time."""
+
+    @property
+    def token(self) -> int:
+        """What its notifier calls it."""
+
+    @property
+    def subscription(self) -> int:
+        """What its client calls it."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `next` may have something more without further news or credit."""
+
+    def welcome(self) -> bytes:
+        """The first frame about it."""
+
+    def add_credit(self, events: int) -> None:
+        """So many more events may be sent."""
+
+    def next(self) -> bytes:
+        """The next frame, empty when there is none. Does not wait; may read files."""
+
+    def close(self) -> None:
+        """Let go. Calling it again changes nothing."""
 
 
 class EventStore(Protocol):
@@ -150,3 +178,24 @@ class EventStore(Protocol):
         The text of each frame is the head, which is the beginning of a JSON object up to a comma,
         and then the event's object without its first brace. In place of an answer stands the error.
         """
+
+    def publish_native(
+        self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]
+    ) -> list[tuple[bytes, int, int]]:
+        """Store the events of native frames, together.
+
+        Of each frame its answer, and how many events were stored and refused. ``forbidden`` has
+        for topics why their events are refused: a code and a reason.
+        """
+
+    def fetch_native(self, tenant: TenantId, payload: bytes) -> bytes:
+        """The frame that answers a fetch."""
+
+    def subscribe_native(
+        self,
+        tenant: TenantId,
+        payload: bytes,
+        topics: Sequence[str] | None,
+        notifier: EventNotifier,
+    ) -> NativeSubscription:
+        """Begin to read what the frame says, or these topics of it."""

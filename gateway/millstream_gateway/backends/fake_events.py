@@ -6,7 +6,7 @@ import fnmatch
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -24,6 +24,7 @@ from millstream_gateway.backends.events import (
     EventNotifier,
     EventSubscription,
     Frames,
+    NativeSubscription,
     frames_of,
 )
 from millstream_gateway.backends.notifier import TokenNotifier
@@ -144,6 +145,9 @@ class FakeSubscription:
 
     def close(self) -> None:
         self._store.forget(self.token)
+
+
+_NO_FRAMES: Final = "the fake knows no native frames"
 
 
 class FakeEvents:
@@ -361,6 +365,23 @@ class FakeEvents:
         if not 0 <= partition < len(partitions):
             raise InvalidArgumentError(f"the topic {name} has no partition {partition}")
         return partitions[partition]
+
+    def publish_native(
+        self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]
+    ) -> list[tuple[bytes, int, int]]:
+        raise UnimplementedError(_NO_FRAMES)
+
+    def fetch_native(self, tenant: TenantId, payload: bytes) -> bytes:
+        raise UnimplementedError(_NO_FRAMES)
+
+    def subscribe_native(
+        self,
+        tenant: TenantId,
+        payload: bytes,
+        topics: Sequence[str] | None,
+        notifier: EventNotifier,
+    ) -> NativeSubscription:
+        raise UnimplementedError(_NO_FRAMES)
 
 
 def _check(info: TopicInfo) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, cast
 
 import grpc
 
-from millstream.errors import MillstreamError, error_class
+from millstream.errors import MillstreamError, UnimplementedError, error_class
 from millstream.v1 import events_pb2 as pb
 from millstream_gateway.backends.events import (
     EventNotifier,
     EventSubscription,
     Frames,
+    NativeSubscription,
     frames_of,
 )
 from millstream_gateway.backends.node_channel import Link, NodeChannel, translated
@@ -58,6 +59,8 @@ _ON_SLOW: Final = {
     "disconnect": pb.ON_SLOW_DISCONNECT,
 }
 _ENDS: Final = {"earliest": pb.OFFSET_END_EARLIEST, "latest": pb.OFFSET_END_LATEST}
+
+_NO_FRAMES: Final = "events come over native frames at the node itself"
 
 
 class NodeEvents:
@@ -189,6 +192,23 @@ class NodeEvents:
         bytes_max: int,
     ) -> list[Frames | MillstreamError]:
         return [frames_of(*one, limit, bytes_max) for one in subscriptions]
+
+    def publish_native(
+        self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]
+    ) -> list[tuple[bytes, int, int]]:
+        raise UnimplementedError(_NO_FRAMES)
+
+    def fetch_native(self, tenant: TenantId, payload: bytes) -> bytes:
+        raise UnimplementedError(_NO_FRAMES)
+
+    def subscribe_native(
+        self,
+        tenant: TenantId,
+        payload: bytes,
+        topics: Sequence[str] | None,
+        notifier: EventNotifier,
+    ) -> NativeSubscription:
+        raise UnimplementedError(_NO_FRAMES)
 
 
 class Subscription:

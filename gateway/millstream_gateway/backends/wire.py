@@ -126,6 +126,74 @@ class Ping:
     token: int
 
 
+@dataclass(frozen=True, slots=True)
+class EventFrame:
+    """A frame about events: its kind (publish, fetch, subscribe, credit, unsubscribe) and payload."""
+
+    kind: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PublishHead:
+    """What has to be known of a publish before it is let in."""
+
+    sequence: int
+    topics: list[str]
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchHead:
+    """Which topic a fetch reads."""
+
+    sequence: int
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeHead:
+    """What a subscription is to follow."""
+
+    subscription: int
+    topics: list[str]
+
+
+def publish_head(payload: bytes) -> PublishHead:
+    """Raises what is wrong with the frame."""
+    from millstream import _core
+
+    return PublishHead(*_core.native_publish_head(payload))
+
+
+def fetch_head(payload: bytes) -> FetchHead:
+    """Raises what is wrong with the frame."""
+    from millstream import _core
+
+    return FetchHead(*_core.native_fetch_head(payload))
+
+
+def subscribe_head(payload: bytes) -> SubscribeHead:
+    """Raises what is wrong with the frame."""
+    from millstream import _core
+
+    return SubscribeHead(*_core.native_subscribe_head(payload))
+
+
+def credit_of(payload: bytes) -> tuple[int, int]:
+    """Which subscription may send how many more events."""
+    from millstream import _core
+
+    return _core.native_credit(payload)
+
+
+def unsubscribe_of(payload: bytes) -> int:
+    """Which subscription ends."""
+    from millstream import _core
+
+    return _core.native_unsubscribe(payload)
+
+
 class NativeSession:
     """The server's side of one connection: bytes in, what to do about them out.
 
@@ -141,7 +209,11 @@ class NativeSession:
     def buffered(self) -> int:
         return self._session.buffered
 
-    def step(self, data: bytes) -> Hello | Write | Ping | None:
+    def publishes(self, limit: int, bytes_max: int) -> list[bytes]:
+        """Payloads of publishes that have come whole and are next."""
+        return self._session.next_publishes(limit, bytes_max)
+
+    def step(self, data: bytes) -> Hello | Write | Ping | EventFrame | None:
         """Take bytes, and say the next thing to do; none until more bytes come.
 
         Raises what the client is to be told before the connection is closed.
@@ -155,6 +227,8 @@ class NativeSession:
                 return Write(sequence, WriteBody(COLUMNS, body), samples)
             case ("ping", token):
                 return Ping(token)
+            case (kind, payload):
+                return EventFrame(kind, payload)
         return None
 
 
@@ -178,6 +252,11 @@ class NativeAnswers:
     def refused(self, sequence: int, error: MillstreamError, retry_after_ms: int) -> bytes:
         return self._core.native_refused(sequence, int(error.code), retry_after_ms, error.message)
 
+    def ended(self, subscription: int, error: MillstreamError | None) -> bytes:
+        if error is None:
+            return self._core.native_ended(subscription, 0, "")
+        return self._core.native_ended(subscription, int(error.code), error.message)
+
     def pong(self, token: int) -> bytes:
         return self._core.native_pong(token)
 
@@ -195,9 +274,23 @@ class Datagram:
     body: WriteBody
 
 
-def decode_datagram(data: bytes) -> Datagram:
+@dataclass(frozen=True, slots=True)
+class EventDatagram:
+    """One native datagram of events: the payload of a publish."""
+
+    client: int
+    sequence: int
+    hello: Hello
+    publish: bytes
+
+
+def decode_datagram(data: bytes) -> Datagram | EventDatagram:
     """Raises what is wrong with it."""
     from millstream import _core
 
+    parts = _core.native_event_datagram_parts(data)
+    if parts is not None:
+        client, sequence, key, tenant, publish = parts
+        return EventDatagram(client, sequence, Hello(key, tenant, ""), publish)
     client, sequence, key, tenant, batch = _core.native_datagram_parts(data)
     return Datagram(client, sequence, Hello(key, tenant, ""), WriteBody(COLUMNS, batch))

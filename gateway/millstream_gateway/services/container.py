@@ -17,6 +17,7 @@ from millstream_gateway.services.events import EventService
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.listeners.manager import Listeners
 from millstream_gateway.services.live_queries import LiveQueries
+from millstream_gateway.services.native_events import NativeEvents
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
 from millstream_gateway.services.push_gateway import PushGateway
@@ -77,9 +78,6 @@ class Services:
         self.tls = ServerTls(settings.tls)
         self.metrics.watch_certificates(lambda: (*self.tls.states, *backend.certificates()))
         self.ingest = IngestService(backend, self._ingest_pool, limits, self.metrics)
-        self.listeners = Listeners(
-            settings, self.ingest, self._ingest_pool, self.access, self.metrics, self.tls
-        )
         # Long reads of events must not wait for long queries, nor those for them.
         self._event_pool = BoundedPool("events", threads=_EVENT_THREADS, queue_max=_EVENT_QUEUE)
         self.events = EventService(
@@ -88,6 +86,15 @@ class Services:
             self._event_pool,
             self.access.audit,
             self.access.acls.all,
+        )
+        self.listeners = Listeners(
+            settings,
+            self.ingest,
+            NativeEvents(backend.events, self.events, self._ingest_pool, self._event_pool),
+            self._ingest_pool,
+            self.access,
+            self.metrics,
+            self.tls,
         )
         self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
         self.streams = StreamHub(

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from millstream_gateway.backends.events import EventNotifier, EventStore, EventSubscription
+from millstream_gateway.backends.events import (
+    EventNotifier,
+    EventStore,
+    EventSubscription,
+    NativeSubscription,
+)
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.events import SubscriptionRequest
 from millstream_gateway.services.pool import BoundedPool
@@ -40,6 +45,28 @@ class Tail:
         self.subscription.close()
 
 
+class NativeTail:
+    """As `Tail`, of a subscription that gives native frames."""
+
+    __slots__ = ("_tails", "on_news", "subscription")
+
+    def __init__(self, tails: EventTails, subscription: NativeSubscription) -> None:
+        self._tails = tails
+        self.subscription = subscription
+        self.on_news = _NOTHING
+
+    def close(self) -> None:
+        """Let go; blocks for a moment, as the store does."""
+        self._tails.forget(self.subscription.token)
+        self.subscription.close()
+
+
+class _Follower(Protocol):
+    on_news: Callable[[], None]
+
+    def close(self) -> None: ...
+
+
 class EventTails:
     """Threads  Event loop only."""
 
@@ -48,7 +75,7 @@ class EventTails:
         self._pool = pool
         self._notifier: EventNotifier | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tails: dict[int, Tail] = {}
+        self._tails: dict[int, _Follower] = {}
 
     @property
     def count(self) -> int:
@@ -62,6 +89,16 @@ class EventTails:
             lambda: self._store.subscribe(tenant, request, notifier)
         )
         tail = Tail(self, subscription)
+        self._tails[subscription.token] = tail
+        return tail
+
+    async def open_native(
+        self, subscribe: Callable[[EventNotifier], NativeSubscription]
+    ) -> NativeTail:
+        """Begin to follow for a connection of native frames."""
+        notifier = self._listening()
+        subscription = await self._pool.run(lambda: subscribe(notifier))
+        tail = NativeTail(self, subscription)
         self._tails[subscription.token] = tail
         return tail
 

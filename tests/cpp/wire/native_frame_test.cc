@@ -76,7 +76,7 @@ TEST(NativeSession, HostileFramesAreErrors) {
   EXPECT_EQ(Fate(std::string(64, '\0')).code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(Fate(defined + WriteFrame(1, {1}, {0}, {0})).message(), "series 1 is not defined; 1 are");
   EXPECT_EQ(Fate(defined + WriteFrame(5, {0}, {0}, {0}) + WriteFrame(5, {0}, {1}, {0})).message(),
-            "write 5 comes after write 5");
+            "frame 5 comes after frame 5");
   EXPECT_EQ(Fate(defined + SeriesFrame(0, {Raw("b")})).message(), "series from 0 on; the next is 1");
   EXPECT_EQ(Fate(Greeting() + EncodeNative(NativePong{})).message(), "a frame of a server came from a client");
   EXPECT_EQ(Fate(Greeting() + SeriesFrame(0, {Raw("a"), Raw("b")}), {.series_max = 1}).code(),
@@ -115,9 +115,9 @@ TEST(NativeSession, NobodyGetsMuchRoomBeforeTheHello) {
 }
 
 TEST(NativeSession, ATypeOfAnotherTimeIsSaidToBeUnknown) {
-  const Status fate = Fate(Greeting() + std::string("\x00\x00\x00\x00\x10\x00\x00\x00", 8));
+  const Status fate = Fate(Greeting() + std::string("\x00\x00\x00\x00\x2f\x00\x00\x00", 8));
   EXPECT_EQ(fate.code(), StatusCode::kUnimplemented);
-  EXPECT_EQ(fate.message(), "frames of type 16 are unknown here");
+  EXPECT_EQ(fate.message(), "frames of type 47 are unknown here");
 }
 
 TEST(NativeAnswers, DecodingGivesBackWhatWasEncoded) {

@@ -27,8 +27,15 @@ class Door:
     def __init__(self, access: AccessControl) -> None:
         self._access = access
 
-    async def caller_of(self, hello: Hello, client: str) -> Caller:
-        """Who writes, and whose data it is. Raises what the client is to be told."""
+    async def greet(self, hello: Hello, client: str) -> Caller:
+        """Who comes: somebody who may write, or at least read."""
+        return await self.caller_of(hello, client, Action.WRITE, Action.READ)
+
+    async def caller_of(self, hello: Hello, client: str, *actions: Action) -> Caller:
+        """Who it is that may do one of these, the first that may be, and whose data it is.
+
+        Raises what the client is to be told.
+        """
         credentials = Credentials(
             authorization=(b"Bearer " + hello.key.encode(),) if hello.key else ()
         )
@@ -41,15 +48,18 @@ class Door:
         headers = [hello.tenant.encode("latin-1", "replace")] if hello.tenant else []
         names = requested_tenants(headers, principal)
         entrance = self._access.entrance
-        decision = entrance.decide(principal, Action.WRITE, names)
-        if not decision.allowed:
+        for action in actions:
+            decision = entrance.decide(principal, action, names)
+            if decision.allowed:
+                break
+        else:
             caller = Caller(principal, client=client)
             self._access.audit.note(caller, _NOTED, "forbidden", reason=decision.reason)
             raise PermissionDeniedError(decision.reason)
-        return await entrance.enter(principal, Action.WRITE, names, decision, client)
+        return await entrance.enter(principal, action, names, decision, client)
 
     async def charge(self, caller: Caller, size: int) -> None:
-        """Ask the limits whether a write of so many bytes may be; its samples are paid later."""
+        """Ask the limits whether a frame of so many bytes may be; its samples are paid later."""
         limits = self._access.limits
         if limits.shared is None:
             admission = limits.admit(caller, by_tenant=True, is_json=False, size=size)

@@ -12,6 +12,7 @@ from millstream_gateway.services.listeners.graphite import GraphiteListener, mak
 from millstream_gateway.services.listeners.native import NativeListener
 from millstream_gateway.services.listeners.sockets import Pair, bind_pair, check_exposure
 from millstream_gateway.services.listeners.statsd import StatsdListener
+from millstream_gateway.services.native_events import NativeEvents
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
 from millstream_gateway.services.tls import ServerTls
@@ -43,6 +44,7 @@ class Listeners:
         self,
         settings: Settings,
         ingest: IngestService,
+        events: NativeEvents,
         pool: BoundedPool,
         access: AccessControl,
         metrics: OwnMetrics,
@@ -50,6 +52,7 @@ class Listeners:
     ) -> None:
         self._settings = settings
         self._ingest = ingest
+        self._events = events
         self._pool = pool
         self._access = access
         self._metrics = metrics
@@ -116,6 +119,7 @@ class Listeners:
                     sockets,
                     self._pool,
                     self._ingest,
+                    self._events,
                     self._access,
                     self._metrics.listener(NativeListener.name),
                     self._tls.server_tls_context(),

@@ -11,6 +11,7 @@ from typing import Final, cast
 import structlog
 
 from millstream.errors import (
+    Code,
     DeadlineExceededError,
     FailedPreconditionError,
     InternalError,
@@ -18,20 +19,30 @@ from millstream.errors import (
     UnavailableError,
 )
 from millstream_gateway.backends.wire import (
+    EventDatagram,
+    EventFrame,
     Hello,
     NativeAnswers,
     NativeSession,
     Ping,
     Write,
+    credit_of,
     decode_datagram,
+    fetch_head,
+    publish_head,
+    subscribe_head,
+    unsubscribe_of,
 )
 from millstream_gateway.errors import TooManyRequestsError
+from millstream_gateway.schemas.access import Action
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.listeners.door import Door
+from millstream_gateway.services.listeners.native_subscriptions import NativeSubscriptions
 from millstream_gateway.services.listeners.sequences import Sequences
 from millstream_gateway.services.listeners.sockets import Pair
+from millstream_gateway.services.native_events import NativeEvents
 from millstream_gateway.services.own_metrics import ListenerMetrics
 from millstream_gateway.services.pool import BoundedPool
 from millstream_gateway.settings import NativeSettings, is_loopback
@@ -46,6 +57,9 @@ _RETRY_AFTER_MS: Final = 250
 _RETRY_AFTER_MS_MAX: Final = (1 << 32) - 1
 # How long a client may take to read why its connection ends.
 _LINGER_SECONDS: Final = 1.0
+# Publishes that have come and are stored together.
+_PUBLISHES_AT_ONCE: Final = 64
+_PUBLISH_BYTES_AT_ONCE: Final = 4 << 20
 _DATAGRAM_BYTES_MAX: Final = 65_535
 _DATAGRAMS_AT_ONCE: Final = 64
 
@@ -61,11 +75,13 @@ class NativeListener:
         sockets: Pair,
         pool: BoundedPool,
         ingest: IngestService,
+        events: NativeEvents,
         access: AccessControl,
         metrics: ListenerMetrics,
         tls: ssl.SSLContext | None,
     ) -> None:
         self.settings = settings
+        self.events = events
         self.pool = pool
         self.metrics = metrics
         self.door = Door(access)
@@ -107,13 +123,25 @@ class NativeListener:
 
     async def store(self, hello: Hello, client: str, body: WriteBody) -> PushOutcome:
         """Push one body for whoever said hello; raises why not."""
-        caller = await self.door.caller_of(hello, client)
+        caller = await self.door.caller_of(hello, client, Action.WRITE)
         await self.door.charge(caller, len(body.body))
         with self._ingest.budget.lease() as take:
             take(len(body.body))
             outcome = await self._ingest.push(caller.tenant, body, form=self.name)
         self.metrics.received.inc(outcome.stored)
         return outcome
+
+    async def publish(self, hello: Hello, client: str, payloads: list[bytes]) -> list[bytes]:
+        """Publish frames of events together; the frames that answer them. Raises why not."""
+        caller = await self.door.caller_of(hello, client, Action.WRITE)
+        size = sum(map(len, payloads))
+        await self.door.charge(caller, size)
+        with self._ingest.budget.lease() as take:
+            take(size)
+            outcomes = await self.events.publish(caller, payloads)
+        self.metrics.received.inc(sum(stored for _, stored, _ in outcomes))
+        self.metrics.dropped.inc(sum(refused for _, _, refused in outcomes))
+        return [answer for answer, _, _ in outcomes]
 
 
 class NativeConnection(asyncio.Protocol):
@@ -137,6 +165,9 @@ class NativeConnection(asyncio.Protocol):
         self._failed = False
         self._worker: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._subscriptions = NativeSubscriptions(
+            listener.events, listener.answers, self._answer, self._is_read
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -169,6 +200,7 @@ class NativeConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._stopping = True
+        self._subscriptions.stop()
         self._something.set()
         self._writable.set()
 
@@ -249,7 +281,7 @@ class NativeConnection(asyncio.Protocol):
         answers = self._listener.answers
         match event:
             case Hello():
-                await self._listener.door.caller_of(event, self._client)
+                await self._listener.door.greet(event, self._client)
                 self._hello = event
                 if self._timer is not None:
                     self._timer.cancel()
@@ -259,9 +291,19 @@ class NativeConnection(asyncio.Protocol):
                 self._answer(answers.pong(token))
             case Write():
                 await self._store(event)
+            case EventFrame("publish", payload):
+                await self._publish(payload)
+            case EventFrame("fetch", payload):
+                await self._fetch(payload)
+            case EventFrame("subscribe", payload):
+                await self._subscribe(payload)
+            case EventFrame("credit", payload):
+                self._subscriptions.give(*credit_of(payload))
+            case EventFrame("unsubscribe", payload):
+                self._subscriptions.end(unsubscribe_of(payload))
         return True
 
-    async def _step(self, data: bytes) -> Hello | Write | Ping | None:
+    async def _step(self, data: bytes) -> Hello | Write | Ping | EventFrame | None:
         session = self._session
         if session.buffered + len(data) <= _SMALL_BYTES:
             return session.step(data)
@@ -287,6 +329,63 @@ class NativeConnection(asyncio.Protocol):
         else:
             answer = listener.answers.ack(write.sequence, outcome)
         self._answer(answer)
+
+    def _greeted(self) -> Hello:
+        if self._hello is None:
+            # The session lets no other frame come first.
+            raise FailedPreconditionError("the first frame must be a hello")
+        return self._hello
+
+    async def _publish(self, payload: bytes) -> None:
+        # What has come with it is stored with it.
+        payloads = [
+            payload,
+            *self._session.publishes(_PUBLISHES_AT_ONCE - 1, _PUBLISH_BYTES_AT_ONCE),
+        ]
+        listener = self._listener
+        try:
+            answers = await listener.publish(self._greeted(), self._client, payloads)
+        except MillstreamError as error:
+            heads = [publish_head(one) for one in payloads]
+            listener.metrics.dropped.inc(sum(head.events for head in heads))
+            answers = [self._refusal(head.sequence, error) for head in heads]
+        self._answer(b"".join(answers))
+
+    async def _fetch(self, payload: bytes) -> None:
+        listener = self._listener
+        head = fetch_head(payload)
+        try:
+            caller = await listener.door.caller_of(self._greeted(), self._client, Action.READ)
+            await listener.door.charge(caller, len(payload))
+            answer = await listener.events.fetch(caller, payload)
+        except MillstreamError as error:
+            answer = self._refusal(head.sequence, error)
+        self._answer(answer)
+
+    async def _subscribe(self, payload: bytes) -> None:
+        listener = self._listener
+        number = subscribe_head(payload).subscription
+        try:
+            self._subscriptions.check_room(number)
+            caller = await listener.door.caller_of(self._greeted(), self._client, Action.READ)
+            await listener.door.charge(caller, len(payload))
+            tail = await listener.events.subscribe(caller, payload)
+        except MillstreamError as error:
+            self._answer(listener.answers.ended(number, error))
+            return
+        if self._stopping:
+            await asyncio.to_thread(tail.close)
+            return
+        self._subscriptions.add(tail)
+
+    def _refusal(self, sequence: int, error: MillstreamError) -> bytes:
+        """The answer that refuses; raises what ends the connection."""
+        if error.code is Code.UNAUTHENTICATED:
+            raise error
+        wait_ms = (
+            error.retry_after_ms if isinstance(error, TooManyRequestsError) else _RETRY_AFTER_MS
+        )
+        return self._listener.answers.refused(sequence, error, min(wait_ms, _RETRY_AFTER_MS_MAX))
 
     def _answer(self, frame: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -378,7 +477,10 @@ class _DatagramReader:
 
     async def _store(self, data: bytes, client: str) -> None:
         datagram = decode_datagram(data)
-        await self._listener.store(datagram.hello, client, datagram.body)
+        if isinstance(datagram, EventDatagram):
+            await self._listener.publish(datagram.hello, client, [datagram.publish])
+        else:
+            await self._listener.store(datagram.hello, client, datagram.body)
         # Only of those who may write: anybody could make up gaps.
         lost = self._sequences.lost_at(datagram.client, datagram.sequence)
         self._listener.metrics.lost_datagrams.inc(lost)

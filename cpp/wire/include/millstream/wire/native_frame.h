@@ -26,6 +26,7 @@ namespace millstream::wire {
 
 inline constexpr uint8_t kNativeVersion = 1;
 inline constexpr size_t kNativeFrameBytesMax = 4 << 20;
+inline constexpr size_t kNativeFrameHeaderBytes = 12;
 inline constexpr size_t kNativeDatagramBytesMax = 65'507;  // what UDP over IPv4 carries
 inline constexpr size_t kNativeTextBytesMax = 1024;        // of a key, a tenant or a client's name
 inline constexpr size_t kNativeHelloBytesMax = 4096;       // nobody knows yet who sends it
@@ -35,11 +36,22 @@ enum class NativeType : uint8_t {
   kSeries = 0x02,
   kWrite = 0x03,
   kPing = 0x04,
+  // Events: native_events.h.
+  kPublish = 0x10,
+  kFetch = 0x11,
+  kSubscribe = 0x12,
+  kCredit = 0x13,
+  kUnsubscribe = 0x14,
   kWelcome = 0x81,
   kAck = 0x82,
   kRefused = 0x83,
   kPong = 0x84,
   kError = 0x85,
+  kPublished = 0x90,
+  kFetched = 0x91,
+  kSubscribed = 0x92,
+  kDelivered = 0x93,
+  kEnded = 0x94,
 };
 
 struct NativeFrame {
@@ -53,6 +65,8 @@ class NativeFrameReader {
   void Feed(std::string_view bytes);
   // None until a frame is whole. What it views is good until the next Feed.
   Result<std::optional<NativeFrame>> Next();
+  // What type the next frame says to be, once enough of it is there.
+  std::optional<NativeType> PeekType() const;
   size_t buffered() const { return buffer_.size() - begin_; }
   // Of the payloads from here on.
   void set_bytes_max(size_t bytes_max) { bytes_max_ = bytes_max; }
@@ -113,6 +127,9 @@ struct NativeError {
   std::string_view reason;
 };
 
+// A whole frame of any type; the payload is not longer than a frame may be.
+std::string EncodeNativeFrame(NativeType type, std::string_view payload);
+
 // Each a whole frame.
 std::string EncodeNative(const NativeHello& hello);
 std::string EncodeNative(const NativeSeries& series);
@@ -137,7 +154,8 @@ struct NativeLimits {
 
 // The server's side of one connection: remembers the series that the client defined.
 //
-// Invariants  A hello comes first and once; series are defined in order, from 0; sequences of writes ascend.
+// Invariants  A hello comes first and once; series are defined in order, from 0; sequences of writes,
+//             publishes and fetches ascend.
 class NativeSession {
  public:
   explicit NativeSession(NativeLimits limits = {}) : limits_(limits) { reader_.set_bytes_max(kNativeHelloBytesMax); }
@@ -151,17 +169,25 @@ class NativeSession {
     uint64_t sequence = 0;
     DecodedWrite samples;  // each series once; its item is the index of its first sample
   };
-  using Event = std::variant<Hello, Write, NativePing>;
+  // A frame about events; its payload is still to be decoded (native_events.h).
+  struct EventFrame {
+    NativeType type = NativeType::kPublish;
+    std::string payload;
+  };
+  using Event = std::variant<Hello, Write, NativePing, EventFrame>;
 
   void Feed(std::string_view bytes) { reader_.Feed(bytes); }
   // The next thing to do, none until more bytes come.
   Result<std::optional<Event>> Next();
+  // As Next, but only when that is a publish: so that those that came together are stored together.
+  Result<std::optional<EventFrame>> NextPublish();
   size_t buffered() const { return reader_.buffered(); }
 
  private:
   Result<Hello> TakeHello(std::string_view payload);
   Status TakeSeries(std::string_view payload);
   Result<Write> TakeWrite(std::string_view payload);
+  Status TakeSequence(uint64_t sequence);
 
   const NativeLimits limits_;
   NativeFrameReader reader_;

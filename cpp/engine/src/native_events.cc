@@ -1,0 +1,304 @@
+#include "millstream/engine/native_events.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <utility>
+
+#include "millstream/base/check.h"
+#include "millstream/wire/native_events.h"
+#include "millstream/wire/native_frame.h"
+
+namespace millstream::engine {
+namespace {
+
+std::string RefusedFrame(uint64_t sequence, const Status& why) {
+  return EncodeNative(wire::NativeRefused{
+      .sequence = sequence, .code = why.code(), .retry_after_ms = kNativeRetryAfterMs, .reason = why.message()});
+}
+
+// An event of a frame as the broker takes it; views into the payload.
+Result<events::PublishEvent> EventOf(const wire::NativePublish& publish, const wire::NativeEvent& event) {
+  events::PublishEvent out;
+  out.topic = publish.batch.topics[event.topic];
+  out.event.is_json = event.is_json;
+  out.event.key = event.key;
+  out.event.client_id = event.id;
+  out.event.headers = event.headers;
+  out.event.payload = event.payload;
+  out.has_timestamp = event.timestamp.has_value();
+  out.event.timestamp = event.timestamp.value_or(0);
+  out.partition = event.partition;
+  if (publish.producer.empty() == event.number.has_value()) {
+    return InvalidArgument("an event has a sequence exactly when its frame has a producer");
+  }
+  if (event.number) {
+    out.event.producer =
+        events::ProducerStamp{.id = publish.producer, .epoch = publish.epoch, .sequence = *event.number};
+  }
+  return out;
+}
+
+// Joins what happened to the events of one frame into runs.
+class PublishedAnswer {
+ public:
+  explicit PublishedAnswer(const wire::NativePublish& publish) {
+    answer_.sequence = publish.sequence;
+    answer_.has_ids = publish.wants_ids;
+  }
+
+  void Add(const Result<events::Published>& one) {
+    const StatusCode code = one.ok() ? StatusCode::kOk : one.status().code();
+    (one.ok() ? outcome_.stored : outcome_.refused) += 1;
+    if (!Continues(one, code)) {
+      wire::NativePublishedRun& run = answer_.runs.emplace_back();
+      run.count = 0;
+      run.code = code;
+      if (one.ok()) {
+        run.status = one->status == events::EventStatus::kDurable ? 1 : 0;
+        run.partition = one->partition;
+        run.offset = one->offset;
+      } else {
+        run.reason = one.status().message();
+      }
+    }
+    wire::NativePublishedRun& run = answer_.runs.back();
+    ++run.count;
+    if (one.ok() && answer_.has_ids) run.ids.push_back(one->id);
+  }
+
+  NativePublishOutcome Take() {
+    const Result<std::string> frame = EncodeNative(answer_);
+    // Only reasons could be so many bytes.
+    outcome_.answer = frame.ok() ? *frame : RefusedFrame(answer_.sequence, frame.status());
+    return std::move(outcome_);
+  }
+
+ private:
+  bool Continues(const Result<events::Published>& one, StatusCode code) const {
+    if (answer_.runs.empty()) return false;
+    const wire::NativePublishedRun& run = answer_.runs.back();
+    if (run.code != code) return false;
+    if (!one.ok()) return run.reason == one.status().message();
+    return run.status == (one->status == events::EventStatus::kDurable ? 1 : 0) && run.partition == one->partition &&
+           run.offset + run.count == one->offset;
+  }
+
+  wire::NativePublished answer_;
+  NativePublishOutcome outcome_;
+};
+
+// Events that were read, as they stand in a frame. Owns the ids.
+class ReadBatch {
+ public:
+  void Add(std::string_view topic, const events::StoredEvent& event) {
+    const auto [place, inserted] = topics_.try_emplace(std::string(topic), static_cast<uint32_t>(topics_.size()));
+    if (inserted) batch_.topics.push_back(place->first);
+    const events::EventView& view = event.view();
+    ids_.push_back(std::make_unique<std::string>(event.Id()));
+    wire::NativeEvent& out = batch_.events.emplace_back();
+    out.topic = place->second;
+    out.is_json = view.is_json;
+    out.key = view.key;
+    out.timestamp = view.timestamp;
+    out.id = *ids_.back();
+    out.partition = event.partition();
+    out.number = event.offset();
+    out.headers = view.headers;
+    out.payload = view.payload;
+  }
+  wire::NativeEventBatch Take() { return std::move(batch_); }
+
+ private:
+  wire::NativeEventBatch batch_;
+  std::unordered_map<std::string, uint32_t> topics_;  // its keys stay where they are
+  std::vector<std::unique_ptr<std::string>> ids_;
+};
+
+Result<wire::NativeFetched> Fetch(events::Broker& broker, TenantId tenant, const wire::NativeFetch& fetch,
+                                  ReadBatch* batch) {
+  const std::string topic(fetch.topic);
+  events::FetchOptions options;
+  switch (fetch.from) {
+    case wire::NativeFrom::kEarliest:
+      options.offset = events::OffsetEnd::kEarliest;
+      break;
+    case wire::NativeFrom::kLatest:
+      options.offset = events::OffsetEnd::kLatest;
+      break;
+    case wire::NativeFrom::kOffset:
+      options.offset = fetch.at;
+      break;
+    case wire::NativeFrom::kTimestamp: {
+      MS_ASSIGN_OR_RETURN(options.offset,
+                          broker.OffsetAt(tenant, topic, fetch.partition, static_cast<TimestampMs>(fetch.at)));
+      break;
+    }
+  }
+  options.limit = std::min<uint64_t>(fetch.limit, events::kFetchEventsMax);
+  // What stands round the payloads needs room, too.
+  options.bytes_max = std::min<uint64_t>(fetch.bytes_max, wire::kNativeFrameBytesMax / 2);
+  MS_ASSIGN_OR_RETURN(const events::Fetched fetched, broker.Fetch(tenant, topic, fetch.partition, options));
+  for (const events::EventPtr& event : fetched.events) batch->Add(topic, *event);
+  return wire::NativeFetched{.sequence = fetch.sequence,
+                             .next_offset = fetched.next_offset,
+                             .end_offset = fetched.end_offset,
+                             .batch = batch->Take()};
+}
+
+}  // namespace
+
+Result<NativePublishHead> ReadNativePublishHead(std::string_view payload) {
+  MS_ASSIGN_OR_RETURN(const wire::NativePublish publish, wire::DecodeNativePublish(payload));
+  return NativePublishHead{
+      publish.sequence, {publish.batch.topics.begin(), publish.batch.topics.end()}, publish.batch.events.size()};
+}
+
+Result<std::vector<NativePublishOutcome>> PublishNative(events::Broker& broker, TenantId tenant,
+                                                        std::span<const std::string> payloads,
+                                                        const std::map<std::string, Status>& forbidden) {
+  std::vector<wire::NativePublish> frames;
+  std::vector<Result<events::Published>> fates;
+  std::vector<events::PublishEvent> wanted;
+  std::vector<size_t> places;  // of the wanted among all
+  for (const std::string& payload : payloads) {
+    MS_ASSIGN_OR_RETURN(wire::NativePublish publish, wire::DecodeNativePublish(payload));
+    for (const wire::NativeEvent& event : publish.batch.events) {
+      Result<events::PublishEvent> one = EventOf(publish, event);
+      if (one.ok() && !forbidden.empty()) {
+        const auto found = forbidden.find(std::string(one->topic));
+        if (found != forbidden.end()) one = found->second;
+      }
+      if (one.ok()) {
+        places.push_back(fates.size());
+        wanted.push_back(*std::move(one));
+        fates.emplace_back(events::Published{});
+      } else {
+        fates.emplace_back(one.status());
+      }
+    }
+    frames.push_back(std::move(publish));
+  }
+  if (!wanted.empty()) {
+    std::vector<Result<events::Published>> answers = broker.Publish(tenant, wanted);
+    for (size_t i = 0; i < answers.size(); ++i) fates[places[i]] = std::move(answers[i]);
+  }
+  std::vector<NativePublishOutcome> outcomes;
+  size_t next = 0;
+  for (const wire::NativePublish& frame : frames) {
+    PublishedAnswer answer(frame);
+    for (size_t i = 0; i < frame.batch.events.size(); ++i) answer.Add(fates[next++]);
+    outcomes.push_back(answer.Take());
+  }
+  return outcomes;
+}
+
+Result<std::string> ReadNativeFetchTopic(std::string_view payload) {
+  MS_ASSIGN_OR_RETURN(const wire::NativeFetch fetch, wire::DecodeNativeFetch(payload));
+  return std::string(fetch.topic);
+}
+
+Result<std::string> FetchNative(events::Broker& broker, TenantId tenant, std::string_view payload) {
+  MS_ASSIGN_OR_RETURN(const wire::NativeFetch fetch, wire::DecodeNativeFetch(payload));
+  ReadBatch batch;
+  const Result<wire::NativeFetched> fetched = Fetch(broker, tenant, fetch, &batch);
+  if (!fetched.ok()) return RefusedFrame(fetch.sequence, fetched.status());
+  const Result<std::string> frame = EncodeNative(*fetched);
+  return frame.ok() ? *frame : RefusedFrame(fetch.sequence, frame.status());
+}
+
+Result<NativeSubscribeHead> ReadNativeSubscribeHead(std::string_view payload) {
+  MS_ASSIGN_OR_RETURN(const wire::NativeSubscribe subscribe, wire::DecodeNativeSubscribe(payload));
+  return NativeSubscribeHead{subscribe.subscription, {subscribe.topics.begin(), subscribe.topics.end()}};
+}
+
+Result<NativeCreditGiven> ReadNativeCredit(std::string_view payload) {
+  MS_ASSIGN_OR_RETURN(const wire::NativeCredit credit, wire::DecodeNativeCredit(payload));
+  return NativeCreditGiven{credit.subscription, credit.events};
+}
+
+Result<uint64_t> ReadNativeUnsubscribe(std::string_view payload) {
+  MS_ASSIGN_OR_RETURN(const wire::NativeUnsubscribe unsubscribe, wire::DecodeNativeUnsubscribe(payload));
+  return unsubscribe.subscription;
+}
+
+std::string NativeEndedFrame(uint64_t subscription, const Status& why) {
+  return EncodeNative(wire::NativeEnded{subscription, why.code(), why.message()});
+}
+
+Result<std::unique_ptr<NativeTail>> NativeTail::Open(events::Broker& broker, TenantId tenant, std::string_view payload,
+                                                     const std::optional<std::vector<std::string>>& topics,
+                                                     std::shared_ptr<events::Notifier> notifier) {
+  MS_ASSIGN_OR_RETURN(const wire::NativeSubscribe subscribe, wire::DecodeNativeSubscribe(payload));
+  events::SubscribeOptions options;
+  if (topics) {
+    options.topics = *topics;
+  } else {
+    options.topics.assign(subscribe.topics.begin(), subscribe.topics.end());
+  }
+  switch (subscribe.from) {
+    case wire::NativeFrom::kLatest:
+      options.from = events::SubscribeFrom::kLatest;
+      break;
+    case wire::NativeFrom::kEarliest:
+      options.from = events::SubscribeFrom::kEarliest;
+      break;
+    case wire::NativeFrom::kTimestamp:
+      options.from = subscribe.timestamp;
+      break;
+    case wire::NativeFrom::kOffset: {
+      events::TopicOffsets offsets;
+      for (const wire::NativeStart& start : subscribe.offsets) {
+        offsets[std::string(subscribe.topics[start.topic])][start.partition] = start.offset;
+      }
+      options.from = std::move(offsets);
+      break;
+    }
+  }
+  constexpr events::OnSlow kOnSlow[] = {events::OnSlow::kBlock, events::OnSlow::kDropOldest,
+                                        events::OnSlow::kDisconnect};
+  options.on_slow = kOnSlow[subscribe.on_slow];
+  if (subscribe.lag_max > 0) options.lag_max = subscribe.lag_max;
+  options.filter = subscribe.filter;
+  MS_ASSIGN_OR_RETURN(auto tail, broker.Subscribe(tenant, options, std::move(notifier)));
+  return std::unique_ptr<NativeTail>(
+      new NativeTail(subscribe.subscription, std::min(subscribe.credit, kNativeCreditMax), std::move(tail)));
+}
+
+std::string NativeTail::Welcome() const {
+  const events::TopicOffsets position = tail_->Position();
+  wire::NativeSubscribed out{.subscription = number_, .topics = {}, .offsets = {}};
+  for (const auto& [topic, partitions] : position) {
+    for (const auto& [partition, offset] : partitions) {
+      out.offsets.push_back({static_cast<uint32_t>(out.topics.size()), partition, offset});
+    }
+    out.topics.push_back(topic);
+  }
+  if (out.topics.size() > wire::kNativeEventTopicsMax || out.offsets.size() > kNativeStartsMax) {
+    out.topics.clear();
+    out.offsets.clear();
+  }
+  Result<std::string> frame = EncodeNative(out);
+  MS_CHECK(frame.ok());  // the two limits are far below that of a frame
+  return *std::move(frame);
+}
+
+void NativeTail::AddCredit(uint64_t events) {
+  credit_ = std::min(credit_ + std::min(events, kNativeCreditMax), kNativeCreditMax);
+}
+
+Result<std::string> NativeTail::Next() {
+  has_more_ = true;
+  if (credit_ == 0) return std::string();
+  const size_t limit = std::min<uint64_t>(credit_, kNativeDeliveredEventsMax);
+  MS_ASSIGN_OR_RETURN(const events::Polled polled, tail_->Poll(limit, kNativeDeliveredBytesMax, 0));
+  dropped_ += polled.dropped;
+  has_more_ = !polled.events.empty();
+  if (polled.events.empty() && dropped_ == 0) return std::string();
+  credit_ -= polled.events.size();
+  ReadBatch batch;
+  for (const events::SubscribedEvent& event : polled.events) batch.Add(*event.topic, *event.event);
+  return EncodeNative(
+      wire::NativeDelivered{.subscription = number_, .dropped = std::exchange(dropped_, 0), .batch = batch.Take()});
+}
+
+}  // namespace millstream::engine

@@ -1,0 +1,74 @@
+"""Native frames that carry events: who may do what with them, and how they get to the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from millstream.errors import MillstreamError
+from millstream_gateway.backends.events import EventStore
+from millstream_gateway.backends.wire import fetch_head, publish_head, subscribe_head
+from millstream_gateway.schemas.access import Action, Caller
+from millstream_gateway.schemas.limits import Unit
+from millstream_gateway.services.event_tails import NativeTail
+from millstream_gateway.services.events import EventService, check_topic
+from millstream_gateway.services.limits import charge_current
+from millstream_gateway.services.pool import BoundedPool
+
+T = TypeVar("T")
+
+# Larger payloads are looked at on a thread: the way to it would take longer for others.
+_INLINE_BYTES_MAX: Final = 64 << 10
+
+
+class NativeEvents:
+    """Threads  Event loop only."""
+
+    def __init__(
+        self, store: EventStore, events: EventService, pool: BoundedPool, reads: BoundedPool
+    ) -> None:
+        self._store = store
+        self._events = events
+        self._pool = pool
+        self._reads = reads
+
+    async def publish(
+        self, caller: Caller, payloads: Sequence[bytes]
+    ) -> list[tuple[bytes, int, int]]:
+        """Publish frames together: of each its answer, and how many events were stored and not."""
+        heads = await self._parse(
+            sum(map(len, payloads)), lambda: list(map(publish_head, payloads))
+        )
+        forbidden: dict[str, tuple[int, str]] = {}
+        for topic in {name for head in heads for name in head.topics}:
+            try:
+                self._events.check(caller, Action.WRITE, check_topic(topic))
+            except MillstreamError as error:
+                forbidden[topic] = (int(error.code), error.message)
+        charge_current(Unit.SAMPLES, sum(head.events for head in heads))
+        return await self._pool.wait_and_run(
+            lambda: self._store.publish_native(caller.tenant, payloads, forbidden)
+        )
+
+    async def fetch(self, caller: Caller, payload: bytes) -> bytes:
+        """The frame that answers a fetch."""
+        self._events.check(caller, Action.READ, check_topic(fetch_head(payload).topic))
+        return await self._reads.wait_and_run(
+            lambda: self._store.fetch_native(caller.tenant, payload)
+        )
+
+    async def subscribe(self, caller: Caller, payload: bytes) -> NativeTail:
+        """Follow what a subscribe frame names, and of patterns what the caller may read."""
+        wanted = subscribe_head(payload).topics
+        topics = await self._events.readable(caller, wanted)
+        shown = None if list(topics) == list(wanted) else topics
+        return await self._events.tails.open_native(
+            lambda notifier: self._store.subscribe_native(caller.tenant, payload, shown, notifier)
+        )
+
+    async def next_frame(self, work: Callable[[], bytes]) -> bytes:
+        """Run what reads for a subscription where reads run."""
+        return await self._reads.wait_and_run(work)
+
+    async def _parse(self, size: int, work: Callable[[], T]) -> T:
+        return work() if size <= _INLINE_BYTES_MAX else await self._pool.wait_and_run(work)
