@@ -78,7 +78,12 @@ Transforms::Transforms(const env::Env& env, std::string folder, events::Broker& 
 Result<std::unique_ptr<Transforms>> Transforms::Open(const env::Env& env, const std::string& folder,
                                                      events::Broker& broker, TransformStore store) {
   std::unique_ptr<Transforms> transforms(new Transforms(env, folder, broker, std::move(store)));
-  MS_RETURN_IF_ERROR(transforms->Adopt(true));
+  for (const events::TopicInfo& topic : broker.TopicsWithRules().topics) {
+    MS_RETURN_IF_ERROR(transforms->LoadState(topic.number).status());
+    transforms->unopened_.insert(topic.number);
+  }
+  // A topic whose log cannot be read keeps nobody from the others: it is tried again.
+  (void)transforms->Adopt().ok();
   if (folder.empty()) return transforms;
   MS_ASSIGN_OR_RETURN(const bool exists, env.files->Exists(folder));
   if (!exists) return transforms;
@@ -86,7 +91,8 @@ Result<std::unique_ptr<Transforms>> Transforms::Open(const env::Env& env, const 
   MS_ASSIGN_OR_RETURN(const std::vector<env::FolderEntry> entries, env.files->List(folder));
   for (const env::FolderEntry& entry : entries) {
     const bool known = IsNumber(entry.name) && std::stoull(entry.name) <= UINT32_MAX &&
-                       transforms->feeds_.contains(static_cast<uint32_t>(std::stoull(entry.name)));
+                       (transforms->feeds_.contains(static_cast<uint32_t>(std::stoull(entry.name))) ||
+                        transforms->unopened_.contains(static_cast<uint32_t>(std::stoull(entry.name))));
     if (!known) MS_RETURN_IF_ERROR(env::RemoveTree(*env.files, fmt::format("{}/{}", folder, entry.name)));
   }
   return transforms;
@@ -120,7 +126,17 @@ std::string Transforms::PathOf(uint32_t topic) const {
 
 // --- topics ---
 
-Status Transforms::Adopt(bool opening) {
+Result<std::optional<TransformState>> Transforms::LoadState(uint32_t topic) const {
+  if (folder_.empty()) return std::optional<TransformState>();
+  MS_ASSIGN_OR_RETURN(const bool exists, env_.files->Exists(PathOf(topic)));
+  if (!exists) return std::optional<TransformState>();
+  MS_ASSIGN_OR_RETURN(const std::string bytes, env::ReadFile(*env_.files, PathOf(topic), kTransformStateBytesMax));
+  auto state = DecodeTransformState(bytes);
+  if (!state.ok()) return std::move(state).status().WithContext(PathOf(topic));
+  return std::optional<TransformState>(std::move(*state));
+}
+
+Status Transforms::Adopt() {
   const events::Broker::RuledTopics ruled = broker_.TopicsWithRules();
   adopted_ = false;
   std::erase_if(feeds_, [&](const auto& entry) {
@@ -130,18 +146,21 @@ Status Transforms::Adopt(bool opening) {
     if (!stays) (void)RemoveState(entry.first).ok();
     return !stays;
   });
+  Status first_error;
   for (const events::TopicInfo& topic : ruled.topics) {
     const auto found = feeds_.find(topic.number);
-    Status status = found == feeds_.end() ? Join(topic, opening) : SetRules(topic, found->second.get());
+    Status status = found == feeds_.end() ? Join(topic) : SetRules(topic, found->second.get());
+    if (status.ok()) unopened_.erase(topic.number);
     // It may be gone again.
-    if (!status.ok() && status.code() != StatusCode::kNotFound) return status;
+    if (first_error.ok() && status.code() != StatusCode::kNotFound) first_error = std::move(status);
   }
   rules_version_ = ruled.version;
-  adopted_ = true;
-  return Status::Ok();
+  adopted_ = first_error.ok();
+  return first_error;
 }
 
-Status Transforms::Join(const events::TopicInfo& topic, bool opening) {
+Status Transforms::Join(const events::TopicInfo& topic) {
+  const bool opening = unopened_.contains(topic.number);
   auto feed = std::make_unique<Feed>();
   feed->topic = topic;
   const std::vector<events::MetricRule>& rules = topic.options.metrics.list();
@@ -152,18 +171,12 @@ Status Transforms::Join(const events::TopicInfo& topic, bool opening) {
     for (const events::MetricRule& rule : rules) first = std::min(first, At(rule.since, i));
     feed->state.offsets[i] = first;
   }
-  if (opening && !folder_.empty()) {
-    MS_ASSIGN_OR_RETURN(const bool exists, env_.files->Exists(PathOf(topic.number)));
-    if (exists) {
-      MS_ASSIGN_OR_RETURN(const std::string bytes,
-                          env::ReadFile(*env_.files, PathOf(topic.number), kTransformStateBytesMax));
-      auto state = DecodeTransformState(bytes);
-      if (!state.ok()) return std::move(state).status().WithContext(PathOf(topic.number));
+  if (opening) {
+    MS_ASSIGN_OR_RETURN(std::optional<TransformState> state, LoadState(topic.number));
+    if (state.has_value()) {
       feed->state = std::move(*state);
       feed->state.offsets.resize(topic.options.partitions);
     }
-  }
-  if (opening) {
     // Offsets that an earlier process noted may lie behind the end of what an ephemeral topic, or the loss of power,
     // left. What is published now stands there.
     MS_ASSIGN_OR_RETURN(const events::TopicDescription now, broker_.DescribeTopic(topic.tenant, topic.name));
@@ -241,7 +254,7 @@ Status Transforms::RemoveState(uint32_t topic) {
 bool Transforms::Run() {
   bool good = true;
   if (!adopted_ || broker_.RulesVersion() != rules_version_) {
-    if (Status status = Adopt(false); !status.ok()) {
+    if (!Adopt().ok()) {
       counts_.failures.fetch_add(1);
       good = false;
     }

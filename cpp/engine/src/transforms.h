@@ -37,6 +37,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -111,9 +112,11 @@ class Transforms {
   Transforms(const env::Env& env, std::string folder, events::Broker& broker, TransformStore store);
 
   std::string PathOf(uint32_t topic) const;
-  // Adopts the topics that have rules now. `opening`: what states and rules say about offsets is of another process.
-  Status Adopt(bool opening);
-  Status Join(const events::TopicInfo& topic, bool opening);
+  // None when there is none.
+  Result<std::optional<TransformState>> LoadState(uint32_t topic) const;
+  // Adopts the topics that have rules now; one that cannot be keeps nobody from the others.
+  Status Adopt();
+  Status Join(const events::TopicInfo& topic);
   Status SetRules(const events::TopicInfo& topic, Feed* feed);
   Status RemoveState(uint32_t topic);
 
@@ -139,6 +142,9 @@ class Transforms {
   uint64_t rules_version_ = UINT64_MAX;
   std::map<uint32_t, std::unique_ptr<Feed>> feeds_;  // by the topic's number
   bool adopted_ = false;                             // all of rules_version_
+  // Those that an earlier process left and that could not be adopted yet: offsets in their states and rules may be
+  // beyond what is still there.
+  std::set<uint32_t> unopened_;
 
   std::atomic<bool> stopping_{false};
   Counts counts_;

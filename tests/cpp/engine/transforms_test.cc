@@ -310,6 +310,23 @@ TEST_F(TransformsTest, AStateThatIsDamagedIsNamed) {
   EXPECT_NE(opened.status().message().find(file), std::string_view::npos);
 }
 
+TEST_F(TransformsTest, ATopicWhoseLogCannotBeReadIsTriedAgain) {
+  Open();
+  Create("orders", Options({Rule("m")}));
+  Order("eu", 1);
+  EXPECT_TRUE(Turn());
+  Order("eu", 1);
+  Close();
+  broker_ = machine_.MustOpen();
+  machine_.files.FailNext(env::SimFileSystem::Operation::kList, Internal("the device fails"));
+  auto opened = Transforms::Open(machine_.env(), "/data/transforms", *broker_, samples_.Store());
+  ASSERT_TRUE(opened.ok()) << opened.status().ToString();
+  transforms_ = std::move(*opened);
+  EXPECT_EQ(samples_.Last("m{eu}"), 1);
+  EXPECT_TRUE(Turn());
+  EXPECT_EQ(samples_.Last("m{eu}"), 2);
+}
+
 TEST(TransformState, WhatIsWrittenIsReadAndAnyPartOfItIsRefused) {
   TransformState state{.offsets = {3, 0, uint64_t{1} << 40}, .stamp = 1'700'000'000'000, .series_max = 9, .rules = {}};
   state.rules.push_back({.rule = "a", .series = {}});
