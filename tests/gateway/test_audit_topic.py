@@ -27,12 +27,12 @@ from millstream_gateway.services.audit import AuditFile, AuditLog, AuditMemory
 from millstream_gateway.services.audit_topic import AuditTopic
 from millstream_gateway.services.authentication import Credentials
 from tests.gateway.access_support import ROOT, Site, bearer, settings_in, site_in
-from tests.gateway.test_events import ENGINES, backend_of
+from tests.gateway.conftest import BACKENDS, backend_of
 
 EVENTS = f"/v1/topics/{AUDIT_TOPIC}/events"
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=BACKENDS)
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     with (
         backend_of(request.param, settings_in(tmp_path)) as backend,
