@@ -167,6 +167,7 @@ class TenantLimits(_Section):
     caller_concurrent_queries: _AtATime | None = None
     client_concurrent_queries: _AtATime | None = None
     max_series: _Series | None = None
+    new_series_per_second: _PerSecond | None = None
     websockets: _AtATime | None = None
     caller_websockets: _AtATime | None = None
     client_websockets: _AtATime | None = None
@@ -204,6 +205,7 @@ class LimitsSettings(_Section):
     client_concurrent_queries: _AtATime = 0
     # In memory, of a tenant.
     max_series: _Series = 0
+    new_series_per_second: _PerSecond = 0
     tenant_websockets: _AtATime = 0
     caller_websockets: _AtATime = 0
     client_websockets: _AtATime = 0

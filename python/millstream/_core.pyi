@@ -309,6 +309,7 @@ class Engine:
         allow: collections.abc.Sequence[str] = [],
         deny: collections.abc.Sequence[str] = [],
         series_max: typing.SupportsInt | typing.SupportsIndex = 0,
+        new_series_per_second: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> PushResult: ...
     def push_all(
         self,
@@ -318,6 +319,7 @@ class Engine:
                 bytes,
                 typing.SupportsInt | typing.SupportsIndex | None,
                 collections.abc.Mapping[str, str],
+                typing.SupportsInt | typing.SupportsIndex,
                 typing.SupportsInt | typing.SupportsIndex,
                 typing.SupportsInt | typing.SupportsIndex,
             ]

@@ -111,6 +111,33 @@ def test_each_side_answers_the_other_only_with_a_good_certificate_for_its_name(
         assert ready(settings(address)), "it still answers whom it should"
 
 
+def test_grpc_speaks_tls_1_3_and_nothing_older(
+    certificates: Certificates, storage: StorageSettings
+) -> None:
+    cert, key = map(str, certificates.gateway)
+    with node(storage, *certificates.node_arguments()) as address:
+        host, _, port = address.rpartition(":")
+
+        def spoken(newest: ssl.TLSVersion) -> str | None:
+            context = ssl.create_default_context(cafile=str(certificates.authority.ca))
+            context.load_cert_chain(cert, key)
+            context.set_alpn_protocols(["h2"])
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.maximum_version = newest
+            with (
+                socket.create_connection((host, int(port)), 30) as plain,
+                context.wrap_socket(plain, server_hostname=NODE) as secure,
+            ):
+                secure.sendall(GREETING)
+                assert secure.recv(1)
+                return secure.version()
+
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            spoken(ssl.TLSVersion.TLSv1_2)
+        assert spoken(ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+        assert ready(certificates.gateway_settings(address))
+
+
 @pytest.mark.parametrize(
     "names", [("other.test",), (GATEWAY + "/2",), ("*.test",), ("gateway.test",)]
 )

@@ -15,7 +15,7 @@ from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.settings import LimitsSettings, NodesSettings, TenantLimits, TenantSettings
 from tests.gateway.access_support import ROOT, ROOT_KEY, Site, settings_in
-from tests.gateway.conftest import needs_engine, needs_node, node
+from tests.gateway.conftest import backend_of, needs_engine, needs_node, node
 from tests.gateway.ways_in import KEYED, KEYLESS, ROUTES, all_series, listening, until
 
 REASON = "limits.max_series allows one tenant 3 series"
@@ -98,6 +98,66 @@ def test_each_tenant_has_its_own_and_a_change_counts_at_once(client: TestClient)
     assert client.delete(where, headers=ROOT).status_code == 200
     assert push(client, 7, "small", 3)["accepted"] == 6
     assert client.put(where, json={"max_series": -1}, headers=ROOT).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param("embedded", marks=needs_engine),
+        pytest.param("nodes", marks=[needs_engine, needs_node]),
+    ],
+)
+def test_new_series_come_no_faster_than_their_rate_and_known_ones_go_on(
+    tmp_path: Path, engine: str
+) -> None:
+    settings = settings_in(tmp_path, admin_key=ROOT_KEY).model_copy(
+        update={
+            "limits": LimitsSettings(new_series_per_second=1),
+            "tenants": {"large": TenantSettings(limits=TenantLimits(new_series_per_second=0))},
+        }
+    )
+    with backend_of(engine, settings) as backend, TestClient(create_app(settings, backend)) as made:
+        told = push(made, 50)
+        # A turn may come while the request is on its way; not fifty of them.
+        assert 1 <= told["accepted"] < 25, told
+        assert told["accepted"] + told["rejected"] == 50
+        assert {one["code"] for one in told["errors"]} == {"RESOURCE_EXHAUSTED"}
+        words = "limits.new_series_per_second allows one tenant 1 new series a second"
+        assert all(words in one["message"] for one in told["errors"])
+        assert push(made, 50, at=1)["accepted"] >= told["accepted"]
+        assert push(made, 50, "large")["accepted"] == 50
+        where = "/v1/admin/limits/default"
+        change = {"new_series_per_second": 0}
+        assert made.put(where, json=change, headers=ROOT).status_code == 200
+        assert push(made, 50, at=2)["accepted"] == 50
+
+
+@needs_engine
+@needs_node
+def test_a_nodes_own_limits_hold_for_whoever_writes_to_it(tmp_path: Path) -> None:
+    import grpc
+
+    from millstream.v1 import ingest_pb2, ingest_pb2_grpc
+    from millstream_gateway.backends.nodes import NodesBackend
+
+    storage = settings_in(tmp_path).storage
+    with (
+        node(storage, "--max-series", "4") as address,
+        site_with(tmp_path, NodesBackend(NodesSettings(addresses=(address,)))) as client,
+    ):
+        with grpc.insecure_channel(address) as channel:
+            writes = ingest_pb2_grpc.IngestServiceStub(channel)
+            body = "".join(f'direct{{i="{i}"}} 1\n' for i in range(9)).encode()
+            for asked in (0, 1000):
+                request = ingest_pb2.PushRequest(
+                    format="text", body=body, tenant=77, series_max=asked
+                )
+                answer = writes.Push(request)
+                assert (answer.samples, answer.rejected) == (4, 5)
+                assert "limits.max_series allows one tenant 4" in answer.refusals[0].reason
+        # What the gateway says of a tenant counts when it is less, and the node's when that is.
+        assert push(client, 6, "small")["accepted"] == 3
+        assert push(client, 6, "large")["accepted"] == 4
 
 
 @needs_engine

@@ -41,12 +41,17 @@ class Database::Impl {
   Status CheckOpen() const REQUIRES_SHARED(open_mutex_);
   // kResourceExhausted when the heads are above the memory limit.
   Status CheckMemory() const;
+  // Of a request that asks for these.
+  storage::SeriesLimits LimitsOf(const storage::SeriesLimits& asked) const {
+    return storage::SeriesLimits::Both(options_.tenant_series, asked);
+  }
+  std::chrono::nanoseconds MonotonicNow() const { return env_.clock->MonotonicNow(); }
   PartitionId PartitionOf(TenantId tenant, const model::Labels& labels) const;
 
   struct Incoming {
     TenantId tenant;
     Result<wire::DecodedWrite> decoded;
-    uint64_t series_max = 0;
+    storage::SeriesLimits series = {};
   };
   std::vector<Result<PushOutcome>> Push(std::vector<Incoming> incoming) EXCLUDES(open_mutex_);
 

@@ -132,12 +132,12 @@ std::optional<tsdb::LastSample> Database::Impl::LastOf(TenantId tenant, const wi
 // A decoded request from its labels to its outcome. The database is open and held open as long as it lives.
 class Database::Impl::PendingPush {
  public:
-  PendingPush(Impl& database, TenantId tenant, wire::DecodedWrite decoded, uint64_t series_max)
+  PendingPush(Impl& database, TenantId tenant, wire::DecodedWrite decoded, const storage::SeriesLimits& series)
       : database_(database),
         tenant_(tenant),
         decoded_(std::move(decoded)),
         source_(tenant, decoded_, database.cache_),
-        writer_(tenant, database.doors_, source_, &outcome_, series_max) {}
+        writer_(tenant, database.doors_, source_, &outcome_, database.LimitsOf(series), database.MonotonicNow()) {}
 
   // Finds the series' places and sends their samples, without waiting.
   Status Start() {
@@ -185,7 +185,7 @@ std::vector<Result<PushOutcome>> Database::Impl::Push(std::vector<Incoming> inco
     Incoming& one = incoming[i];
     refused[i] = ready.ok() ? one.decoded.status() : ready;
     if (!refused[i].ok()) continue;
-    pending[i] = std::make_unique<PendingPush>(*this, one.tenant, std::move(one.decoded).value(), one.series_max);
+    pending[i] = std::make_unique<PendingPush>(*this, one.tenant, std::move(one.decoded).value(), one.series);
     refused[i] = pending[i]->Start();
   }
   std::vector<Result<PushOutcome>> outcomes;
@@ -207,7 +207,7 @@ Result<uint64_t> Database::Impl::WriteTransformed(TenantId tenant, uint64_t seri
     decoded.values.push_back(sample.value);
   }
   std::vector<Incoming> incoming;
-  incoming.push_back({tenant, std::move(decoded), series_max});
+  incoming.push_back({tenant, std::move(decoded), {.most = series_max, .new_per_second = 0}});
   MS_ASSIGN_OR_RETURN(const PushOutcome outcome, std::move(Push(std::move(incoming)).front()));
   return outcome.rejected;
 }
@@ -245,15 +245,15 @@ std::vector<Result<PushOutcome>> Database::PushAll(std::span<const TenantWrite> 
     if (decoded.ok() && !request.filter.admits_everything()) RefuseOthers(request.filter, &*decoded);
     if (writes.size() > 1 && decoded.ok()) {
       const auto known = std::ranges::find_if(joined, [&](const JoinedWrites& group) {
-        return group.tenant() == tenant && group.series_max() == request.series_max;
+        return group.tenant() == tenant && group.series() == request.series;
       });
-      JoinedWrites& group = known == joined.end() ? joined.emplace_back(tenant, request.series_max) : *known;
+      JoinedWrites& group = known == joined.end() ? joined.emplace_back(tenant, request.series) : *known;
       if (group.TryAdd(i, &*decoded)) continue;
     }
-    incoming.push_back({tenant, std::move(decoded), request.series_max});
+    incoming.push_back({tenant, std::move(decoded), request.series});
     apart.push_back(i);
   }
-  for (JoinedWrites& group : joined) incoming.push_back({group.tenant(), group.Take(), group.series_max()});
+  for (JoinedWrites& group : joined) incoming.push_back({group.tenant(), group.Take(), group.series()});
 
   std::vector<Result<PushOutcome>> pushed = impl_->Push(std::move(incoming));
   std::vector<Result<PushOutcome>> outcomes(writes.size(), Result<PushOutcome>(PushOutcome()));
@@ -280,7 +280,7 @@ Result<PushOutcome> Database::Write(TenantId tenant, std::span<const model::Labe
   MS_ASSIGN_OR_RETURN(const model::Labels valid, ValidLabels(labels));
   PushOutcome outcome;
   SingleSource source(valid);
-  RequestWriter writer(tenant, impl_->doors_, source, &outcome);
+  RequestWriter writer(tenant, impl_->doors_, source, &outcome, impl_->LimitsOf({}), impl_->MonotonicNow());
   const RequestWriter::Target target{.origin = 0,
                                      .place = {impl_->PartitionOf(tenant, valid), SeriesRef(0)},
                                      .labels = &valid,
@@ -387,7 +387,7 @@ Result<PushOutcome> Database::Append(TenantId tenant, std::span<const uint64_t> 
 
   PushOutcome outcome;
   HandleSource source(*impl_, entries);
-  RequestWriter writer(tenant, impl_->doors_, source, &outcome);
+  RequestWriter writer(tenant, impl_->doors_, source, &outcome, impl_->LimitsOf({}), impl_->MonotonicNow());
   size_t at = 0;
   for (uint32_t origin = 0; origin < entries.size(); ++origin) {
     const Impl::HandleEntry& series = entries[origin].series;

@@ -31,15 +31,15 @@ void CountByItem(uint32_t items, PushOutcome* outcome);
 
 class JoinedWrites {
  public:
-  explicit JoinedWrites(TenantId tenant, uint64_t series_max = 0) : tenant_(tenant), series_max_(series_max) {}
+  explicit JoinedWrites(TenantId tenant, const storage::SeriesLimits& series = {}) : tenant_(tenant), series_(series) {}
 
   // Takes the request when it is small and has nothing but plain samples; else leaves it as it is. `index` is the
   // caller's name for it.
   bool TryAdd(size_t index, wire::DecodedWrite* decoded);
 
   TenantId tenant() const { return tenant_; }
-  // Of all of them: WriteRequest::series_max.
-  uint64_t series_max() const { return series_max_; }
+  // Of all of them.
+  const storage::SeriesLimits& series() const { return series_; }
   size_t requests() const { return parts_.size(); }
   size_t index(size_t part) const { return parts_[part].index; }
 
@@ -58,7 +58,7 @@ class JoinedWrites {
   };
 
   const TenantId tenant_;
-  const uint64_t series_max_;
+  const storage::SeriesLimits series_;
   std::vector<Part> parts_;
   uint32_t next_item_ = 0;
   wire::DecodedWrite joined_;

@@ -45,9 +45,10 @@ void AddStart(std::span<const TimestampMs> starts, size_t i, Columns* columns) {
 }  // namespace
 
 RequestWriter::RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source,
-                             PushOutcome* outcome, uint64_t series_max)
+                             PushOutcome* outcome, const storage::SeriesLimits& series, std::chrono::nanoseconds now)
     : tenant_(tenant),
-      series_max_(series_max),
+      series_(series),
+      now_(now),
       doors_(doors),
       source_(source),
       outcome_(outcome),
@@ -62,7 +63,8 @@ std::vector<RequestWriter::Lane> RequestWriter::MakeLanes() const {
   std::vector<Lane> lanes(doors_.size());
   for (Lane& lane : lanes) {
     lane.batch.tenant = tenant_;
-    lane.batch.tenant_series_max = series_max_;
+    lane.batch.tenant_series = series_;
+    lane.batch.now = now_;
   }
   return lanes;
 }

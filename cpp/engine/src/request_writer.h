@@ -43,7 +43,7 @@ struct PartitionDoor {
 class RequestWriter {
  public:
   RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source, PushOutcome* outcome,
-                uint64_t series_max = 0);
+                const storage::SeriesLimits& series, std::chrono::nanoseconds now);
   // Waits for what Start sent.
   ~RequestWriter();
   RequestWriter(const RequestWriter&) = delete;
@@ -100,7 +100,8 @@ class RequestWriter {
   std::vector<Lane> MakeLanes() const;
 
   const TenantId tenant_;
-  const uint64_t series_max_;  // of the tenant; 0 is any number
+  const storage::SeriesLimits series_;  // of the tenant
+  const std::chrono::nanoseconds now_;  // of the monotonic clock
   const std::span<const PartitionDoor> doors_;
   SeriesSource& source_;
   PushOutcome* const outcome_;

@@ -12,7 +12,7 @@ Result<engine::PushOutcome> IngestService::Store(const v1::PushRequest& request)
       .default_timestamp = request.has_default_timestamp_ms() ? request.default_timestamp_ms() : database_.Now()};
   MS_ASSIGN_OR_RETURN(write.filter, engine::MakeFilter({request.allow().begin(), request.allow().end()},
                                                        {request.deny().begin(), request.deny().end()}));
-  write.series_max = request.series_max();
+  write.series = {.most = request.series_max(), .new_per_second = request.new_series_per_second()};
   write.options.insert(request.options().begin(), request.options().end());
   return database_.Push(TenantId(request.tenant()), write);
 }

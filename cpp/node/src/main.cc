@@ -82,6 +82,15 @@ int main(int argc, char** argv) {
                  "memory for a tenant's exemplars; 0 keeps none")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option("--max-series", config.database.tenant_series.most,
+                 "series that one tenant may have on this node, whoever writes: new ones beyond it are refused; 0 is "
+                 "any number")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--max-new-series-per-second", config.database.tenant_series.new_per_second,
+                 "how many series of one tenant may be new in a second, likewise; 0 is any number")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_flag("--pin-threads", pin_threads, "pin each partition's thread to a CPU");
   app.add_option("--enable-feature", config.database.enabled_features, "a PromQL feature by Prometheus's name");
   std::vector<std::string> otlp_options;

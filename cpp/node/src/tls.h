@@ -7,6 +7,8 @@
 // stay. What cannot be used changes nothing: it is told once on standard error, and Failing() says so until it is
 // mended.
 //
+// TLS 1.3 only, everywhere.
+//
 // Other listeners than gRPC's take server_context() for each connection, and ask IsCallerAllowed after its handshake.
 //
 // Threads     Open and the destructor from one thread. gRPC asks for certificates and checks names on its own threads;

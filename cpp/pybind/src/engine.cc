@@ -51,7 +51,8 @@ std::unique_ptr<Database> Open(const std::string& path, bool create, int partiti
 
 PushOutcome Push(Database& self, const std::string& format, const py::bytes& body,
                  std::optional<int64_t> default_timestamp, engine::WriteOptions write_options, uint32_t tenant,
-                 const std::vector<std::string>& allow, const std::vector<std::string>& deny, uint64_t series_max) {
+                 const std::vector<std::string>& allow, const std::vector<std::string>& deny, uint64_t series_max,
+                 uint64_t new_series_per_second) {
   const std::string_view view = BytesView(body);
   const py::gil_scoped_release released;
   return ValueOrThrow(self.Push(TenantId(tenant), {.format = format,
@@ -59,7 +60,7 @@ PushOutcome Push(Database& self, const std::string& format, const py::bytes& bod
                                                    .default_timestamp = default_timestamp.value_or(self.Now()),
                                                    .options = std::move(write_options),
                                                    .filter = ValueOrThrow(engine::MakeFilter(allow, deny)),
-                                                   .series_max = series_max}));
+                                                   .series = {series_max, new_series_per_second}}));
 }
 
 uint64_t CountForbidden(const std::string& format, const py::bytes& body, const std::vector<std::string>& allow,
@@ -70,19 +71,20 @@ uint64_t CountForbidden(const std::string& format, const py::bytes& body, const 
       {.format = format, .body = view, .filter = ValueOrThrow(engine::MakeFilter(allow, deny))}));
 }
 
-using PushItem = std::tuple<std::string, py::bytes, std::optional<int64_t>, engine::WriteOptions, uint32_t, uint64_t>;
+using PushItem =
+    std::tuple<std::string, py::bytes, std::optional<int64_t>, engine::WriteOptions, uint32_t, uint64_t, uint64_t>;
 
 py::list PushAll(Database& self, const std::vector<PushItem>& items) {
   const TimestampMs now = self.Now();
   std::vector<engine::TenantWrite> writes;
   writes.reserve(items.size());
-  for (const auto& [format, body, default_timestamp, write_options, tenant, series_max] : items) {
+  for (const auto& [format, body, default_timestamp, write_options, tenant, series_max, new_per_second] : items) {
     writes.push_back({TenantId(tenant),
                       {.format = format,
                        .body = BytesView(body),
                        .default_timestamp = default_timestamp.value_or(now),
                        .options = write_options,
-                       .series_max = series_max}});
+                       .series = {series_max, new_per_second}}});
   }
   std::vector<Result<PushOutcome>> outcomes;
   {
@@ -310,7 +312,8 @@ void RegisterEngine(py::module_& module) {
       .def("push", &Push, py::arg("format"), py::arg("body"), py::kw_only(),
            py::arg("default_timestamp_ms") = py::none(), py::arg("options") = engine::WriteOptions(),
            py::arg("tenant") = kDefaultTenant.value(), py::arg("allow") = std::vector<std::string>(),
-           py::arg("deny") = std::vector<std::string>(), py::arg("series_max") = 0)
+           py::arg("deny") = std::vector<std::string>(), py::arg("series_max") = 0,
+           py::arg("new_series_per_second") = 0)
       .def("push_all", &PushAll, py::arg("items"),
            "Bodies of any tenants, as tuples of what push takes but for allow and deny. In place of an outcome stands "
            "the error, not raised.")

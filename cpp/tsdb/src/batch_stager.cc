@@ -121,7 +121,14 @@ uint32_t BatchStager::StageNew(const model::Labels& labels) {
     return kTooMany;
   }
   if (const auto at = new_by_labels_.find(labels.encoded()); at != new_by_labels_.end()) return at->second;
-  if (!tenant_.ReservePlace(batch_.tenant_series_max)) return kTenantFull;
+  switch (tenant_.ReservePlace(batch_.tenant_series, batch_.now)) {
+    case TenantHead::Place::kFull:
+      return kTenantFull;
+    case TenantHead::Place::kTooFast:
+      return kTooFast;
+    case TenantHead::Place::kKept:
+      break;
+  }
   new_by_labels_.emplace(labels.encoded(), index);
   StagedSeries staged;
   staged.labels = &labels;
@@ -164,7 +171,14 @@ void BatchStager::StageSample(uint32_t batch_series, uint32_t item, TimedSample 
     return Reject(item, ResourceExhausted("limits.max_series allows one tenant {} series and this one has as many: "
                                           "known series go on, new ones are refused; an administrator can raise it "
                                           "for all, or in tenants.NAME.limits",
-                                          batch_.tenant_series_max));
+                                          batch_.tenant_series.most));
+  }
+  if (index == kTooFast) {
+    return Reject(item,
+                  ResourceExhausted("limits.new_series_per_second allows one tenant {} new series a second: known "
+                                    "series go on, try new ones again later; an administrator can raise it for "
+                                    "all, or in tenants.NAME.limits",
+                                    batch_.tenant_series.new_per_second));
   }
   if (sample.timestamp < retention_bound_) {
     return Reject(item, OutOfRange("too old sample: timestamp {} is before {}, where the retention begins",

@@ -54,7 +54,8 @@ class BatchStager {
   static constexpr uint32_t kUnknown = UINT32_MAX;         // an unknown ref without labels
   static constexpr uint32_t kNoLabels = UINT32_MAX - 1;    // no labels at all
   static constexpr uint32_t kTooMany = UINT32_MAX - 2;     // beyond series_max
-  static constexpr uint32_t kTenantFull = UINT32_MAX - 3;  // beyond the batch's tenant_series_max
+  static constexpr uint32_t kTenantFull = UINT32_MAX - 3;  // beyond the batch's tenant_series.most
+  static constexpr uint32_t kTooFast = UINT32_MAX - 4;     // beyond its new_per_second
 
   struct SampleKey {
     uint32_t series;

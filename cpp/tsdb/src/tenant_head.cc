@@ -51,25 +51,40 @@ void TenantHead::SetRef(SeriesRef ref, MemSeries* series) {
   if (by_ref_[page]->used == 0) by_ref_[page].reset();
 }
 
-bool TenantHead::ReservePlace(uint64_t most) {
-  // Relaxed: the number itself is all that is told.
-  uint64_t count = count_->load(std::memory_order_relaxed);
+TenantHead::Place TenantHead::ReservePlace(const storage::SeriesLimits& limits, std::chrono::nanoseconds now) {
+  // Relaxed: the numbers themselves are all that is told.
+  uint64_t count = count_->series.load(std::memory_order_relaxed);
   do {
-    if (most != 0 && count >= most) return false;
-  } while (!count_->compare_exchange_weak(count, count + 1, std::memory_order_relaxed));
+    if (limits.most != 0 && count >= limits.most) return Place::kFull;
+  } while (!count_->series.compare_exchange_weak(count, count + 1, std::memory_order_relaxed));
+  if (limits.new_per_second != 0) {
+    // A second's worth may be ahead of its turn.
+    constexpr int64_t kSecondNs = 1'000'000'000;
+    const int64_t interval =
+        std::max<int64_t>(1, kSecondNs / static_cast<int64_t>(std::min<uint64_t>(limits.new_per_second, kSecondNs)));
+    int64_t next = count_->next_new_ns.load(std::memory_order_relaxed);
+    int64_t due = 0;
+    do {
+      due = std::max(next, static_cast<int64_t>(now.count()));
+      if (due - now.count() > kSecondNs - interval) {
+        count_->series.fetch_sub(1, std::memory_order_relaxed);
+        return Place::kTooFast;
+      }
+    } while (!count_->next_new_ns.compare_exchange_weak(next, due + interval, std::memory_order_relaxed));
+  }
   ++places_;
-  return true;
+  return Place::kKept;
 }
 
 void TenantHead::ReleasePlaces() {
-  count_->fetch_sub(places_, std::memory_order_relaxed);
+  count_->series.fetch_sub(places_, std::memory_order_relaxed);
   places_ = 0;
 }
 
 std::vector<MemSeries*> TenantHead::Create(std::vector<NewSeries> series) {
   const uint64_t placed = std::min<uint64_t>(places_, series.size());
   places_ -= placed;
-  count_->fetch_add(series.size() - placed, std::memory_order_relaxed);
+  count_->series.fetch_add(series.size() - placed, std::memory_order_relaxed);
   std::vector<MemSeries*> created;
   created.reserve(series.size());
   WriterLock lock(mutex_);
@@ -102,7 +117,7 @@ void TenantHead::Rename(MemSeries* series, SeriesRef ref) {
 }
 
 void TenantHead::Remove(std::span<MemSeries* const> series) {
-  count_->fetch_sub(series.size(), std::memory_order_relaxed);
+  count_->series.fetch_sub(series.size(), std::memory_order_relaxed);
   WriterLock lock(mutex_);
   for (MemSeries* item : series) {
     const auto [begin, end] = older_refs_.equal_range(item);

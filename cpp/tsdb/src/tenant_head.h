@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -21,6 +22,7 @@
 #include "millstream/base/result.h"
 #include "millstream/model/metadata.h"
 #include "millstream/storage/query_control.h"
+#include "millstream/storage/series_limits.h"
 #include "millstream/tsdb/partition.h"
 #include "series.h"
 
@@ -40,9 +42,10 @@ class TenantHead {
   MemSeries* FindByLabels(const model::Labels& labels) const;
   uint64_t series_count() const { return by_labels_.size(); }
 
-  // Writer. Keeps a place for one more series, for Create to take, unless the tenant has `most` in all partitions; 0 is
-  // any number. What Create did not take goes back with ReleasePlaces.
-  bool ReservePlace(uint64_t most);
+  // Writer. Keeps a place for one more series, for Create to take, unless the tenant's limits in all partitions forbid
+  // it at this time of the monotonic clock. What Create did not take goes back with ReleasePlaces; its turn does not.
+  enum class Place { kKept, kFull, kTooFast };
+  Place ReservePlace(const storage::SeriesLimits& limits, std::chrono::nanoseconds now);
   void ReleasePlaces();
 
   // Null when unknown.

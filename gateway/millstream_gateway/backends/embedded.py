@@ -12,6 +12,7 @@ from millstream_gateway.backends.embedded_events import EmbeddedEvents
 from millstream_gateway.backends.events import EventStore
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.limits import SeriesLimits
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
     ExemplarQuery,
@@ -36,9 +37,9 @@ class EmbeddedBackend:
         self._storage = storage
         self._lock = threading.Lock()
         self._engine: Engine | None = None
-        self._series_max: Callable[[TenantId], int] = lambda _tenant: 0
+        self._series_limits: Callable[[TenantId], SeriesLimits] = lambda _tenant: SeriesLimits()
         self.events: EventStore = EmbeddedEvents(
-            self._open_engine, lambda tenant: self._series_max(tenant)
+            self._open_engine, lambda tenant: self._series_limits(tenant).most
         )
 
     def open(self) -> None:
@@ -68,10 +69,11 @@ class EmbeddedBackend:
     def check_ready(self) -> None:
         self._open_engine()
 
-    def limit_series(self, series_max: Callable[[TenantId], int]) -> None:
-        self._series_max = series_max
+    def limit_series(self, limits: Callable[[TenantId], SeriesLimits]) -> None:
+        self._series_limits = limits
 
     def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
+        limits = self._series_limits(tenant)
         return _outcome(
             self._open_engine().push(
                 write.format,
@@ -79,7 +81,8 @@ class EmbeddedBackend:
                 default_timestamp_ms=write.default_timestamp_ms,
                 options=write.options,
                 tenant=tenant,
-                series_max=self._series_max(tenant),
+                series_max=limits.most,
+                new_series_per_second=limits.new_per_second,
                 **_part(tenant),
             )
         )
@@ -90,7 +93,7 @@ class EmbeddedBackend:
         if any(tenant.scopes for tenant, _ in writes):
             # Rare enough to go one by one: whoever may write some series only.
             return [self._push_or_error(tenant, write) for tenant, write in writes]
-        series_max = {tenant: self._series_max(tenant) for tenant in {one for one, _ in writes}}
+        limits = {tenant: self._series_limits(tenant) for tenant in {one for one, _ in writes}}
         results = self._open_engine().push_all(
             [
                 (
@@ -99,7 +102,7 @@ class EmbeddedBackend:
                     write.default_timestamp_ms,
                     write.options,
                     tenant,
-                    series_max[tenant],
+                    *limits[tenant],
                 )
                 for tenant, write in writes
             ]

@@ -38,6 +38,7 @@ from millstream_gateway.backends.fake_wire import (
 )
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.limits import SeriesLimits
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
     ExemplarQuery,
@@ -69,7 +70,7 @@ class FakeBackend:
         self._series: defaultdict[TenantId, dict[_Key, dict[int, float]]] = defaultdict(dict)
         self._metadata: defaultdict[TenantId, dict[str, MetricMetadata]] = defaultdict(dict)
         self._appended = 0
-        self._series_max: Callable[[TenantId], int] = lambda _tenant: 0
+        self._series_limits: Callable[[TenantId], SeriesLimits] = lambda _tenant: SeriesLimits()
         self.events: EventStore = FakeEvents()
 
     def open(self) -> None:
@@ -82,8 +83,8 @@ class FakeBackend:
         if not self._open:
             raise UnavailableError("the engine is not open")
 
-    def limit_series(self, series_max: Callable[[TenantId], int]) -> None:
-        self._series_max = series_max
+    def limit_series(self, limits: Callable[[TenantId], SeriesLimits]) -> None:
+        self._series_limits = limits
 
     def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
         now = _now_ms() if write.default_timestamp_ms is None else write.default_timestamp_ms
@@ -231,7 +232,7 @@ class FakeBackend:
             raise InvalidArgumentError("the metric name is empty")
         if not _is_utf8("".join((*labels, *labels.values()))):
             raise InvalidArgumentError("a label is not valid UTF-8")
-        most = self._series_max(tenant)
+        most = self._series_limits(tenant).most
         with self._lock:
             known, series = self._series[tenant], frozenset(labels.items())
             if most and len(known) >= most and series not in known:

@@ -21,6 +21,7 @@ from millstream_gateway.backends.node_channel import Link, NodeChannel, translat
 from millstream_gateway.backends.node_events import NodeEvents
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.limits import SeriesLimits
 from millstream_gateway.schemas.push import ItemError, PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
     ExemplarQuery,
@@ -52,12 +53,12 @@ class NodesBackend:
     """`Backend` over the gRPC services of one node. Conversion only."""
 
     def __init__(self, settings: NodesSettings) -> None:
-        self._series_max: Callable[[TenantId], int] = lambda _tenant: 0
+        self._series_limits: Callable[[TenantId], SeriesLimits] = lambda _tenant: SeriesLimits()
         self._settings = settings
         self._address = settings.addresses[0]
         self._channel = NodeChannel(settings, self._address)
         self.events: EventStore = NodeEvents(
-            self._channel, self._call, lambda tenant: self._series_max(tenant)
+            self._channel, self._call, lambda tenant: self._series_limits(tenant).most
         )
 
     def open(self) -> None:
@@ -74,11 +75,11 @@ class NodesBackend:
         except DeadlineExceededError:
             raise UnavailableError(f"the node {self._address} does not answer") from None
 
-    def limit_series(self, series_max: Callable[[TenantId], int]) -> None:
-        self._series_max = series_max
+    def limit_series(self, limits: Callable[[TenantId], SeriesLimits]) -> None:
+        self._series_limits = limits
 
     def _request(self, tenant: TenantId, write: WriteBody) -> Any:
-        return _push_request(tenant, write, self._series_max(tenant))
+        return _push_request(tenant, write, self._series_limits(tenant))
 
     def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
         return _outcome(self._call("Push", self._request(tenant, write)))
@@ -246,14 +247,15 @@ def _outcome_or_error(call: _Call[Any]) -> PushOutcome | MillstreamError:
         return error
 
 
-def _push_request(tenant: TenantId, write: WriteBody, series_max: int) -> Any:
+def _push_request(tenant: TenantId, write: WriteBody, limits: SeriesLimits) -> Any:
     request = ingest_pb2.PushRequest(
         format=write.format,
         body=write.body,
         options=write.options,
         default_timestamp_ms=write.default_timestamp_ms,
         tenant=tenant,
-        series_max=series_max,
+        series_max=limits.most,
+        new_series_per_second=limits.new_per_second,
     )
     if tenant.scopes:
         (scope,) = tenant.scopes

@@ -18,6 +18,7 @@ from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.events import EventStore
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
+from millstream_gateway.schemas.limits import SeriesLimits
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.schemas.queries import (
     ExemplarQuery,
@@ -51,8 +52,8 @@ class Backend(Protocol):
     def check_ready(self) -> None:
         """Return when requests can be served now; raise `UnavailableError` with the reason."""
 
-    def limit_series(self, series_max: Callable[[TenantId], int]) -> None:
-        """Ask this for each write: how many series the tenant may have; 0 is any number."""
+    def limit_series(self, limits: Callable[[TenantId], SeriesLimits]) -> None:
+        """Ask this for each write: what holds for new series of the tenant."""
 
     def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
         """Store what a body says; positions in the outcome are as its format counts them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class Scope(enum.StrEnum):
@@ -22,6 +22,13 @@ class Unit(enum.StrEnum):
     REQUESTS = "requests"
     SAMPLES = "samples"
     BYTES = "content-bytes"
+
+
+class SeriesLimits(NamedTuple):
+    """How many series a tenant may have, and how many may be new in a second; 0 is any number."""
+
+    most: int = 0
+    new_per_second: int = 0
 
 
 SCOPE_WORDS: Final = {

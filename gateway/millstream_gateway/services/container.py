@@ -56,7 +56,7 @@ class Services:
         self.otlp_options: Final = settings.otlp.options()
         self.version = product_version()
         self.access = AccessControl(settings)
-        backend.limit_series(self.access.tenant_limits.series_max)
+        backend.limit_series(self.access.tenant_limits.series_limits)
         self.audit_topic = AuditTopic(self.access.audit.trail, backend.events)
         self.access.audit.on_written = self.audit_topic.wake
         self.metrics = OwnMetrics(self.version)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from millstream.errors import InvalidArgumentError, NotFoundError
 from millstream_gateway.backends.meta_store import Kind, MetaStore, retried
 from millstream_gateway.schemas.access import EVERY_TENANT, Action, Caller, Resource
+from millstream_gateway.schemas.limits import SeriesLimits
 from millstream_gateway.services.audit import AuditLog
 from millstream_gateway.services.authorization import require
 from millstream_gateway.services.limits import Limiter
@@ -50,22 +51,27 @@ class TenantLimitsService:
         self._tenants = tenants
         self._limiter = limiter
         self._audit = audit
+        limits = settings.limits
+        self._everybodys = SeriesLimits(limits.max_series, limits.new_series_per_second)
         # By number, for the tenants that have one of their own; made anew after a change.
-        self._series_max: tuple[int, dict[int, int]] = (-1, {})
+        self._series: tuple[int, dict[int, SeriesLimits]] = (-1, {})
 
-    def series_max(self, tenant: int) -> int:
-        """How many series a tenant may have, by its number; 0 is any number. Cheap."""
-        revision, own = self._series_max
+    def series_limits(self, tenant: int) -> SeriesLimits:
+        """What holds for new series of a tenant, by its number. Cheap."""
+        revision, own = self._series
         snapshot = self._store.snapshot()
         if revision != snapshot.revision:
             names = self._settings.tenants.keys() | snapshot.of_kind(Kind.LIMITS).keys()
             own = {
-                number: self._limiter.value_of(name, "max_series")
+                number: SeriesLimits(
+                    self._limiter.value_of(name, "max_series"),
+                    self._limiter.value_of(name, "new_series_per_second"),
+                )
                 for name in names
                 if (number := self._tenants.id_of(name)) is not None
             }
-            self._series_max = (snapshot.revision, own)
-        return own.get(tenant, self._settings.limits.max_series)
+            self._series = (snapshot.revision, own)
+        return own.get(tenant, self._everybodys)
 
     def list(self, caller: Caller) -> list[LimitsOfTenant]:
         """Those of the caller's tenants, by name."""

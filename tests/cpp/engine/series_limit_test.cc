@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "millstream/engine/database.h"
+#include "millstream/env/env.h"
+#include "millstream/env/sim_clock.h"
 
 namespace millstream::engine {
 namespace {
@@ -27,7 +29,8 @@ std::string Lines(int from, int to) {
 }
 
 PushOutcome Push(Database& db, const std::string& text, uint64_t most, TimestampMs time, TenantId tenant = {}) {
-  const auto outcome = db.Push(tenant, {.format = "text", .body = text, .default_timestamp = time, .series_max = most});
+  const auto outcome =
+      db.Push(tenant, {.format = "text", .body = text, .default_timestamp = time, .series = {.most = most}});
   EXPECT_TRUE(outcome.ok()) << outcome.status().ToString();
   return outcome.value();
 }
@@ -61,7 +64,7 @@ TEST(SeriesLimit, CountsEachTenantByItself) {
 
 TEST(SeriesLimit, ASeriesWhoseSamplesAreAllRefusedTakesNoPlace) {
   const auto db = Memory();
-  const auto bad = db->Push({}, {.format = "text", .body = "m{i=\"x\"} 1 1\nm{i=\"x\"} 2 1\n", .series_max = 2});
+  const auto bad = db->Push({}, {.format = "text", .body = "m{i=\"x\"} 1 1\nm{i=\"x\"} 2 1\n", .series = {.most = 2}});
   EXPECT_EQ(bad->samples, 1u);
   DatabaseOptions options;
   options.partitions = 1;
@@ -70,7 +73,7 @@ TEST(SeriesLimit, ASeriesWhoseSamplesAreAllRefusedTakesNoPlace) {
   std::filesystem::remove_all(folder);
   {
     const auto kept = Database::Open(folder, options).value();
-    const auto old = kept->Push({}, {.format = "text", .body = "old 1 1\n", .series_max = 1});
+    const auto old = kept->Push({}, {.format = "text", .body = "old 1 1\n", .series = {.most = 1}});
     EXPECT_EQ(old->rejected, 1u);
     EXPECT_EQ(Push(*kept, "fresh 1\n", 1, kept->Now()).samples, 1u);
     ASSERT_TRUE(kept->Close().ok());
@@ -95,6 +98,50 @@ TEST(SeriesLimit, IsExactWhenManyWriteAtOnce) {
   for (std::thread& writer : writers) writer.join();
   EXPECT_EQ(stored.load(), kMost);
   EXPECT_EQ(db->StatusOf({}, 1).series, kMost);
+}
+
+TEST(SeriesLimit, NewSeriesComeNoFasterThanTheirRate) {
+  env::SimClock clock(1'700'000'000'000);
+  env::Env env = env::SystemEnv();
+  env.clock = &clock;
+  DatabaseOptions options;
+  options.partitions = 4;
+  const auto db = Database::Open(std::string(kMemoryPath), options, env).value();
+  const auto push = [&](int to, uint64_t per_second, TenantId tenant = {}) {
+    return db
+        ->Push(tenant, {.format = "text",
+                        .body = Lines(0, to),
+                        .default_timestamp = clock.WallNow(),
+                        .series = {.new_per_second = per_second}})
+        .value();
+  };
+  const PushOutcome first = push(25, 10);
+  EXPECT_EQ(first.samples, 10u);
+  EXPECT_EQ(first.rejected, 15u);
+  EXPECT_EQ(first.refusals[0].reason.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(first.refusals[0].reason.message().find("limits.new_series_per_second allows one tenant 10"),
+            std::string_view::npos);
+  EXPECT_EQ(push(25, 10).samples, 10u) << "known ones go on, and no time has passed";
+  EXPECT_EQ(push(8, 10, kOther).samples, 8u) << "another tenant's rate is its own";
+  clock.Advance(std::chrono::milliseconds(300));
+  EXPECT_EQ(push(25, 10).samples, 13u);
+  clock.Advance(std::chrono::hours(1));
+  EXPECT_EQ(push(100, 10).samples, 23u) << "rest does not add up to more than a second's worth";
+  EXPECT_EQ(push(100, 0).samples, 100u);
+}
+
+TEST(SeriesLimit, TheDatabasesOwnHoldForWhoeverWrites) {
+  DatabaseOptions options;
+  options.partitions = 2;
+  options.tenant_series = {.most = 10, .new_per_second = 0};
+  const auto db = Database::Open(std::string(kMemoryPath), options).value();
+  EXPECT_EQ(Push(*db, Lines(0, 15), 0, 1000).samples, 10u) << "a request that asks for none";
+  EXPECT_EQ(Push(*db, Lines(0, 15), 1000, 2000).samples, 10u) << "or for more";
+  EXPECT_EQ(Push(*db, Lines(0, 15), 4, 1000, kOther).samples, 4u) << "or for less";
+  const std::vector<model::Label> labels{{"__name__", "direct"}};
+  const std::vector<TimestampMs> times{1};
+  const std::vector<double> values{1.0};
+  EXPECT_EQ(db->Write({}, labels, times, values)->rejected, 1u);
 }
 
 TEST(SeriesLimit, ForbiddenSeriesAreCountedWithoutWriting) {

@@ -35,6 +35,7 @@
 #include "millstream/storage/log.h"
 #include "millstream/storage/query_control.h"
 #include "millstream/storage/queryable.h"
+#include "millstream/storage/series_limits.h"
 #include "millstream/tsdb/partition.h"
 
 namespace millstream::engine {
@@ -51,6 +52,7 @@ struct DatabaseOptions {
   int64_t out_of_order_window_ms = 24 * tsdb::kHourMs;  // 0 refuses every sample out of order
   int64_t memory_limit_bytes = 0;                       // 0 is none; above it writes are refused until there is room
   uint64_t series_max = 10'000'000;                     // per tenant and partition
+  storage::SeriesLimits tenant_series = {};             // of each tenant, whoever writes; WriteRequest may ask for less
   int64_t exemplar_bytes_max = 32 << 20;                // per tenant; 0 keeps no exemplars
   int64_t checkpoint_interval_ms = 10 * 60 * 1000;
   bool pin_threads = false;

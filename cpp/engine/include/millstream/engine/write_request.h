@@ -22,6 +22,7 @@
 #include "millstream/base/status.h"
 #include "millstream/base/strong_int.h"
 #include "millstream/storage/series_filter.h"
+#include "millstream/storage/series_limits.h"
 
 namespace millstream::engine {
 
@@ -35,8 +36,8 @@ struct WriteRequest {
   WriteOptions options = {};
   // What the writer may write; series outside are refused by themselves.
   storage::SeriesFilter filter = {};
-  // How many series the tenant may have: new ones beyond it are refused by themselves. 0 is any number.
-  uint64_t series_max = 0;
+  // New series of the tenant beyond them are refused by themselves.
+  storage::SeriesLimits series = {};
 };
 
 // kInvalidArgument unless the format is known and takes these options.

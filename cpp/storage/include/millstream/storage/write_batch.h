@@ -1,6 +1,7 @@
 // WriteBatch: samples on their way into one partition, in columns, and WriteOutcome: what became of them.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "millstream/model/histogram.h"
 #include "millstream/model/labels.h"
 #include "millstream/model/metadata.h"
+#include "millstream/storage/series_limits.h"
 
 namespace millstream::storage {
 
@@ -50,8 +52,9 @@ struct BatchExemplar {
 
 struct WriteBatch {
   TenantId tenant{0};
-  // How many series the tenant may have in all partitions together: new ones beyond it are refused. 0 is any number.
-  uint64_t tenant_series_max = 0;
+  // Of the tenant, in all partitions together: new series beyond them are refused.
+  SeriesLimits tenant_series;
+  std::chrono::nanoseconds now{0};  // of the monotonic clock, for their rate
   std::vector<BatchSeries> series;
   FloatColumns floats;
   HistogramColumns histograms;

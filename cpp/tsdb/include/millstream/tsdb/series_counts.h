@@ -13,7 +13,12 @@
 
 namespace millstream::tsdb {
 
-using SeriesCount = std::atomic<uint64_t>;
+struct SeriesCount {
+  std::atomic<uint64_t> series{0};
+  // When the next new series is due at the tenant's rate, in nanoseconds of the monotonic clock; in the past when none
+  // came lately. Written by whoever makes one.
+  std::atomic<int64_t> next_new_ns{0};
+};
 
 class SeriesCounts {
  public:
@@ -21,7 +26,7 @@ class SeriesCounts {
   std::shared_ptr<SeriesCount> Of(TenantId tenant) EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
     std::shared_ptr<SeriesCount>& count = counts_[tenant.value()];
-    if (count == nullptr) count = std::make_shared<SeriesCount>(0);
+    if (count == nullptr) count = std::make_shared<SeriesCount>();
     return count;
   }
 
