@@ -183,8 +183,14 @@ class Engine:
             ]
         ],
         *,
+        member: str = "",
+        generation: typing.SupportsInt | typing.SupportsIndex = 0,
+        reset: bool = False,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
-    ) -> None: ...
+    ) -> None:
+        """
+        For a member only what it owns; with reset also back, and only while the group has no members.
+        """
     def create_topic(
         self,
         name: str,
@@ -204,6 +210,12 @@ class Engine:
     def delete_topic(
         self, name: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
     ) -> None: ...
+    def describe_group(
+        self, group: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> tuple:
+        """
+        (generation, members); a member is (name, its partitions, ms since it was heard of, session timeout in ms).
+        """
     def describe_topic(
         self, name: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
     ) -> dict: ...
@@ -237,6 +249,33 @@ class Engine:
         """
         (topic, partition, committed, end offset, lag) of each partition that the group has committed.
         """
+    def heartbeat_group(
+        self,
+        group: str,
+        member: str,
+        generation: typing.SupportsInt | typing.SupportsIndex,
+        *,
+        release: collections.abc.Sequence[
+            tuple[str, typing.SupportsInt | typing.SupportsIndex]
+        ] = [],
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> tuple:
+        """
+        As join_group; gives up the partitions in release.
+        """
+    def join_group(
+        self,
+        group: str,
+        topics: collections.abc.Sequence[str],
+        *,
+        member: str = "",
+        session_timeout_ms: typing.SupportsInt | typing.SupportsIndex = 60000,
+        rebalance_timeout_ms: typing.SupportsInt | typing.SupportsIndex = 10000,
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> tuple:
+        """
+        (member, generation, owned, revoking): its partitions as (topic, partition), and those to give up.
+        """
     def label_names(
         self,
         matchers: collections.abc.Sequence[str],
@@ -256,6 +295,9 @@ class Engine:
         *,
         tenant: ReadView = 0,
     ) -> list[str]: ...
+    def leave_group(
+        self, group: str, member: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> None: ...
     def list_groups(
         self, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
     ) -> list[str]: ...
@@ -268,6 +310,25 @@ class Engine:
         *,
         tenant: ReadView = 0,
     ) -> dict: ...
+    def nack_events(
+        self,
+        group: str,
+        member: str,
+        places: collections.abc.Sequence[
+            tuple[
+                str,
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+            ]
+        ],
+        *,
+        delay_ms: typing.SupportsInt | typing.SupportsIndex | None = None,
+        reason: str = "",
+        tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None:
+        """
+        Has events, as (topic, partition, offset), that a subscription got come again later.
+        """
     def offset_at(
         self,
         topic: str,
@@ -400,6 +461,13 @@ class Engine:
         filter: str = "",
         group: str = "",
         notifier: Notifier = None,
+        session_timeout_ms: typing.SupportsInt | typing.SupportsIndex = 60000,
+        rebalance_timeout_ms: typing.SupportsInt | typing.SupportsIndex = 10000,
+        pushed: bool = False,
+        max_attempts: typing.SupportsInt | typing.SupportsIndex = 0,
+        dead_letter_topic: str = "",
+        backoff_ms: typing.SupportsInt | typing.SupportsIndex = 1000,
+        backoff_cap_ms: typing.SupportsInt | typing.SupportsIndex = 60000,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> Subscription: ...
     def subscribe_native(
@@ -455,7 +523,7 @@ class Subscription:
         wait_ms: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> tuple:
         """
-        (events, dropped): as fetch's events; how many it missed since the last poll.
+        (events, dropped): as fetch's events, each with how often the group got it behind it (0 without a group); how many it missed since the last poll.
         """
     def poll_json(
         self,
@@ -469,6 +537,11 @@ class Subscription:
     def position(self) -> dict[str, dict[int, int]]:
         """
         The offset that comes next, by topic and partition.
+        """
+    @property
+    def member(self) -> str:
+        """
+        What its group calls it; empty without one.
         """
     @property
     def token(self) -> int: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
@@ -36,6 +36,11 @@ Fields = tuple[
 #: Events that are read at a time.
 READ_EVENTS: Final = 1000
 READ_BYTES: Final = 4 << 20
+#: Of members of groups.
+SESSION_SECONDS: Final = 60.0
+REBALANCE_SECONDS: Final = 10.0
+BACKOFF_SECONDS: Final = 1.0
+BACKOFF_MAX_SECONDS: Final = 60.0
 #: Events in one call of the engine.
 CALL_EVENTS: Final = 10_000
 #: Events in one request.
@@ -45,7 +50,10 @@ BATCH_BYTES: Final = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event that was read. ``payload`` is bytes, of a JSON text when ``is_json``."""
+    """An event that was read. ``payload`` is bytes, of a JSON text when ``is_json``.
+
+    ``attempt`` is how often the group of the subscription got it with this; 0 without a group.
+    """
 
     id: str
     topic: str
@@ -56,6 +64,7 @@ class Event:
     headers: Mapping[str, bytes]
     payload: bytes
     is_json: bool = False
+    attempt: int = 0
 
     def json(self) -> Any:
         """The payload as JSON; `InvalidArgumentError` when it is none.
@@ -195,8 +204,9 @@ def bytes_of(value: Any) -> bytes:
 
 def event_of(fields: tuple[Any, ...]) -> Event:
     """An event as the engine gives it."""
-    event_id, topic, partition, offset, at, key, headers, payload, is_json = fields
-    return Event(event_id, topic, partition, offset, at, key, dict(headers), payload, is_json)
+    event_id, topic, partition, offset, at, key, headers, payload, is_json, *attempt = fields
+    found = event_id, topic, partition, offset, at, key, dict(headers), payload, is_json
+    return Event(*found, *attempt)
 
 
 def event_of_json(found: Mapping[str, Any]) -> Event:
@@ -223,6 +233,7 @@ def event_of_json(found: Mapping[str, Any]) -> Event:
             headers,
             payload,
             is_json,
+            found.get("attempt", 0),
         )
     except (KeyError, TypeError, AttributeError, binascii.Error) as error:
         raise InternalError(f"the server sent something that is no event: {error!r}") from None
@@ -283,4 +294,46 @@ def seconds_of(timeout: Wait | None) -> float | None:
 
 def note_place(places: Places, event: Event) -> None:
     """The next event of the partition is wanted now."""
-    places.setdefault(event.topic, {})[event.partition] = event.offset + 1
+    of_topic = places.setdefault(event.topic, {})
+    # One that came again is behind the others.
+    of_topic[event.partition] = max(event.offset + 1, of_topic.get(event.partition, 0))
+
+
+class Taken:
+    """What of a group was taken and is not committed: places, and events that came again."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self._again: set[tuple[str, int, int]] = set()
+
+    def note(self, event: Event) -> None:
+        """It was taken."""
+        if event.attempt > 1:
+            self._again.add((event.topic, event.partition, event.offset))
+        note_place(self.places, event)
+
+    def refused(self, event: Event) -> None:
+        """It was not handled: it comes again, and that time counts."""
+        self._again.discard((event.topic, event.partition, event.offset))
+
+    def offsets(self) -> list[tuple[str, int, int]]:
+        """What to commit. An event that came again is acknowledged by the offset behind it."""
+        listed = [(topic, partition, offset + 1) for topic, partition, offset in self._again]
+        return listed + [
+            (topic, partition, offset)
+            for topic, partitions in self.places.items()
+            for partition, offset in partitions.items()
+        ]
+
+    def committed(self) -> None:
+        """All of that is committed."""
+        self._again.clear()
+
+    def keep_only(self, mine: Container[tuple[str, int]]) -> bool:
+        """Forget what others have now; whether that was anything, and something is left."""
+        before = self.offsets()
+        self._again = {one for one in self._again if one[:2] in mine}
+        for topic, partitions in list(self.places.items()):
+            self.places[topic] = {at: to for at, to in partitions.items() if (topic, at) in mine}
+        left = self.offsets()
+        return bool(left) and len(left) < len(before)

@@ -10,27 +10,32 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from millstream._columns import Span, count_of, moment_ms, span_ms, text_of
 from millstream._events import (
+    BACKOFF_MAX_SECONDS,
+    BACKOFF_SECONDS,
     CALL_EVENTS,
     READ_BYTES,
     READ_EVENTS,
+    REBALANCE_SECONDS,
+    SESSION_SECONDS,
     Event,
     Events,
     NewEvent,
     Places,
     Published,
+    Taken,
     Wait,
     Where,
     event_of,
     fields_of,
     first_error,
     new_events,
-    note_place,
     seconds_of,
 )
 from millstream._producer import Producer
 from millstream._requests import Requests
 from millstream.errors import (
     AlreadyExistsError,
+    FailedPreconditionError,
     InvalidArgumentError,
     MillstreamError,
     NotFoundError,
@@ -207,12 +212,25 @@ class Topic(Requests):
         group: str = "",
         filter: str = "",  # noqa: A002 - what it is
         on_slow: str = "block",
+        session_timeout: Wait = SESSION_SECONDS,
+        rebalance_timeout: Wait = REBALANCE_SECONDS,
+        max_attempts: int = 0,
+        dead_letter_topic: str = "",
+        backoff: Wait = BACKOFF_SECONDS,
+        backoff_max: Wait = BACKOFF_MAX_SECONDS,
     ) -> Subscription:
         """Iterate over events as they come, those that are there first.
 
         Ends when nothing came for ``timeout`` (seconds, or a duration); never, when that is None.
         ``offset`` is ``earliest``, ``latest``, or as `Subscription.places` says. The name of this
         topic may be a pattern with ``*``.
+
+        Subscriptions with one ``group`` share the partitions, and go on at what it committed. One
+        that is not asked for an event for ``session_timeout`` loses its partitions to the others;
+        one that should give a partition up has ``rebalance_timeout`` to commit what it has. What
+        `Subscription.nack` refuses comes again after ``backoff``, twice that and so on, up to
+        ``backoff_max``; the ``max_attempts``-th time it goes to ``dead_letter_topic`` (the topic's
+        name with ``.dlq`` behind it) instead.
 
         >>> import millstream
         >>> with millstream.open(":memory:") as db:
@@ -229,6 +247,14 @@ class Topic(Requests):
             group=group,
             filter_text=filter,
             on_slow=on_slow,
+            consumer=consumer_fields(
+                session_timeout,
+                rebalance_timeout,
+                max_attempts,
+                dead_letter_topic,
+                backoff,
+                backoff_max,
+            ),
         )
 
     def _other(self, name: str) -> Topic:
@@ -261,16 +287,18 @@ class Subscription(Iterator[Event]):
         group: str,
         filter_text: str,
         on_slow: str,
+        consumer: Mapping[str, Any],
     ) -> None:
         self._engine = engine
         self._group = group
         self._timeout = timeout
         self._tail = engine.subscribe(
-            [topic], offsets=begin, on_slow=on_slow, filter=filter_text, group=group
+            [topic], offsets=begin, on_slow=on_slow, filter=filter_text, group=group, **consumer
         )
         self._ready: deque[Event] = deque()
         #: The offset of the next event by topic and partition, of those that were taken.
         self.places: Places = {}
+        self._taken = Taken(self.places)
         #: How many events were left out because this reader was too slow.
         self.dropped = 0
 
@@ -286,14 +314,52 @@ class Subscription(Iterator[Event]):
             if not found and deadline is not None and clock.monotonic() >= deadline:
                 raise StopIteration
         event = self._ready.popleft()
-        note_place(self.places, event)
+        self._taken.note(event)
         return event
 
+    @property
+    def member(self) -> str:
+        """What the group calls this subscription; empty without one."""
+        return self._tail.member
+
     def commit(self) -> None:
-        """Keep for the group how far this has come: what was taken from it is handled."""
+        """Keep for the group how far this has come: what was taken from it is handled.
+
+        Of partitions that went to others meanwhile nothing is kept: their events come again, there.
+        `FailedPreconditionError` when that is all of them.
+        """
         if not self._group:
             raise InvalidArgumentError("subscribe with a group to commit")
-        self._engine.commit_offsets(self._group, offsets_of(self.places))
+        try:
+            self._commit()
+        except FailedPreconditionError:
+            _, members = self._engine.describe_group(self._group)
+            mine = {
+                place for name, places, *_ in members if name == self.member for place in places
+            }
+            if not self._taken.keep_only(mine):
+                raise
+            self._commit()
+
+    def _commit(self) -> None:
+        offsets = self._taken.offsets()
+        if offsets:
+            self._engine.commit_offsets(self._group, offsets, member=self.member)
+        self._taken.committed()
+
+    def nack(self, event: Event, *, delay: Wait | None = None, reason: str = "") -> None:
+        """Have an event that could not be handled come again, to whoever of the group has it then.
+
+        After ``delay`` (seconds, or a duration), or the back-off of the subscription.
+        """
+        if not self._group:
+            raise InvalidArgumentError("subscribe with a group to refuse events")
+        place = (event.topic, event.partition, event.offset)
+        delay_ms = None if delay is None else int((seconds_of(delay) or 0) * 1000)
+        self._engine.nack_events(
+            self._group, self.member, [place], delay_ms=delay_ms, reason=reason
+        )
+        self._taken.refused(event)
 
     def close(self) -> None:
         """Stop reading. Closing again changes nothing."""
@@ -321,6 +387,25 @@ def begin_of(topic: str, offset: Any, time: Any) -> Any:
         # Of the first partition; a topic with more has no one number.
         return {topic: {0: count_of(offset, "offset")}}
     raise InvalidArgumentError("offset is earliest, latest, a number, or places by topic")
+
+
+def consumer_fields(
+    session_timeout: Wait,
+    rebalance_timeout: Wait,
+    max_attempts: int,
+    dead_letter_topic: str,
+    backoff: Wait,
+    backoff_max: Wait,
+) -> dict[str, Any]:
+    """How a subscription is a member of its group, as the engine and a server take it."""
+    return {
+        "session_timeout_ms": int((seconds_of(session_timeout) or 0) * 1000),
+        "rebalance_timeout_ms": int((seconds_of(rebalance_timeout) or 0) * 1000),
+        "max_attempts": count_of(max_attempts, "max_attempts"),
+        "dead_letter_topic": dead_letter_topic,
+        "backoff_ms": int((seconds_of(backoff) or 0) * 1000),
+        "backoff_cap_ms": int((seconds_of(backoff_max) or 0) * 1000),
+    }
 
 
 def offsets_of(places: Places) -> list[tuple[str, int, int]]:

@@ -19,6 +19,8 @@ constexpr std::string_view kEventsFolder = "events";
 constexpr std::string_view kTransformsFolder = "transforms";
 // How often events that retention no longer keeps are let go.
 constexpr std::chrono::seconds kEventsInterval{5};
+// How soon a member of a group that is not heard of any more is noticed, and an event that is due comes again.
+constexpr std::chrono::milliseconds kGroupsInterval{200};
 constexpr std::string_view kManifestFormat = "millstream 1\npartitions ";
 
 // Every feature that may be enabled, and what it turns on.
@@ -169,6 +171,8 @@ Status Database::Impl::StartEvents(const std::string& folder) {
   MS_ASSIGN_OR_RETURN(events_, events::Broker::Open(env_, folder, {.durability = options_.durability}));
   MS_ASSIGN_OR_RETURN(events_timer_,
                       MaintenanceTimer::Start(kEventsInterval, [this] { events_->Maintain(false); }, *env_.executor));
+  MS_ASSIGN_OR_RETURN(groups_timer_,
+                      MaintenanceTimer::Start(kGroupsInterval, [this] { events_->TickGroups(); }, *env_.executor));
   return Status::Ok();
 }
 
@@ -216,6 +220,7 @@ Status Database::Impl::Close() {
   const WriterLock alone(open_mutex_);
   timer_.reset();
   events_timer_.reset();
+  groups_timer_.reset();
   Status first_error;
   for (PartitionParts& parts : partitions_) {
     if (parts.worker == nullptr) continue;

@@ -109,6 +109,7 @@ class Database::Impl {
   std::unique_ptr<MaintenanceTimer> timer_;
   std::unique_ptr<MaintenanceTimer> events_timer_;
   std::unique_ptr<Transforms> transforms_;
+  std::unique_ptr<MaintenanceTimer> groups_timer_;
 
   SeriesCache cache_;
   DeltaAccumulator deltas_;

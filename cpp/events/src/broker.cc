@@ -58,6 +58,7 @@ Broker::Impl::~Impl() {
 Status Broker::Impl::Start() {
   MS_ASSIGN_OR_RETURN(meta_, MetaStore::Open(env_, folder_.empty() ? "" : folder_ + "/topics", options_.durability,
                                              [this](const TopicPtr& topic) { TellOfTopic(topic); }));
+  groups_ = std::make_unique<GroupCoordinator>(env_, *meta_);
   const int count = options_.writers > 0 ? options_.writers : std::max(1, env_.executor->cpu_count() / 2);
   const WriterOptions writer_options{
       .durability = options_.durability,
@@ -158,6 +159,7 @@ void Broker::Impl::RemoveTopicListener(TopicListener* listener) {
 }
 
 void Broker::Impl::TellOfTopic(const TopicPtr& topic) {
+  groups_->OnTopic(topic);
   const MutexLock lock(listeners_mutex_);
   for (TopicListener* listener : listeners_) listener->OnTopic(topic);
 }
@@ -208,6 +210,7 @@ Status Broker::DeleteTopic(TenantId tenant, const std::string& name) {
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_RETURN_IF_ERROR(CheckMayChange(name));
   MS_ASSIGN_OR_RETURN(const TopicPtr topic, impl_->meta_->Delete(tenant, name));
+  impl_->groups_->OnTopicDeleted(topic);
   for (Partition* partition : topic->UsedPartitions()) MS_RETURN_IF_ERROR(partition->writer().Delete(*partition));
   if (impl_->folder_.empty()) return Status::Ok();
   // The topic is gone already: what stays of its files after an error goes when the database is opened next.

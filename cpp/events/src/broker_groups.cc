@@ -1,5 +1,6 @@
 // Broker's groups: what they have committed, and how far they are behind.
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "broker_impl.h"
@@ -28,7 +29,8 @@ Result<std::vector<GroupOffset>> Broker::GroupOffsets(TenantId tenant, const std
   return out;
 }
 
-Status Broker::CommitOffsets(TenantId tenant, const std::string& group, std::span<const OffsetCommit> offsets) {
+Status Broker::CommitOffsets(TenantId tenant, const std::string& group, std::span<const OffsetCommit> offsets,
+                             const CommitOptions& options) {
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_RETURN_IF_ERROR(CheckGroupName(group));
   if (offsets.empty() || offsets.size() > kCommitOffsetsMax) {
@@ -45,17 +47,22 @@ Status Broker::CommitOffsets(TenantId tenant, const std::string& group, std::spa
     }
     committed.push_back({place.topic->number(), offset.partition, offset.offset});
   }
-  return impl_->meta_->Commit(tenant, group, std::move(committed));
+  return impl_->groups_->Commit(tenant, group, std::move(committed), options);
 }
 
 Status Broker::DeleteGroup(TenantId tenant, const std::string& group) {
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_RETURN_IF_ERROR(CheckGroupName(group));
-  return impl_->meta_->RemoveGroup(tenant, group);
+  return impl_->groups_->DeleteGroup(tenant, group);
 }
 
 std::vector<std::string> Broker::ListGroups(TenantId tenant) const {
-  return impl_->meta_->Groups(tenant);
+  std::vector<std::string> out = impl_->meta_->Groups(tenant);
+  std::ranges::copy(impl_->groups_->GroupsWithMembers(tenant), std::back_inserter(out));
+  std::ranges::sort(out);
+  const auto repeated = std::ranges::unique(out);
+  out.erase(repeated.begin(), repeated.end());
+  return out;
 }
 
 }  // namespace millstream::events

@@ -1,5 +1,5 @@
 // What Broker is made of. Its functions are spread over broker.cc (life, topics, reads), publish.cc and
-// broker_groups.cc.
+// broker_groups.cc; what members of groups call is in group_calls.cc.
 #pragma once
 
 #include <atomic>
@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "group_coordinator.h"
 #include "meta_store.h"
 #include "millstream/base/mutex.h"
 #include "millstream/events/broker.h"
@@ -62,6 +63,7 @@ class Broker::Impl {
 
   std::vector<std::unique_ptr<PartitionWriter>> writers_;
   std::unique_ptr<MetaStore> meta_;
+  std::unique_ptr<GroupCoordinator> groups_;
 };
 
 }  // namespace millstream::events

@@ -57,7 +57,7 @@ void AppendEventFrame(std::string_view head, std::string_view topic, const Store
   *out += rest;
 }
 
-void AppendEventJson(std::string_view topic, const StoredEvent& event, std::string* out) {
+void AppendEventJson(std::string_view topic, const StoredEvent& event, std::string* out, uint32_t attempt) {
   const EventView& view = event.view();
   *out += R"({"type":"event","id":")";
   *out += event.Id();
@@ -65,6 +65,7 @@ void AppendEventJson(std::string_view topic, const StoredEvent& event, std::stri
   *out += topic;
   fmt::format_to(std::back_inserter(*out), R"(","partition":{},"offset":{},"timestamp":{},)", event.partition(),
                  event.offset(), view.timestamp);
+  if (attempt > 0) fmt::format_to(std::back_inserter(*out), R"("attempt":{},)", attempt);
   if (!view.key.has_value()) {
     *out += R"("key":null,)";
   } else if (IsValidUtf8(*view.key)) {

@@ -14,6 +14,7 @@ enum class Kind : uint8_t {
   kDeleteTopic = 2,
   kPutOffsets = 3,
   kDeleteGroup = 4,
+  kPutGeneration = 5,
   kPutTopicMore = 16,  // kPutTopic with further options behind it
 };
 
@@ -90,6 +91,12 @@ struct Encoder {
     writer.U8(static_cast<uint8_t>(Kind::kDeleteGroup));
     writer.Varint(change.tenant.value());
     writer.Bytes(change.group);
+  }
+  void operator()(const PutGeneration& put) {
+    writer.U8(static_cast<uint8_t>(Kind::kPutGeneration));
+    writer.Varint(put.tenant.value());
+    writer.Bytes(put.group);
+    writer.Varint(put.reserved);
   }
 };
 
@@ -230,6 +237,15 @@ Result<MetaChange> GetChange(codec::ByteReader* reader) {
       if (!GetTenant(reader, &change.tenant) || !reader->Bytes(&group)) return Malformed("a group");
       change.group = group;
       return MetaChange(std::move(change));
+    }
+    case Kind::kPutGeneration: {
+      PutGeneration put;
+      std::string_view group;
+      if (!GetTenant(reader, &put.tenant) || !reader->Bytes(&group) || !reader->Varint(&put.reserved)) {
+        return Malformed("a generation");
+      }
+      put.group = group;
+      return MetaChange(std::move(put));
     }
   }
   return Malformed("an unknown kind");

@@ -42,7 +42,13 @@ struct DeleteGroup {
   std::string group;
   friend bool operator==(const DeleteGroup&, const DeleteGroup&) = default;
 };
-using MetaChange = std::variant<PutTopic, DeleteTopic, PutOffsets, DeleteGroup>;
+struct PutGeneration {
+  TenantId tenant;
+  std::string group;
+  uint64_t reserved = 0;  // the group may use the generations up to this one
+  friend bool operator==(const PutGeneration&, const PutGeneration&) = default;
+};
+using MetaChange = std::variant<PutTopic, DeleteTopic, PutOffsets, DeleteGroup, PutGeneration>;
 
 std::string EncodeChange(const MetaChange& change);
 Result<MetaChange> DecodeChange(std::string_view bytes);

@@ -1,7 +1,9 @@
 #include "meta_store.h"
 
 #include <algorithm>
+#include <set>
 #include <string_view>
+#include <tuple>
 
 #include "millstream/env/file_util.h"
 #include "millstream/events/limits.h"
@@ -26,6 +28,7 @@ struct MetaStore::Task {
   std::function<Result<std::optional<MetaChange>>()> decide;
   // A commit of offsets: those next to each other are written together.
   std::optional<PutOffsets> commit;
+  CommitHooks hooks;
   Status status;
   TopicPtr topic;
   TaskGroup group;
@@ -210,18 +213,47 @@ Result<TopicPtr> MetaStore::Delete(TenantId tenant, const std::string& name) {
   return task.topic;
 }
 
-Status MetaStore::Commit(TenantId tenant, const std::string& group, std::vector<CommittedOffset> offsets) {
+Status MetaStore::Commit(TenantId tenant, const std::string& group, std::vector<CommittedOffset> offsets,
+                         CommitHooks hooks) {
   Task task;
   task.commit = PutOffsets{.tenant = tenant, .group = group, .offsets = std::move(offsets)};
+  task.hooks = std::move(hooks);
   Run(&task);
   return std::move(task.status);
 }
 
-Status MetaStore::RemoveGroup(TenantId tenant, const std::string& group) {
+Status MetaStore::Barrier() {
   Task task;
+  task.decide = []() -> Result<std::optional<MetaChange>> { return std::optional<MetaChange>(); };
+  Run(&task);
+  return std::move(task.status);
+}
+
+Result<uint64_t> MetaStore::ReserveGenerations(TenantId tenant, const std::string& group, uint64_t count) {
+  Task task;
+  uint64_t before = 0;
   task.decide = [&]() -> Result<std::optional<MetaChange>> {
     const ReaderLock lock(mutex_);
-    if (!groups_.contains({tenant, group})) return NotFound("there is no group \"{}\"", group);
+    const auto known = generations_.find({tenant, group});
+    if (known == generations_.end() && generations_.size() >= kGenerationsMax) {
+      return ResourceExhausted("{} groups have had members; delete some to make room", kGenerationsMax);
+    }
+    before = known == generations_.end() ? 0 : known->second;
+    return std::optional<MetaChange>(PutGeneration{.tenant = tenant, .group = group, .reserved = before + count});
+  };
+  Run(&task);
+  if (!task.status.ok()) return task.status;
+  return before;
+}
+
+Status MetaStore::RemoveGroup(TenantId tenant, const std::string& group, const std::function<Status()>& check) {
+  Task task;
+  task.decide = [&]() -> Result<std::optional<MetaChange>> {
+    MS_RETURN_IF_ERROR(check());
+    const ReaderLock lock(mutex_);
+    if (!groups_.contains({tenant, group}) && !generations_.contains({tenant, group})) {
+      return NotFound("there is no group \"{}\"", group);
+    }
     return std::optional<MetaChange>(DeleteGroup{tenant, group});
   };
   Run(&task);
@@ -277,7 +309,28 @@ Status MetaStore::CheckCommit(const PutOffsets& put) const {
   return Status::Ok();
 }
 
+Status MetaStore::RunCheck(Task* task) {
+  if (task->hooks.check == nullptr) return Status::Ok();
+  const PutOffsets& put = *task->commit;
+  return task->hooks.check(
+      [&](uint32_t topic, uint32_t partition) -> std::optional<uint64_t> {
+        const ReaderLock lock(mutex_);
+        const auto group = groups_.find({put.tenant, put.group});
+        if (group == groups_.end()) return std::nullopt;
+        const auto offset = group->second.find({topic, partition});
+        if (offset == group->second.end()) return std::nullopt;
+        return offset->second;
+      },
+      &task->commit->offsets);
+}
+
 void MetaStore::Handle(std::span<Task*> tasks) {
+  using Place = std::pair<const std::string*, PlaceKey>;
+  const auto before = [](const Place& one, const Place& other) {
+    return std::tie(*one.first, one.second) < std::tie(*other.first, other.second);
+  };
+  // What `changes` commit; groups of several tenants of one name count as one.
+  std::set<Place, decltype(before)> committing(before);
   std::vector<Task*> together;
   std::vector<MetaChange> changes;
   const auto flush = [&] {
@@ -289,21 +342,35 @@ void MetaStore::Handle(std::span<Task*> tasks) {
       if (status.ok()) {
         task->topic = Apply(changes[i]);
         if (task->topic != nullptr && !task->topic->deleted()) changed_(task->topic);
+        if (task->hooks.applied != nullptr) task->hooks.applied(std::get<PutOffsets>(changes[i]).offsets);
       }
       task->group.Done();
     }
+    committing.clear();
     together.clear();
     changes.clear();
   };
   for (Task* task : tasks) {
     if (task->commit.has_value()) {
-      task->status = CheckCommit(*task->commit);
-      if (!task->status.ok()) {
+      const PutOffsets& put = *task->commit;
+      const auto place_of = [&](const CommittedOffset& offset) {
+        return Place(&put.group, {offset.topic, offset.partition});
+      };
+      // A check compares with what is committed: what of that waits here goes first.
+      if (task->hooks.check != nullptr && std::ranges::any_of(put.offsets, [&](const CommittedOffset& offset) {
+            return committing.contains(place_of(offset));
+          })) {
+        flush();
+      }
+      task->status = RunCheck(task);
+      if (task->status.ok()) task->status = CheckCommit(put);
+      if (!task->status.ok() || put.offsets.empty()) {
         task->group.Done();
         continue;
       }
       together.push_back(task);
-      changes.emplace_back(std::move(*task->commit));
+      changes.emplace_back(put);
+      for (const CommittedOffset& offset : put.offsets) committing.insert(place_of(offset));
       continue;
     }
     // It sees what comes before it, so that goes first.
@@ -372,7 +439,13 @@ TopicPtr MetaStore::Apply(const MetaChange& change) {
     ApplyOffsets(*offsets);
     return nullptr;
   }
+  if (const auto* generation = std::get_if<PutGeneration>(&change)) {
+    uint64_t& reserved = generations_[{generation->tenant, generation->group}];
+    reserved = std::max(reserved, generation->reserved);
+    return nullptr;
+  }
   const auto& group = std::get<DeleteGroup>(change);
+  generations_.erase({group.tenant, group.group});
   if (const auto found = groups_.find({group.tenant, group.group}); found != groups_.end()) {
     offsets_ -= found->second.size();
     groups_.erase(found);
@@ -416,6 +489,9 @@ Status MetaStore::WriteSnapshot() {
         put.offsets.clear();
       }
       if (!put.offsets.empty() || offsets.empty()) snapshot.changes.emplace_back(std::move(put));
+    }
+    for (const auto& [key, reserved] : generations_) {
+      snapshot.changes.emplace_back(PutGeneration{.tenant = key.first, .group = key.second, .reserved = reserved});
     }
   }
   const std::string bytes = EncodeSnapshot(snapshot);

@@ -31,6 +31,15 @@
 
 namespace millstream::events {
 
+// What a commit must pass. Both run on the store's thread, in the order in which commits are applied.
+struct CommitHooks {
+  // What is committed of a place now.
+  using Current = std::function<std::optional<uint64_t>(uint32_t topic, uint32_t partition)>;
+  // May change or take away offsets; an error refuses the commit.
+  std::function<Status(const Current&, std::vector<CommittedOffset>*)> check;
+  std::function<void(const std::vector<CommittedOffset>&)> applied;
+};
+
 class MetaStore {
  public:
   using TopicCallback = std::function<void(const TopicPtr&)>;
@@ -50,8 +59,14 @@ class MetaStore {
   Result<TopicPtr> Alter(TenantId tenant, const std::string& name, const std::function<Status(TopicOptions*)>& change);
   Result<TopicPtr> Delete(TenantId tenant, const std::string& name);
 
-  Status Commit(TenantId tenant, const std::string& group, std::vector<CommittedOffset> offsets);
-  Status RemoveGroup(TenantId tenant, const std::string& group);
+  Status Commit(TenantId tenant, const std::string& group, std::vector<CommittedOffset> offsets,
+                CommitHooks hooks = {});
+  // Returns when every commit that was checked before is applied.
+  Status Barrier();
+  // `check` runs on the store's thread.
+  Status RemoveGroup(TenantId tenant, const std::string& group, const std::function<Status()>& check);
+  // Durably sets `count` more generations of the group aside; returns the last one set aside before.
+  Result<uint64_t> ReserveGenerations(TenantId tenant, const std::string& group, uint64_t count);
   std::vector<CommittedOffset> Offsets(TenantId tenant, const std::string& group) const EXCLUDES(mutex_);
   std::vector<std::string> Groups(TenantId tenant) const EXCLUDES(mutex_);
 
@@ -74,6 +89,7 @@ class MetaStore {
   void Handle(std::span<Task*> tasks);
   Status Write(const std::vector<MetaChange>& changes);
   Status CheckCommit(const PutOffsets& put) const EXCLUDES(mutex_);
+  Status RunCheck(Task* task) EXCLUDES(mutex_);
   TopicPtr Apply(const MetaChange& change) EXCLUDES(mutex_);
   void ApplyOffsets(const PutOffsets& put) REQUIRES(mutex_);
   void DropOffsetsOf(uint32_t topic) REQUIRES(mutex_);
@@ -100,6 +116,7 @@ class MetaStore {
   std::atomic<uint64_t> rules_version_{0};                 // written under mutex_
   std::map<GroupKey, std::map<PlaceKey, uint64_t>> groups_ GUARDED_BY(mutex_);
   size_t offsets_ GUARDED_BY(mutex_) = 0;
+  std::map<GroupKey, uint64_t> generations_ GUARDED_BY(mutex_);  // set aside
 
   // Last, so that its thread has ended before anything that it uses goes.
   std::unique_ptr<queue::Worker<Task*>> worker_;

@@ -1,5 +1,7 @@
 #include "millstream/events/subscription.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -29,6 +31,7 @@ Subscription::Impl::~Impl() {
 
 void Subscription::Impl::Close() {
   if (std::exchange(closed_, true)) return;
+  LeaveGroup();
   broker_->RemoveTopicListener(this);
   for (const auto& [key, cursor] : cursors_) cursor->partition.RemoveListener(cursor.get());
   const MutexLock lock(mutex_);
@@ -54,12 +57,7 @@ Status Subscription::Impl::Start() {
   if (!options_.filter.empty()) {
     MS_ASSIGN_OR_RETURN(filter_, Filter::Parse(options_.filter));
   }
-  if (!options_.group.empty()) {
-    MS_RETURN_IF_ERROR(CheckGroupName(options_.group));
-    for (const CommittedOffset& offset : broker_->meta_->Offsets(tenant_, options_.group)) {
-      committed_[{offset.topic, offset.partition}] = offset.offset;
-    }
-  }
+  if (!options_.group.empty()) return StartGroup();
   // First, so that no topic is made in between unseen.
   broker_->AddTopicListener(this);
   bool has_pattern = false;
@@ -80,9 +78,6 @@ Status Subscription::Impl::Start() {
 }
 
 Result<uint64_t> Subscription::Impl::StartOf(const Topic& topic, Partition& partition, bool is_new) {
-  if (const auto committed = committed_.find({topic.number(), partition.index()}); committed != committed_.end()) {
-    return committed->second;
-  }
   if (is_new) return uint64_t{0};
   if (const auto* timestamp = std::get_if<TimestampMs>(&options_.from)) return partition.OffsetAt(*timestamp);
   MS_ASSIGN_OR_RETURN(const PartitionEnds ends, partition.Ends());
@@ -102,27 +97,37 @@ Result<uint64_t> Subscription::Impl::StartOf(const Topic& topic, Partition& part
 
 Status Subscription::Impl::Join(const TopicPtr& topic, bool is_new) {
   const uint32_t partitions = topic->options().partitions;
-  std::shared_ptr<const std::string> name;
   for (uint32_t i = 0; i < partitions; ++i) {
     const CursorKey key(topic->number(), i);
     if (cursors_.contains(key)) continue;
-    if (cursors_.size() >= kSubscriptionPartitionsMax) {
-      return ResourceExhausted("a subscription has at most {} partitions", kSubscriptionPartitionsMax);
-    }
-    if (name == nullptr) name = std::make_shared<const std::string>(topic->name());
     Partition& partition = broker_->PartitionOf(topic, i);
-    auto cursor = std::make_unique<Cursor>(*this, topic, partition);
-    cursor->name = name;
-    MS_ASSIGN_OR_RETURN(cursor->offset, StartOf(*topic, partition, is_new));
-    Cursor* raw = cursor.get();
-    cursors_.emplace(key, std::move(cursor));
-    partition.AddListener(raw, raw->offset);
+    MS_ASSIGN_OR_RETURN(const uint64_t offset, StartOf(*topic, partition, is_new));
+    MS_RETURN_IF_ERROR(AddCursor(topic, partition, offset, 0));
   }
   return Status::Ok();
 }
 
+Status Subscription::Impl::AddCursor(const TopicPtr& topic, Partition& partition, uint64_t offset, uint64_t grant) {
+  if (cursors_.size() >= kSubscriptionPartitionsMax) {
+    return ResourceExhausted("a subscription has at most {} partitions", kSubscriptionPartitionsMax);
+  }
+  auto cursor = std::make_unique<Cursor>(*this, topic, partition);
+  // One name for all partitions of a topic: its cursors lie side by side.
+  const auto beside = cursors_.lower_bound({topic->number(), 0});
+  cursor->name = beside != cursors_.end() && beside->first.first == topic->number()
+                     ? beside->second->name
+                     : std::make_shared<const std::string>(topic->name());
+  cursor->offset = offset;
+  cursor->grant = grant;
+  Cursor* raw = cursor.get();
+  cursors_.emplace(CursorKey(topic->number(), partition.index()), std::move(cursor));
+  partition.AddListener(raw, offset);
+  return Status::Ok();
+}
+
 void Subscription::Impl::OnTopic(const TopicPtr& topic) {
-  if (!Wants(*topic)) return;
+  // A group looks for its topics itself.
+  if (!options_.group.empty() || !Wants(*topic)) return;
   const MutexLock lock(mutex_);
   new_topics_.push_back(topic);
   Tell();
@@ -186,6 +191,10 @@ Subscription::Impl::Cursor* Subscription::Impl::NextReady() {
   return cursor;
 }
 
+bool Subscription::Impl::HasNews() const {
+  return !ready_.empty() || !new_topics_.empty() || rebalanced_;
+}
+
 // --- polling ---
 
 Status Subscription::Impl::CheckLag() {
@@ -228,12 +237,16 @@ Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, 
   // Retention came in between: the next turn goes on behind it.
   if (!read.ok() && read.status().code() == StatusCode::kOutOfRange) return true;
   if (!read.ok()) return std::move(read).status();
+  const size_t first = out->events.size();
   for (EventPtr& event : read->events) {
     ++*scanned;
     if (filter_ != nullptr && !filter_->Matches(*cursor.name, *event)) continue;
-    --limits->events;
-    limits->bytes -= std::min(limits->bytes, event->bytes());
     out->events.push_back({cursor.name, std::move(event)});
+  }
+  if (entry_ != nullptr && !Deliver(cursor, first, out)) return false;
+  for (size_t i = first; i < out->events.size(); ++i) {
+    --limits->events;
+    limits->bytes -= std::min(limits->bytes, out->events[i].event->bytes());
   }
   cursor.offset = read->next;
   return read->next < read->ends.end;
@@ -256,10 +269,16 @@ Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_
       told_ = false;
     }
     MS_RETURN_IF_ERROR(AdoptNewTopics());
+    if (!options_.group.empty()) {
+      MS_RETURN_IF_ERROR(SyncGroup());
+      MS_RETURN_IF_ERROR(Redeliver(&limits, &out));
+    }
     size_t scanned = 0;
     while (limits.events > 0 && limits.bytes > 0 && scanned < kScannedEventsMax) {
       Cursor* cursor = NextReady();
       if (cursor == nullptr) break;
+      // It is made ready again if it stays after all.
+      if (cursor->is_revoking) continue;
       auto more = ReadCursor(*cursor, &limits, &scanned, &out);
       if (!more.ok() && more.status().code() == StatusCode::kNotFound) {
         Remove(*cursor);
@@ -274,13 +293,16 @@ Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_
       if (!more.ok()) break;
     }
     const MutexLock lock(mutex_);
-    if (!ready_.empty() || !new_topics_.empty()) Tell();
+    if (HasNews()) Tell();
     if (!out.events.empty() || out.dropped > 0 || scanned >= kScannedEventsMax) return out;
-    while (ready_.empty() && new_topics_.empty()) {
-      const auto left = deadline - broker_->env_.clock->MonotonicNow();
+    while (!HasNews()) {
+      auto left = deadline - broker_->env_.clock->MonotonicNow();
       if (broker_->closed_.load()) break;
       if (left <= std::chrono::nanoseconds(0)) return out;
+      // Whoever waits here is alive, and says so to its group.
+      if (entry_ != nullptr) left = std::min<std::chrono::nanoseconds>(left, beat_interval_);
       (void)changed_.WaitFor(mutex_, left);
+      if (entry_ != nullptr) break;
     }
   }
 }
@@ -299,10 +321,9 @@ Status Subscription::Impl::Commit() {
     if (cursor->topic->deleted()) continue;
     offsets.push_back({key.first, key.second, cursor->offset});
     if (offsets.size() < kCommitOffsetsMax) continue;
-    MS_RETURN_IF_ERROR(broker_->meta_->Commit(tenant_, options_.group, std::exchange(offsets, {})));
+    MS_RETURN_IF_ERROR(CommitFor(std::exchange(offsets, {})));
   }
-  if (offsets.empty()) return Status::Ok();
-  return broker_->meta_->Commit(tenant_, options_.group, std::move(offsets));
+  return offsets.empty() ? Status::Ok() : CommitFor(std::move(offsets));
 }
 
 // --- the outside ---
@@ -334,7 +355,7 @@ Result<Subscription::PolledJson> Subscription::PollJson(size_t limit, uint64_t b
   out.events.reserve(polled.events.size());
   for (const SubscribedEvent& event : polled.events) {
     out.events.emplace_back();
-    AppendEventJson(*event.topic, *event.event, &out.events.back());
+    AppendEventJson(*event.topic, *event.event, &out.events.back(), event.attempt);
   }
   return out;
 }
@@ -343,7 +364,12 @@ Result<Subscription::PolledFrames> Subscription::PollFrames(std::string_view hea
   MS_ASSIGN_OR_RETURN(const Polled polled, impl_->Poll(limit, bytes_max, 0));
   PolledFrames out{.frames = {}, .events = polled.events.size(), .dropped = polled.dropped};
   for (const SubscribedEvent& event : polled.events) {
-    AppendEventFrame(head, *event.topic, *event.event, &out.frames);
+    if (event.attempt == 0) {
+      AppendEventFrame(head, *event.topic, *event.event, &out.frames);
+    } else {
+      const std::string counted = fmt::format(R"({}"attempt":{},)", head, event.attempt);
+      AppendEventFrame(counted, *event.topic, *event.event, &out.frames);
+    }
     // The others will be about as long.
     if (&event == &polled.events.front()) out.frames.reserve(out.frames.size() * (out.events + 1));
   }
@@ -360,6 +386,14 @@ TopicOffsets Subscription::Position() const {
 
 Status Subscription::Commit() {
   return impl_->Commit();
+}
+
+const std::string& Subscription::member() const {
+  return impl_->member();
+}
+
+const std::string& Subscription::group() const {
+  return impl_->group();
 }
 
 void Subscription::Close() {

@@ -4,6 +4,7 @@
 // Invariants  (1) A cursor whose partition has events behind it is in ready_, or is being read by the poll that runs.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -14,13 +15,14 @@
 
 #include "broker_impl.h"
 #include "filter.h"
+#include "group_coordinator.h"
 #include "millstream/base/mutex.h"
 #include "millstream/events/subscription.h"
 #include "partition.h"
 
 namespace millstream::events {
 
-class Subscription::Impl final : public TopicListener {
+class Subscription::Impl final : public TopicListener, public GroupListener {
  public:
   Impl(std::shared_ptr<Broker::Impl> broker, TenantId tenant, SubscribeOptions options,
        std::shared_ptr<Notifier> notifier);
@@ -34,9 +36,12 @@ class Subscription::Impl final : public TopicListener {
   Status Commit();
   void Close() EXCLUDES(mutex_);
   uint64_t token() const { return token_; }
+  const std::string& member() const { return member_; }
+  const std::string& group() const { return options_.group; }
 
   void OnTopic(const TopicPtr& topic) override EXCLUDES(mutex_);
   void OnClose() override EXCLUDES(mutex_);
+  void OnRebalance() override EXCLUDES(mutex_);
 
  private:
   struct Cursor final : public PartitionListener {
@@ -50,6 +55,9 @@ class Subscription::Impl final : public TopicListener {
     std::shared_ptr<const std::string> name;  // one for all partitions of the topic
     uint64_t offset = 0;
     bool queued = false;  // in ready_; under the owner's mutex
+    // With a group.
+    uint64_t grant = 0;
+    bool is_revoking = false;
   };
   using CursorKey = std::pair<uint32_t, uint32_t>;  // topic and partition
 
@@ -67,6 +75,22 @@ class Subscription::Impl final : public TopicListener {
   Result<bool> ReadCursor(Cursor& cursor, ReadLimits* limits, size_t* scanned, Polled* out);
   Status KeepUp(Cursor& cursor, Polled* out);
   void Remove(Cursor& cursor);
+  // The reader's place at a partition.
+  Status AddCursor(const TopicPtr& topic, Partition& partition, uint64_t offset, uint64_t grant) EXCLUDES(mutex_);
+  bool HasNews() const REQUIRES(mutex_);
+
+  // --- with a group: subscription_group.cc ---
+  Status StartGroup();
+  Status JoinGroup();
+  void LeaveGroup();
+  // Is heard of, and takes over what is its share now. kFailedPrecondition when it was put out.
+  Status SyncGroup() EXCLUDES(mutex_);
+  Status TakeShare() EXCLUDES(mutex_);
+  Status Begin(const std::vector<GroupState::Owned>& places);
+  // Hands events to the group's books before the reader gets them; false when they are not this member's to read.
+  bool Deliver(const Cursor& cursor, size_t first, Polled* out);
+  Status Redeliver(ReadLimits* limits, Polled* out);
+  Status CommitFor(std::vector<CommittedOffset> offsets);
 
   const std::shared_ptr<Broker::Impl> broker_;
   const TenantId tenant_;
@@ -76,7 +100,10 @@ class Subscription::Impl final : public TopicListener {
 
   // Of the polling thread alone.
   std::map<CursorKey, std::unique_ptr<Cursor>> cursors_;
-  std::map<CursorKey, uint64_t> committed_;  // of the group, when the subscription began
+  std::string member_;
+  std::shared_ptr<GroupEntry> entry_;  // of the group
+  uint64_t share_version_ = 0;
+  std::chrono::nanoseconds beat_interval_{};
   std::unique_ptr<const Filter> filter_;
   Status failure_;  // once too slow, always
   bool closed_ = false;
@@ -85,7 +112,8 @@ class Subscription::Impl final : public TopicListener {
   CondVar changed_;
   std::deque<Cursor*> ready_ GUARDED_BY(mutex_);
   std::vector<TopicPtr> new_topics_ GUARDED_BY(mutex_);
-  bool told_ GUARDED_BY(mutex_) = false;  // the notifier has the token
+  bool told_ GUARDED_BY(mutex_) = false;        // the notifier has the token
+  bool rebalanced_ GUARDED_BY(mutex_) = false;  // the group has something to say
 };
 
 }  // namespace millstream::events

@@ -378,8 +378,23 @@ using From = std::variant<std::string, int64_t, std::map<std::string, std::map<u
 
 std::unique_ptr<Subscription> Subscribe(Database& self, std::vector<std::string> topics, From offsets,
                                         const std::string& on_slow, uint64_t lag_max, std::string filter,
-                                        std::string group, FdNotifier* notifier, uint32_t tenant) {
+                                        std::string group, FdNotifier* notifier, int64_t session_timeout_ms,
+                                        int64_t rebalance_timeout_ms, bool pushed, int64_t max_attempts,
+                                        std::string dead_letter_topic, int64_t backoff_ms, int64_t backoff_cap_ms,
+                                        uint32_t tenant) {
   events::SubscribeOptions options;
+  if (max_attempts < 0 || max_attempts > events::kAttemptsMax) {
+    throw StatusError(
+        InvalidArgument("max_attempts must be 0 (off) to {}, not {}", events::kAttemptsMax, max_attempts));
+  }
+  options.consumer = {.member = {},
+                      .session_timeout_ms = session_timeout_ms,
+                      .rebalance_timeout_ms = rebalance_timeout_ms,
+                      .pushed = pushed,
+                      .max_attempts = static_cast<uint32_t>(max_attempts),
+                      .dead_letter_topic = std::move(dead_letter_topic),
+                      .backoff_ms = backoff_ms,
+                      .backoff_cap_ms = backoff_cap_ms};
   options.topics = std::move(topics);
   if (const auto* name = std::get_if<std::string>(&offsets)) {
     if (*name != "earliest" && *name != "latest") {
@@ -406,7 +421,9 @@ py::tuple Poll(Subscription& self, size_t limit, uint64_t bytes_max, int64_t wai
     polled = ValueOrThrow(self.Poll(limit, bytes_max, wait_ms));
   }
   py::list out;
-  for (const events::SubscribedEvent& event : polled.events) out.append(EventTuple(*event.topic, *event.event));
+  for (const events::SubscribedEvent& event : polled.events) {
+    out.append(EventTuple(*event.topic, *event.event) + py::make_tuple(event.attempt));
+  }
   return py::make_tuple(out, polled.dropped);
 }
 
@@ -459,13 +476,80 @@ py::list GroupOffsets(Database& self, const std::string& group, uint32_t tenant)
 }
 
 void CommitOffsets(Database& self, const std::string& group,
-                   const std::vector<std::tuple<std::string, int64_t, int64_t>>& offsets, uint32_t tenant) {
+                   const std::vector<std::tuple<std::string, int64_t, int64_t>>& offsets, const std::string& member,
+                   uint64_t generation, bool reset, uint32_t tenant) {
   std::vector<events::OffsetCommit> commits;
   for (const auto& [topic, partition, offset] : offsets) {
     if (offset < 0) throw StatusError(InvalidArgument("an offset must not be negative"));
     commits.push_back({.topic = topic, .partition = PartitionOf(partition), .offset = static_cast<uint64_t>(offset)});
   }
-  ThrowIfError(self.Events().CommitOffsets(TenantId(tenant), group, commits));
+  ThrowIfError(self.Events().CommitOffsets(TenantId(tenant), group, commits,
+                                           {.member = member, .generation = generation, .reset = reset}));
+}
+
+void NackEvents(Database& self, const std::string& group, const std::string& member,
+                const std::vector<std::tuple<std::string, int64_t, int64_t>>& places, std::optional<int64_t> delay_ms,
+                std::string reason, uint32_t tenant) {
+  if (delay_ms.has_value() && *delay_ms < 0) throw StatusError(InvalidArgument("a delay must not be negative"));
+  std::vector<events::Nack> refused;
+  for (const auto& [topic, partition, offset] : places) {
+    if (offset < 0) throw StatusError(InvalidArgument("an offset must not be negative"));
+    refused.push_back({.topic = topic, .partition = PartitionOf(partition), .offset = static_cast<uint64_t>(offset)});
+  }
+  ThrowIfError(self.Events().NackEvents(TenantId(tenant), group, member, refused,
+                                        {.delay_ms = delay_ms.value_or(-1), .reason = std::move(reason)}));
+}
+
+using Places = std::vector<std::pair<std::string, uint32_t>>;
+
+Places PlacesOf(const std::vector<events::GroupPlace>& places) {
+  Places out;
+  for (const events::GroupPlace& place : places) out.emplace_back(place.topic, place.partition);
+  return out;
+}
+
+py::tuple MembershipTuple(const events::GroupMembership& membership) {
+  return py::make_tuple(membership.member, membership.generation, PlacesOf(membership.owned),
+                        PlacesOf(membership.revoking));
+}
+
+py::tuple JoinGroup(Database& self, const std::string& group, std::vector<std::string> topics, std::string member,
+                    int64_t session_timeout_ms, int64_t rebalance_timeout_ms, uint32_t tenant) {
+  events::GroupMembership membership;
+  {
+    const py::gil_scoped_release released;
+    membership = ValueOrThrow(self.Events().JoinGroup(TenantId(tenant), group,
+                                                      {.member = std::move(member),
+                                                       .topics = std::move(topics),
+                                                       .session_timeout_ms = session_timeout_ms,
+                                                       .rebalance_timeout_ms = rebalance_timeout_ms}));
+  }
+  return MembershipTuple(membership);
+}
+
+py::tuple HeartbeatGroup(Database& self, const std::string& group, const std::string& member, uint64_t generation,
+                         const std::vector<std::pair<std::string, int64_t>>& release, uint32_t tenant) {
+  events::GroupMembership membership;
+  {
+    const py::gil_scoped_release released;
+    std::vector<events::GroupPlace> places;
+    for (const auto& [topic, partition] : release) places.push_back({topic, PartitionOf(partition)});
+    membership = ValueOrThrow(self.Events().ReleaseGroup(TenantId(tenant), group, member, generation, places));
+  }
+  return MembershipTuple(membership);
+}
+
+py::tuple DescribeGroup(Database& self, const std::string& group, uint32_t tenant) {
+  events::GroupDescription description;
+  {
+    const py::gil_scoped_release released;
+    description = ValueOrThrow(self.Events().DescribeGroup(TenantId(tenant), group));
+  }
+  py::list members;
+  for (const events::GroupMember& member : description.members) {
+    members.append(py::make_tuple(member.member, PlacesOf(member.owned), member.silent_ms, member.session_timeout_ms));
+  }
+  return py::make_tuple(description.generation, members);
 }
 
 }  // namespace
@@ -479,8 +563,11 @@ void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
 
   py::class_<Subscription>(module, "Subscription", "A reader of topics. One thread at a time.")
       .def_property_readonly("token", &Subscription::token)
+      .def_property_readonly("member", &Subscription::member, "What its group calls it; empty without one.")
       .def("poll", &Poll, py::arg("limit") = 100, py::arg("bytes_max") = 1 << 20, py::arg("wait_ms") = 0,
-           "(events, dropped): as fetch's events; how many it missed since the last poll.")
+           "(events, dropped): as fetch's events, each with how often the group got it behind it (0 without a group); "
+           "how "
+           "many it missed since the last poll.")
       .def("poll_json", &PollJson, py::arg("limit") = 100, py::arg("bytes_max") = 1 << 20, py::arg("wait_ms") = 0,
            "(events, dropped): each event as a JSON text with \"type\":\"event\" in front.")
       .def(
@@ -531,11 +618,37 @@ void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
            "(id, topic, partition, offset, status, timestamp_ms)")
       .def("subscribe", &Subscribe, py::arg("topics"), py::kw_only(), py::arg("offsets") = "latest",
            py::arg("on_slow") = "block", py::arg("lag_max") = events::kLagDefault, py::arg("filter") = "",
-           py::arg("group") = "", py::arg("notifier") = py::none(), py::arg("tenant") = default_tenant, Released())
+           py::arg("group") = "", py::arg("notifier") = py::none(),
+           py::arg("session_timeout_ms") = events::kSessionTimeoutDefaultMs,
+           py::arg("rebalance_timeout_ms") = events::kRebalanceTimeoutDefaultMs, py::arg("pushed") = false,
+           py::arg("max_attempts") = 0, py::arg("dead_letter_topic") = "",
+           py::arg("backoff_ms") = events::kBackoffDefaultMs, py::arg("backoff_cap_ms") = events::kBackoffCapDefaultMs,
+           py::arg("tenant") = default_tenant, Released())
       .def("group_offsets", &GroupOffsets, py::arg("group"), py::kw_only(), py::arg("tenant") = default_tenant,
            "(topic, partition, committed, end offset, lag) of each partition that the group has committed.")
       .def("commit_offsets", &CommitOffsets, py::arg("group"), py::arg("offsets"), py::kw_only(),
-           py::arg("tenant") = default_tenant, Released())
+           py::arg("member") = "", py::arg("generation") = 0, py::arg("reset") = false,
+           py::arg("tenant") = default_tenant,
+           "For a member only what it owns; with reset also back, and only while the group has no members.", Released())
+      .def("nack_events", &NackEvents, py::arg("group"), py::arg("member"), py::arg("places"), py::kw_only(),
+           py::arg("delay_ms") = py::none(), py::arg("reason") = "", py::arg("tenant") = default_tenant,
+           "Has events, as (topic, partition, offset), that a subscription got come again later.", Released())
+      .def("join_group", &JoinGroup, py::arg("group"), py::arg("topics"), py::kw_only(), py::arg("member") = "",
+           py::arg("session_timeout_ms") = events::kSessionTimeoutDefaultMs,
+           py::arg("rebalance_timeout_ms") = events::kRebalanceTimeoutDefaultMs, py::arg("tenant") = default_tenant,
+           "(member, generation, owned, revoking): its partitions as (topic, partition), and those to give up.")
+      .def("heartbeat_group", &HeartbeatGroup, py::arg("group"), py::arg("member"), py::arg("generation"),
+           py::kw_only(), py::arg("release") = std::vector<std::pair<std::string, int64_t>>(),
+           py::arg("tenant") = default_tenant, "As join_group; gives up the partitions in release.")
+      .def(
+          "leave_group",
+          [](Database& self, const std::string& group, const std::string& member, uint32_t tenant) {
+            ThrowIfError(self.Events().LeaveGroup(TenantId(tenant), group, member));
+          },
+          py::arg("group"), py::arg("member"), py::kw_only(), py::arg("tenant") = default_tenant, Released())
+      .def(
+          "describe_group", &DescribeGroup, py::arg("group"), py::kw_only(), py::arg("tenant") = default_tenant,
+          "(generation, members); a member is (name, its partitions, ms since it was heard of, session timeout in ms).")
       .def(
           "delete_group",
           [](Database& self, const std::string& group, uint32_t tenant) {

@@ -27,6 +27,7 @@
 #include "millstream/base/strong_int.h"
 #include "millstream/env/env.h"
 #include "millstream/events/event.h"
+#include "millstream/events/group.h"
 #include "millstream/events/limits.h"
 #include "millstream/events/notifier.h"
 #include "millstream/events/subscription.h"
@@ -165,10 +166,31 @@ class Broker {
 
   // Of a group that committed nothing: empty.
   Result<std::vector<GroupOffset>> GroupOffsets(TenantId tenant, const std::string& group);
-  // All or none.
-  Status CommitOffsets(TenantId tenant, const std::string& group, std::span<const OffsetCommit> offsets);
+  // All or none. For a member: kFailedPrecondition unless it owns the partitions; its late commits never take back
+  // later ones. For nobody: kFailedPrecondition for going back while the group has members.
+  Status CommitOffsets(TenantId tenant, const std::string& group, std::span<const OffsetCommit> offsets,
+                       const CommitOptions& options = {});
+  // kFailedPrecondition while the group has members.
   Status DeleteGroup(TenantId tenant, const std::string& group);
+  // Those that committed, or have members.
   std::vector<std::string> ListGroups(TenantId tenant) const;
+
+  // For consumers that read for themselves; a subscription with a group is a member without these. A member that joins
+  // again goes on with what it has, and is told the generation; one that stays silent for its session timeout is out.
+  Result<GroupMembership> JoinGroup(TenantId tenant, const std::string& group, const GroupJoin& join);
+  Result<GroupMembership> HeartbeatGroup(TenantId tenant, const std::string& group, const std::string& member,
+                                         uint64_t generation);
+  // Gives up partitions that the group wants elsewhere.
+  Result<GroupMembership> ReleaseGroup(TenantId tenant, const std::string& group, const std::string& member,
+                                       uint64_t generation, std::span<const GroupPlace> places);
+  Status LeaveGroup(TenantId tenant, const std::string& group, const std::string& member);
+  Result<GroupDescription> DescribeGroup(TenantId tenant, const std::string& group);
+  // Events that a member's subscription got and could not handle: they come again to the group, or become dead letters.
+  // In order; stops at the first that is refused.
+  Status NackEvents(TenantId tenant, const std::string& group, const std::string& member, std::span<const Nack> events,
+                    const NackOptions& options);
+  // Puts silent members out. To be called every few hundred milliseconds.
+  void TickGroups();
 
   // Lets go what no topic's retention keeps, in the logs that are open; `all` opens the others for it, too.
   void Maintain(bool all);

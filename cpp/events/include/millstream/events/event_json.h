@@ -3,6 +3,7 @@
 // Cost        Appends. A JSON payload goes out as it came in, since it was checked then.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -12,8 +13,9 @@
 namespace millstream::events {
 
 // {"type":"event","id":…,"topic":…,"partition":…,"offset":…,"timestamp":…,"key":…,"headers":{…},"payload":…}: without
-// a key it is null, and one that is no UTF-8 is "key_base64" in its place; bytes are "payload_base64".
-void AppendEventJson(std::string_view topic, const StoredEvent& event, std::string* out);
+// a key it is null, and one that is no UTF-8 is "key_base64" in its place; bytes are "payload_base64". With an `attempt`
+// that is not 0 there is "attempt", too.
+void AppendEventJson(std::string_view topic, const StoredEvent& event, std::string* out, uint32_t attempt = 0);
 
 // Appends a WebSocket's text frame (RFC 6455, section 5.2), not masked, whose text is `head` and then the object above
 // without its first brace. `head` is the beginning of a JSON object up to a comma, such as {"subscription":"s", with

@@ -34,6 +34,22 @@ inline constexpr size_t kGroupNameBytesMax = 249;
 inline constexpr size_t kGroupOffsetsMax = 4'000'000;  // of all groups together
 inline constexpr size_t kCommitOffsetsMax = 10'000;    // in one call
 
+inline constexpr size_t kGroupMembersMax = 1000;       // of one group
+inline constexpr size_t kGroupsPerTenantMax = 10'000;  // that have members
+inline constexpr size_t kGenerationsMax = 100'000;     // groups whose generation is kept, with members or without
+inline constexpr int64_t kSessionTimeoutDefaultMs = 60'000;
+inline constexpr int64_t kSessionTimeoutMinMs = 1000;
+inline constexpr int64_t kSessionTimeoutMaxMs = 3'600'000;
+inline constexpr int64_t kRebalanceTimeoutDefaultMs = 10'000;
+inline constexpr int64_t kRebalanceTimeoutMaxMs = 3'600'000;
+inline constexpr size_t kInFlightRunsMax = 65'536;  // of one partition: rows of events that are not acknowledged
+inline constexpr size_t kRedeliveriesMax = 10'000;  // of one partition: events that are to come again
+inline constexpr uint32_t kAttemptsMax = 1000;
+inline constexpr int64_t kBackoffDefaultMs = 1000;
+inline constexpr int64_t kBackoffCapDefaultMs = 60'000;
+inline constexpr int64_t kBackoffMaxMs = 86'400'000;
+inline constexpr size_t kNackReasonBytesMax = 1024;
+
 // Of memory. An open log holds one file descriptor, its tail (below) and at most about 1 MiB for ids and producers; a
 // closed one holds nothing but a few hundred bytes, and those only once it has been used.
 inline constexpr size_t kOpenLogsMax = 512;

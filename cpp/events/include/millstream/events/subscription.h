@@ -4,9 +4,10 @@
 // on, and at the end wait to be told. So there is no gap and no repetition where one goes over into the other, and
 // falling behind costs no memory: it is a distance between two offsets.
 //
-// Threads     Poll, PollJson, PollFrames, CheckLag, Position, Commit and Close from one thread at a time; the news come
-// from the writers'. Ownership   Keeps the broker's inside alive; answers kUnavailable once the broker is closed. Cost
-// A poll looks at the partitions that have something, whatever the number of all.
+// Threads     Poll, PollJson, PollFrames, CheckLag, Position, Commit and Close from one thread at a time; the rest from
+//             any; the news come from the writers'.
+// Ownership   Keeps the broker's inside alive; answers kUnavailable once the broker is closed.
+// Cost        A poll looks at the partitions that have something, whatever the number of all.
 #pragma once
 
 #include <cstdint>
@@ -36,22 +37,41 @@ enum class SubscribeFrom { kEarliest, kLatest };
 
 using TopicOffsets = std::map<std::string, std::map<uint32_t, uint64_t>>;
 
+// How a subscription is a member of its group.
+struct ConsumerOptions {
+  std::string member = {};  // empty: the engine makes one
+  // Not polled, or with `pushed` not acknowledging, for so long: its partitions go to others.
+  int64_t session_timeout_ms = kSessionTimeoutDefaultMs;
+  // How long others wait for it to acknowledge what it has before it gives up a partition.
+  int64_t rebalance_timeout_ms = kRebalanceTimeoutDefaultMs;
+  // The reader is at the other end of a connection: it is alive while the subscription is there and nothing that it got
+  // waits for its acknowledgement. Put out, it fails; otherwise it joins again with the next poll.
+  bool pushed = false;
+  uint32_t max_attempts = 0;               // an event that came so often and was refused is a dead letter; 0 never
+  std::string dead_letter_topic = {};      // empty: the event's own with ".dlq" behind it
+  int64_t backoff_ms = kBackoffDefaultMs;  // until an event comes for the second time; doubles with each time
+  int64_t backoff_cap_ms = kBackoffCapDefaultMs;
+};
+
 struct SubscribeOptions {
   // Names, and patterns with '*': topics that are made later and match join from their first event on.
   std::vector<std::string> topics;
   // An end, a timestamp, or offsets; partitions that the offsets do not name begin at the earliest event.
   std::variant<SubscribeFrom, TimestampMs, TopicOffsets> from = SubscribeFrom::kLatest;
-  // Where the group has committed, that goes before `from`.
+  // It reads the partitions that are its share, each from where the group has committed; where it never has, `from`
+  // decides, and that is committed.
   std::string group = {};
   OnSlow on_slow = OnSlow::kBlock;
   uint64_t lag_max = kLagDefault;
   // An expression (src/filter.h has the grammar); empty wants all.
   std::string filter = {};
+  ConsumerOptions consumer = {};
 };
 
 struct SubscribedEvent {
   std::shared_ptr<const std::string> topic;
   EventPtr event;
+  uint32_t attempt = 0;  // how often the group got it with this; 0 without a group
 };
 
 struct Polled {
@@ -97,6 +117,9 @@ class Subscription {
   TopicOffsets Position() const;
   // Commits the position for the group. kFailedPrecondition without one.
   Status Commit();
+  // What its group calls it; empty without one.
+  const std::string& member() const;
+  const std::string& group() const;
   void Close();
 
  private:
