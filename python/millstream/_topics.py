@@ -406,12 +406,3 @@ def consumer_fields(
         "backoff_ms": int((seconds_of(backoff) or 0) * 1000),
         "backoff_cap_ms": int((seconds_of(backoff_max) or 0) * 1000),
     }
-
-
-def offsets_of(places: Places) -> list[tuple[str, int, int]]:
-    """Places in a row."""
-    return [
-        (topic, partition, offset)
-        for topic, partitions in places.items()
-        for partition, offset in partitions.items()
-    ]

@@ -148,11 +148,10 @@ Status PublishDeadLetter(Broker& broker, TenantId tenant, const std::string& gro
   if (topic.empty()) {
     topic = origin.name().substr(0, kTopicNameBytesMax - kDeadLetterSuffix.size()) + std::string(kDeadLetterSuffix);
   }
-  TopicOptions options = origin.options();
-  options.cleanup = TopicCleanup::kDelete;
-  options.retention_ms = 0;
-  options.retention_bytes = 0;
-  options.event_bytes_max = std::min(kEventBytesMax, options.event_bytes_max + kDeadLetterRoom);
+  const TopicOptions of_origin = origin.options();
+  const TopicOptions options{.partitions = of_origin.partitions,
+                             .durability = of_origin.durability,
+                             .event_bytes_max = std::min(kEventBytesMax, of_origin.event_bytes_max + kDeadLetterRoom)};
   const Status created = broker.CreateTopic(tenant, topic, options).status();
   if (!created.ok() && created.code() != StatusCode::kAlreadyExists) return created;
   const std::string partition = std::to_string(letter.place.second);

@@ -20,6 +20,9 @@ Status CheckConsumer(const ConsumerOptions& options) {
     return InvalidArgument("max_attempts must be 0 (off) to {}, not {}", kAttemptsMax, options.max_attempts);
   }
   if (!options.dead_letter_topic.empty()) MS_RETURN_IF_ERROR(CheckTopicName(options.dead_letter_topic));
+  if (IsInternalTopic(options.dead_letter_topic)) {
+    return InvalidArgument("\"{}\" is the engine's own; dead letters go elsewhere", options.dead_letter_topic);
+  }
   if (options.backoff_ms < 0 || options.backoff_ms > kBackoffMaxMs || options.backoff_cap_ms < 0 ||
       options.backoff_cap_ms > kBackoffMaxMs) {
     return InvalidArgument("the back-off and its cap must be 0 to {} ms", kBackoffMaxMs);

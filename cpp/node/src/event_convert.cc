@@ -99,6 +99,14 @@ Result<events::SubscribeOptions> OptionsOf(const v1::SubscribeRequest& request) 
   options.group = request.group();
   options.filter = request.filter();
   if (request.lag_max() > 0) options.lag_max = request.lag_max();
+  events::ConsumerOptions& consumer = options.consumer;
+  consumer.pushed = true;
+  if (request.session_timeout_ms() != 0) consumer.session_timeout_ms = request.session_timeout_ms();
+  if (request.has_rebalance_timeout_ms()) consumer.rebalance_timeout_ms = request.rebalance_timeout_ms();
+  consumer.max_attempts = request.max_attempts();
+  consumer.dead_letter_topic = request.dead_letter_topic();
+  if (request.has_backoff_ms()) consumer.backoff_ms = request.backoff_ms();
+  if (request.has_backoff_max_ms()) consumer.backoff_cap_ms = request.backoff_max_ms();
   if (request.from_offsets_size() > 0) {
     events::TopicOffsets offsets;
     for (const v1::TopicOffset& from : request.from_offsets()) offsets[from.topic()][from.partition()] = from.offset();
@@ -150,12 +158,41 @@ Result<std::vector<events::PublishEvent>> EventsOf(const v1::SubmitEventRequest&
   return out;
 }
 
-Status CommitOffsets(events::Broker& broker, const v1::CommitRequest& request) {
+Status CommitOffsets(events::Broker& broker, const v1::CommitRequest& request, const std::string& member) {
   std::vector<events::OffsetCommit> offsets;
   for (const v1::TopicOffset& from : request.offsets()) {
     offsets.push_back({from.topic(), from.partition(), from.offset()});
   }
-  return broker.CommitOffsets(TenantId(request.tenant()), request.group(), offsets);
+  return broker.CommitOffsets(TenantId(request.tenant()), request.group(), offsets,
+                              {.member = request.member().empty() ? member : request.member(),
+                               .generation = request.generation(),
+                               .reset = request.reset()});
+}
+
+Status NackEvents(events::Broker& broker, const v1::NackRequest& request, const std::string& member) {
+  std::vector<events::Nack> refused;
+  for (const v1::TopicOffset& from : request.events()) {
+    refused.push_back({from.topic(), from.partition(), from.offset()});
+  }
+  if (request.has_delay_ms() && request.delay_ms() < 0) return InvalidArgument("delay_ms must not be negative");
+  return broker.NackEvents(TenantId(request.tenant()), request.group(),
+                           request.member().empty() ? member : request.member(), refused,
+                           {.delay_ms = request.has_delay_ms() ? request.delay_ms() : -1, .reason = request.reason()});
+}
+
+void ToProto(const events::GroupDescription& group, v1::DescribeGroupResponse* out) {
+  out->set_generation(group.generation);
+  for (const events::GroupMember& from : group.members) {
+    v1::GroupMember* to = out->add_members();
+    to->set_member(from.member);
+    to->set_silent_ms(from.silent_ms);
+    to->set_session_timeout_ms(from.session_timeout_ms);
+    for (const events::GroupPlace& place : from.owned) {
+      v1::TopicOffset* owned = to->add_owned();
+      owned->set_topic(place.topic);
+      owned->set_partition(place.partition);
+    }
+  }
 }
 
 void ToProto(const events::TopicInfo& topic, v1::Topic* out) {
@@ -230,7 +267,11 @@ void ToProto(const v1::SubmitEventRequest& request, std::vector<Result<events::P
 
 void ToProto(const events::Polled& polled, v1::SubscribeResponse* out) {
   out->set_dropped(polled.dropped);
-  for (const events::SubscribedEvent& one : polled.events) ToProto(*one.topic, *one.event, out->add_events());
+  for (const events::SubscribedEvent& one : polled.events) {
+    v1::Event* event = out->add_events();
+    ToProto(*one.topic, *one.event, event);
+    event->set_attempt(one.attempt);
+  }
 }
 
 }  // namespace millstream::node

@@ -16,10 +16,13 @@ Result<events::SubscribeOptions> OptionsOf(const v1::SubscribeRequest& request);
 // Borrows from the request.
 Result<std::vector<events::PublishEvent>> EventsOf(const v1::SubmitEventRequest& request);
 
-Status CommitOffsets(events::Broker& broker, const v1::CommitRequest& request);
+// `member` is who asks when the request does not say.
+Status CommitOffsets(events::Broker& broker, const v1::CommitRequest& request, const std::string& member);
+Status NackEvents(events::Broker& broker, const v1::NackRequest& request, const std::string& member);
 
 void ToProto(const events::TopicInfo& topic, v1::Topic* out);
 void ToProto(const events::TopicDescription& description, v1::DescribeTopicResponse* out);
+void ToProto(const events::GroupDescription& group, v1::DescribeGroupResponse* out);
 void ToProto(const events::EventPlace& place, v1::EventPlace* out);
 void ToProto(const std::string& topic, const events::StoredEvent& event, v1::Event* out);
 void ToProto(const Status& status, v1::EventRefusal* out);

@@ -121,7 +121,7 @@ grpc::ServerUnaryReactor* EventService::Fetch(grpc::CallbackServerContext* /*con
 grpc::ServerUnaryReactor* EventService::Commit(grpc::CallbackServerContext* /*context*/,
                                                const v1::CommitRequest* request, v1::CommitResponse* /*response*/) {
   return UnaryCall::Run(*calls_, [this, request](engine::QueryCancel& /*cancel*/) {
-    return CommitOffsets(database_.Events(), *request);
+    return CommitOffsets(database_.Events(), *request, "");
   });
 }
 
@@ -159,6 +159,24 @@ grpc::ServerUnaryReactor* EventService::DeleteGroup(grpc::CallbackServerContext*
                                                     v1::DeleteGroupResponse* /*response*/) {
   return UnaryCall::Run(*calls_, [this, request](engine::QueryCancel& /*cancel*/) {
     return database_.Events().DeleteGroup(TenantId(request->tenant()), request->group());
+  });
+}
+
+grpc::ServerUnaryReactor* EventService::DescribeGroup(grpc::CallbackServerContext* /*context*/,
+                                                      const v1::DescribeGroupRequest* request,
+                                                      v1::DescribeGroupResponse* response) {
+  return UnaryCall::Run(*calls_, [this, request, response](engine::QueryCancel& /*cancel*/) -> Status {
+    MS_ASSIGN_OR_RETURN(const events::GroupDescription group,
+                        database_.Events().DescribeGroup(TenantId(request->tenant()), request->group()));
+    ToProto(group, response);
+    return Status::Ok();
+  });
+}
+
+grpc::ServerUnaryReactor* EventService::Nack(grpc::CallbackServerContext* /*context*/, const v1::NackRequest* request,
+                                             v1::NackResponse* /*response*/) {
+  return UnaryCall::Run(*calls_, [this, request](engine::QueryCancel& /*cancel*/) {
+    return NackEvents(database_.Events(), *request, "");
   });
 }
 

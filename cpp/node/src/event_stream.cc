@@ -186,7 +186,8 @@ bool EventStream::HasRoom() {
   return outbox_.size() < kAnswersMax;
 }
 
-Status EventStream::OpenFeed(const v1::SubscribeRequest& request, const std::function<void()>& opened) {
+Status EventStream::OpenFeed(const v1::SubscribeRequest& request,
+                             const std::function<void(const std::string& member)>& opened) {
   MS_ASSIGN_OR_RETURN(const events::SubscribeOptions options, OptionsOf(request));
   auto feed = std::make_shared<Feed>();
   feed->notifier = std::make_shared<events::Notifier>([handle = handle_] { handle->Nudge(); });
@@ -202,7 +203,12 @@ Status EventStream::OpenFeed(const v1::SubscribeRequest& request, const std::fun
     return std::move(subscription).status();
   }
   feed->subscription = std::move(subscription).value();
-  opened();
+  {
+    MutexLock lock(mutex_);
+    feed->group = feed->subscription->group();
+    feed->member = feed->subscription->member();
+  }
+  opened(feed->subscription->member());
   RunFeed(feed);
   return Status::Ok();
 }
@@ -211,6 +217,11 @@ void EventStream::CloseFeed() {
   std::shared_ptr<Feed> closed;
   MutexLock lock(mutex_);
   closed.swap(feed_);
+}
+
+std::string EventStream::MemberIn(const std::string& group) {
+  MutexLock lock(mutex_);
+  return feed_ != nullptr && feed_->group == group ? feed_->member : "";
 }
 
 bool EventStream::HasFeed() {
@@ -270,8 +281,11 @@ SubscribeStream* SubscribeStream::Begin(events::Broker& broker, WorkPool& pool, 
   auto* stream = new SubscribeStream(broker, pool, registry);
   if (!stream->Register()) return stream;
   stream->Spawn([stream, &request] {
-    const Status opened =
-        stream->OpenFeed(request, [stream] { stream->Send(std::make_unique<v1::SubscribeResponse>()); });
+    const Status opened = stream->OpenFeed(request, [stream](const std::string& member) {
+      auto first = std::make_unique<v1::SubscribeResponse>();
+      first->set_member(member);
+      stream->Send(std::move(first));
+    });
     if (!opened.ok()) stream->End(opened);
   });
   return stream;
@@ -322,15 +336,19 @@ Status EventsStream::Answer(v1::StreamEventsResponse* response, bool* is_sent) {
     case v1::StreamEventsRequest::kSubscribe:
       if (HasFeed()) return FailedPrecondition("the stream has a subscription; unsubscribe first");
       subscribe_id_ = incoming_.id();
-      return OpenFeed(incoming_.subscribe(), [&] {
+      return OpenFeed(incoming_.subscribe(), [&](const std::string& member) {
         // Before the first event.
         auto done = std::make_unique<v1::StreamEventsResponse>(*response);
-        done->mutable_done();
+        done->mutable_done()->set_member(member);
         Send(std::move(done));
         *is_sent = true;
       });
     case v1::StreamEventsRequest::kCommit:
-      MS_RETURN_IF_ERROR(CommitOffsets(broker_, incoming_.commit()));
+      MS_RETURN_IF_ERROR(CommitOffsets(broker_, incoming_.commit(), MemberIn(incoming_.commit().group())));
+      response->mutable_done();
+      return Status::Ok();
+    case v1::StreamEventsRequest::kNack:
+      MS_RETURN_IF_ERROR(NackEvents(broker_, incoming_.nack(), MemberIn(incoming_.nack().group())));
       response->mutable_done();
       return Status::Ok();
     case v1::StreamEventsRequest::kUnsubscribe:

@@ -95,7 +95,10 @@ class EventStream {
   bool HasRoom() EXCLUDES(mutex_);
 
   // In a job: subscribes and says so by `opened`, then sends events.
-  Status OpenFeed(const v1::SubscribeRequest& request, const std::function<void()>& opened) EXCLUDES(mutex_);
+  Status OpenFeed(const v1::SubscribeRequest& request, const std::function<void(const std::string& member)>& opened)
+      EXCLUDES(mutex_);
+  // What the group calls the subscription, if it is of this group.
+  std::string MemberIn(const std::string& group) EXCLUDES(mutex_);
   void CloseFeed() EXCLUDES(mutex_);
   bool HasFeed() EXCLUDES(mutex_);
 
@@ -108,6 +111,8 @@ class EventStream {
     std::unique_ptr<events::Subscription> subscription;  // used by the job that made the state kRunning
     State state = State::kRunning;
     bool has_news = false;
+    std::string group;
+    std::string member;  // empty until it is open
   };
 
   void RunFeed(const std::shared_ptr<Feed>& feed) EXCLUDES(mutex_);

@@ -14,8 +14,10 @@ from millstream_gateway.backends.events import (
 )
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.events import (
+    CommitBy,
     EventStatus,
     Fetched,
+    GroupMember,
     GroupOffset,
     NewEvent,
     Placement,
@@ -93,9 +95,38 @@ class EmbeddedEvents:
         ]
 
     def commit_offsets(
-        self, tenant: TenantId, group: str, offsets: Sequence[tuple[str, int, int]]
+        self,
+        tenant: TenantId,
+        group: str,
+        offsets: Sequence[tuple[str, int, int]],
+        by: CommitBy = CommitBy(),  # noqa: B008 - a value
     ) -> None:
-        self._engine().commit_offsets(group, list(offsets), tenant=int(tenant))
+        self._engine().commit_offsets(
+            group,
+            list(offsets),
+            member=by.member,
+            generation=by.generation,
+            reset=by.reset,
+            tenant=int(tenant),
+        )
+
+    def describe_group(self, tenant: TenantId, group: str) -> tuple[int, list[GroupMember]]:
+        found: tuple[int, list[Any]] = self._engine().describe_group(group, tenant=int(tenant))
+        generation, members = found
+        return generation, [GroupMember(*one) for one in members]
+
+    def nack_events(
+        self,
+        tenant: TenantId,
+        group: str,
+        member: str,
+        places: Sequence[tuple[str, int, int]],
+        delay_ms: int | None,
+        reason: str,
+    ) -> None:
+        self._engine().nack_events(
+            group, member, list(places), delay_ms=delay_ms, reason=reason, tenant=int(tenant)
+        )
 
     def list_groups(self, tenant: TenantId) -> list[str]:
         return self._engine().list_groups(tenant=int(tenant))
@@ -115,6 +146,14 @@ class EmbeddedEvents:
             lag_max=request.lag_max or _LAG_MAX,
             filter=request.filter,
             group=request.group,
+            session_timeout_ms=request.consumer.session_timeout_ms,
+            rebalance_timeout_ms=request.consumer.rebalance_timeout_ms,
+            # Its reader is at the other end of a socket, and alive as long as that is.
+            pushed=True,
+            max_attempts=request.consumer.max_attempts,
+            dead_letter_topic=request.consumer.dead_letter_topic,
+            backoff_ms=request.consumer.backoff_ms,
+            backoff_cap_ms=request.consumer.backoff_max_ms,
             notifier=cast(Any, notifier),
             tenant=int(tenant),
         )

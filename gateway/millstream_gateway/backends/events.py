@@ -15,8 +15,10 @@ from millstream.errors import MillstreamError
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.event_json import text_frame
 from millstream_gateway.schemas.events import (
+    CommitBy,
     EventStatus,
     Fetched,
+    GroupMember,
     GroupOffset,
     NewEvent,
     Placement,
@@ -43,6 +45,10 @@ class EventSubscription(Protocol):
     @property
     def token(self) -> int:
         """What its notifier calls it."""
+
+    @property
+    def member(self) -> str:
+        """What its group calls it; empty without one."""
 
     def poll_json(self, limit: int, bytes_max: int) -> tuple[list[bytes], int]:
         """The next events, each a JSON object with a type, and how many were dropped before them.
@@ -151,9 +157,31 @@ class EventStore(Protocol):
         """How far a group is with each partition; nothing for a group that never committed."""
 
     def commit_offsets(
-        self, tenant: TenantId, group: str, offsets: Sequence[tuple[str, int, int]]
+        self,
+        tenant: TenantId,
+        group: str,
+        offsets: Sequence[tuple[str, int, int]],
+        by: CommitBy = ...,
     ) -> None:
-        """Keep how far a group is: topic, partition, and the offset that it wants next."""
+        """Keep how far a group is: topic, partition, and the offset that it wants next.
+
+        `FailedPreconditionError` for a member that does not own the partitions, and for going back
+        while the group has members.
+        """
+
+    def describe_group(self, tenant: TenantId, group: str) -> tuple[int, list[GroupMember]]:
+        """The group's generation, and who is in it; 0 and nobody for one without members."""
+
+    def nack_events(
+        self,
+        tenant: TenantId,
+        group: str,
+        member: str,
+        places: Sequence[tuple[str, int, int]],
+        delay_ms: int | None,
+        reason: str,
+    ) -> None:
+        """Have events that a subscription got come again later, by topic, partition and offset."""
 
     def list_groups(self, tenant: TenantId) -> list[str]:
         """The groups that have committed anything."""

@@ -34,9 +34,11 @@ from millstream_gateway.schemas.events import (
     CLEANUPS,
     DURABILITIES,
     PARTITIONS_MAX,
+    CommitBy,
     EventStatus,
     Fetched,
     From,
+    GroupMember,
     GroupOffset,
     NewEvent,
     Placement,
@@ -112,6 +114,10 @@ class FakeSubscription:
             if committed is not None:
                 found[partition] = committed
         return found
+
+    @property
+    def member(self) -> str:
+        return ""
 
     def poll_json(self, limit: int, bytes_max: int) -> tuple[list[bytes], int]:
         frames: list[bytes] = []
@@ -301,14 +307,34 @@ class FakeEvents:
             return found
 
     def commit_offsets(
-        self, tenant: TenantId, group: str, offsets: Sequence[tuple[str, int, int]]
+        self,
+        tenant: TenantId,
+        group: str,
+        offsets: Sequence[tuple[str, int, int]],
+        by: CommitBy = CommitBy(),  # noqa: B008 - a value
     ) -> None:
+        if by.member or by.generation:
+            raise FailedPreconditionError(f"the group {group} has no members")
         with self.lock:
             for name, partition, offset in offsets:
                 if not 0 <= offset <= len(self._log(tenant, name, partition)):
                     raise OutOfRangeError("no event has this offset")
             kept = self._committed.setdefault((tenant, group), {})
             kept.update({(name, partition): offset for name, partition, offset in offsets})
+
+    def describe_group(self, tenant: TenantId, group: str) -> tuple[int, list[GroupMember]]:
+        return 0, []
+
+    def nack_events(
+        self,
+        tenant: TenantId,
+        group: str,
+        member: str,
+        places: Sequence[tuple[str, int, int]],
+        delay_ms: int | None,
+        reason: str,
+    ) -> None:
+        raise FailedPreconditionError(f"the group {group} has no members")
 
     def list_groups(self, tenant: TenantId) -> list[str]:
         with self.lock:

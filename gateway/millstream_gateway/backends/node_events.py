@@ -24,8 +24,10 @@ from millstream_gateway.backends.notifier import TokenNotifier
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.event_json import event_frame
 from millstream_gateway.schemas.events import (
+    CommitBy,
     EventStatus,
     Fetched,
+    GroupMember,
     GroupOffset,
     MetricRule,
     NewEvent,
@@ -163,13 +165,53 @@ class NodeEvents:
         ]
 
     def commit_offsets(
-        self, tenant: TenantId, group: str, offsets: Sequence[tuple[str, int, int]]
+        self,
+        tenant: TenantId,
+        group: str,
+        offsets: Sequence[tuple[str, int, int]],
+        by: CommitBy = CommitBy(),  # noqa: B008 - a value
     ) -> None:
-        stands = [
-            pb.TopicOffset(topic=topic, partition=partition, offset=offset)
-            for topic, partition, offset in offsets
+        request = pb.CommitRequest(
+            tenant=tenant,
+            group=group,
+            offsets=_places(offsets),
+            member=by.member,
+            generation=by.generation,
+            reset=by.reset,
+        )
+        self._call("Commit", request)
+
+    def describe_group(self, tenant: TenantId, group: str) -> tuple[int, list[GroupMember]]:
+        answer = self._call("DescribeGroup", pb.DescribeGroupRequest(tenant=tenant, group=group))
+        members = [
+            GroupMember(
+                one.member,
+                [(place.topic, place.partition) for place in one.owned],
+                one.silent_ms,
+                one.session_timeout_ms,
+            )
+            for one in answer.members
         ]
-        self._call("Commit", pb.CommitRequest(tenant=tenant, group=group, offsets=stands))
+        return int(answer.generation), members
+
+    def nack_events(
+        self,
+        tenant: TenantId,
+        group: str,
+        member: str,
+        places: Sequence[tuple[str, int, int]],
+        delay_ms: int | None,
+        reason: str,
+    ) -> None:
+        request = pb.NackRequest(
+            tenant=tenant,
+            group=group,
+            member=member,
+            events=_places(places),
+            delay_ms=delay_ms,
+            reason=reason,
+        )
+        self._call("Nack", request)
 
     def list_groups(self, tenant: TenantId) -> list[str]:
         return list(self._call("ListGroups", pb.ListGroupsRequest(tenant=tenant)).groups)
@@ -229,8 +271,8 @@ class Subscription:
             link: Link = stack.enter_context(channel.use())
             self._stream = link.method("Subscribe")(request)
             try:
-                # Empty: the subscription stands, or there is none.
-                next(self._stream)
+                # Without events: the subscription stands, or there is none.
+                self.member = str(next(self._stream).member)
             except grpc.RpcError as error:
                 raise translated(error) from None
             self._link = stack.pop_all()
@@ -251,7 +293,7 @@ class Subscription:
                 self._changed.notify()
                 dropped += message.dropped
                 for event in message.events:
-                    frame = event_frame(_stored(event))
+                    frame = event_frame(_stored(event), event.attempt)
                     frames.append(frame)
                     size += len(frame)
                     self._position.setdefault(event.topic, {})[event.partition] = event.offset + 1
@@ -390,6 +432,13 @@ def _stored(event: Any) -> StoredEvent:
     )
 
 
+def _places(places: Sequence[tuple[str, int, int]]) -> list[Any]:
+    return [
+        pb.TopicOffset(topic=topic, partition=partition, offset=offset)
+        for topic, partition, offset in places
+    ]
+
+
 def _subscribe(tenant: TenantId, request: SubscriptionRequest) -> Any:
     made = pb.SubscribeRequest(
         tenant=tenant,
@@ -398,6 +447,7 @@ def _subscribe(tenant: TenantId, request: SubscriptionRequest) -> Any:
         on_slow=_ON_SLOW[request.on_slow],
         lag_max=request.lag_max,
         filter=request.filter,
+        **request.consumer._asdict(),
     )
     offsets = request.offsets
     if isinstance(offsets, int):

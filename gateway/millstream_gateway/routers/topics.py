@@ -18,18 +18,22 @@ from millstream_gateway.dependencies import (
 )
 from millstream_gateway.routers.connection import while_connected
 from millstream_gateway.routers.documentation import problems
+from millstream_gateway.schemas.access import Caller
 from millstream_gateway.schemas.event_json import event_object, status_object
-from millstream_gateway.schemas.events import Fetched, GroupOffset, TopicInfo, TopicOptions, Where
+from millstream_gateway.schemas.events import CommitBy, Fetched, TopicInfo, TopicOptions, Where
 from millstream_gateway.schemas.topics import (
     Commit,
     GroupDescription,
     GroupList,
+    GroupMemberDescription,
     GroupOffsetDescription,
+    GroupPlace,
     NewTopic,
     TopicChange,
     TopicDetails,
     TopicList,
 )
+from millstream_gateway.services.container import Services
 
 router = APIRouter(prefix="/v1", tags=["events"], responses=problems(400, 401, 403, 429))
 
@@ -209,28 +213,43 @@ async def list_groups(services: ServicesDep, caller: CallerDep) -> GroupList:
     return GroupList(groups=await services.events.list_groups(caller))
 
 
-@router.get("/groups/{group}/offsets")
+@router.get("/groups/{group}/offsets", response_model_exclude_none=True)
 @needs(READS_EVENTS)
 async def group_offsets(group: str, services: ServicesDep, caller: CallerDep) -> GroupDescription:
     """How far a group is with each partition, and how far behind; nothing when it never said."""
-    return _group(group, await services.events.group_offsets(caller, group))
+    return await _group(group, services, caller)
 
 
-@router.post("/groups/{group}/offsets", responses=problems(404))
+@router.post("/groups/{group}/offsets", responses=problems(404), response_model_exclude_none=True)
 @needs(WRITES_EVENTS)
 async def commit_offsets(
     group: str, commit: Commit, services: ServicesDep, caller: CallerDep
 ) -> GroupDescription:
     """Say where a group goes on: the offset of the next event that it wants, by partition."""
     offsets = [(one.topic, one.partition, one.offset) for one in commit.offsets]
-    await services.events.commit_offsets(caller, group, offsets)
-    return _group(group, await services.events.group_offsets(caller, group))
+    by = CommitBy(commit.member, commit.generation, commit.reset)
+    await services.events.commit_offsets(caller, group, offsets, by)
+    return await _group(group, services, caller)
 
 
-def _group(group: str, found: list[GroupOffset]) -> GroupDescription:
-    return GroupDescription(
+async def _group(group: str, services: Services, caller: Caller) -> GroupDescription:
+    found = await services.events.group_offsets(caller, group)
+    generation, members = await services.events.describe_group(caller, group)
+    described = GroupDescription(
         group=group, offsets=[GroupOffsetDescription(**one._asdict()) for one in found]
     )
+    if members:
+        described.generation = generation
+        described.members = [
+            GroupMemberDescription(
+                member=one.member,
+                partitions=[GroupPlace(topic=name, partition=at) for name, at in one.owned],
+                silent_ms=one.silent_ms,
+                session_timeout_ms=one.session_timeout_ms,
+            )
+            for one in members
+        ]
+    return described
 
 
 def _described(found: TopicInfo) -> TopicDetails:

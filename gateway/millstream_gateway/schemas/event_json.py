@@ -236,9 +236,10 @@ def event_object(event: StoredEvent) -> dict[str, Any]:
     return found
 
 
-def event_frame(event: StoredEvent) -> bytes:
-    """As a WebSocket sends it."""
-    return orjson.dumps({"type": "event", **event_object(event)})
+def event_frame(event: StoredEvent, attempt: int = 0) -> bytes:
+    """As a WebSocket sends it; to a group with how often it got it."""
+    counted = {"attempt": attempt} if attempt else {}
+    return orjson.dumps({"type": "event", **event_object(event), **counted})
 
 
 def text_frame(message: bytes) -> bytes:

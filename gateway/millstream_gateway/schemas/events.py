@@ -132,6 +132,36 @@ class GroupOffset(NamedTuple):
     lag: int
 
 
+class GroupMember(NamedTuple):
+    """One member of a group, and what it reads."""
+
+    member: str
+    owned: list[tuple[str, int]]
+    # Since it was last heard of.
+    silent_ms: int
+    session_timeout_ms: int
+
+
+class Consumer(NamedTuple):
+    """How a subscription is a member of its group."""
+
+    session_timeout_ms: int = 60_000
+    rebalance_timeout_ms: int = 10_000
+    # A refused event that came so often is a dead letter; 0 never.
+    max_attempts: int = 0
+    dead_letter_topic: str = ""
+    backoff_ms: int = 1000
+    backoff_max_ms: int = 60_000
+
+
+class CommitBy(NamedTuple):
+    """On whose behalf offsets are committed; ``reset`` may go back, when a group has no members."""
+
+    member: str = ""
+    generation: int = 0
+    reset: bool = False
+
+
 class SubscriptionRequest(NamedTuple):
     """What is to be followed, from where, and what happens when the reader falls behind."""
 
@@ -141,3 +171,4 @@ class SubscriptionRequest(NamedTuple):
     lag_max: int = 0
     filter: str = ""
     group: str = ""
+    consumer: Consumer = Consumer()

@@ -144,11 +144,31 @@ class GroupOffsetDescription(BaseModel):
     lag: int
 
 
+class GroupPlace(BaseModel):
+    """A partition that a member of a group reads."""
+
+    topic: str
+    partition: int
+
+
+class GroupMemberDescription(BaseModel):
+    """A member of a group: a subscription that is open."""
+
+    member: str
+    partitions: list[GroupPlace]
+    silent_ms: int = Field(description="Since it was last heard of.")
+    session_timeout_ms: int
+
+
 class GroupDescription(BaseModel):
-    """How far a group is."""
+    """How far a group is, and, while it has members, who they are."""
 
     group: str
     offsets: list[GroupOffsetDescription]
+    generation: int | None = Field(
+        default=None, description="Counts how often the partitions were shared out."
+    )
+    members: list[GroupMemberDescription] | None = None
 
 
 class GroupList(BaseModel):
@@ -169,6 +189,17 @@ class Commit(_Body):
     """Where a group goes on."""
 
     offsets: Annotated[list[CommittedOffset], Field(min_length=1, max_length=10_000)]
+    member: Annotated[str, Field(max_length=128)] = Field(
+        default="",
+        description="On whose behalf: refused unless it owns the partitions. Without one, offsets "
+        "cannot go back while the group has members.",
+    )
+    generation: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(
+        default=0, description="Refused when it is not the group's; 0 is not compared."
+    )
+    reset: bool = Field(
+        default=False, description="Also back; refused while the group has members."
+    )
 
 
 _Partition = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
@@ -201,6 +232,28 @@ class NewSubscription(_Body):
     lag_max: Annotated[int, Field(ge=0, le=10**9)] = Field(
         default=0, description="How many events behind is too far; 0 is the server's default."
     )
+    session_timeout_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = Field(
+        default=60_000,
+        description="With a group: events left without acknowledgement for so long go to others.",
+    )
+    rebalance_timeout_ms: Annotated[int, Field(ge=0, le=3_600_000)] = Field(
+        default=10_000,
+        description="With a group: how long a partition that is to move waits for "
+        "acknowledgements.",
+    )
+    max_attempts: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=0,
+        description="With a group: an event that came so often and was refused is a dead letter; "
+        "0 never.",
+    )
+    dead_letter_topic: Annotated[str, Field(max_length=249)] = Field(
+        default="", description="Where dead letters go; else the topic with `.dlq` behind it."
+    )
+    backoff_ms: Annotated[int, Field(ge=0, le=86_400_000)] = Field(
+        default=1000,
+        description="Until a refused event comes again; doubles each time up to `backoff_max_ms`.",
+    )
+    backoff_max_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 60_000
     filter: Annotated[str, Field(max_length=4096)] = Field(
         default="",
         description="Only events for which this holds.",

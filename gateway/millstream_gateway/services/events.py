@@ -26,8 +26,10 @@ from millstream_gateway.schemas.access import (
 )
 from millstream_gateway.schemas.event_json import read_published
 from millstream_gateway.schemas.events import (
+    CommitBy,
     EventStatus,
     Fetched,
+    GroupMember,
     GroupOffset,
     NewEvent,
     Placement,
@@ -235,14 +237,46 @@ class EventService:
         )
         return [one for one in found if self.allows(caller, Action.READ, one.topic)]
 
+    async def describe_group(self, caller: Caller, group: str) -> tuple[int, list[GroupMember]]:
+        """A group's generation and members, with the topics that the caller may read."""
+        generation, members = await self._read(
+            lambda: self._store.describe_group(caller.tenant, check_group(group))
+        )
+        return generation, [
+            one._replace(
+                owned=[place for place in one.owned if self.allows(caller, Action.READ, place[0])]
+            )
+            for one in members
+        ]
+
+    async def nack_events(
+        self,
+        caller: Caller,
+        group: str,
+        member: str,
+        places: Sequence[tuple[str, int, int]],
+        delay_ms: int | None,
+        reason: str,
+    ) -> None:
+        """Have events that a subscription of the caller got come again."""
+        for topic in {name for name, _, _ in places}:
+            self.check(caller, Action.READ, check_topic(topic))
+        await self._pool.run(
+            lambda: self._store.nack_events(caller.tenant, group, member, places, delay_ms, reason)
+        )
+
     async def commit_offsets(
-        self, caller: Caller, group: str, offsets: Sequence[tuple[str, int, int]]
+        self,
+        caller: Caller,
+        group: str,
+        offsets: Sequence[tuple[str, int, int]],
+        by: CommitBy = CommitBy(),  # noqa: B008 - a value
     ) -> None:
         """Keep how far a group is."""
         check_group(group)
         for topic in {name for name, _, _ in offsets}:
             self.check(caller, Action.READ, check_topic(topic))
-        await self._pool.run(lambda: self._store.commit_offsets(caller.tenant, group, offsets))
+        await self._pool.run(lambda: self._store.commit_offsets(caller.tenant, group, offsets, by))
 
     async def list_groups(self, caller: Caller) -> list[str]:
         """The groups of the tenant."""
@@ -258,7 +292,22 @@ class EventService:
         """Follow what `readable` found."""
         if request.group:
             check_group(request.group)
+            self._check_dead_letters(caller, request, topics)
         return await self.tails.open(caller.tenant, request._replace(topics=topics))
+
+    def _check_dead_letters(
+        self, caller: Caller, request: SubscriptionRequest, topics: tuple[str, ...]
+    ) -> None:
+        """Dead letters are written for the caller: only where it may write."""
+        if request.consumer.max_attempts == 0:
+            return
+        if request.consumer.dead_letter_topic:
+            self.check(caller, Action.WRITE, check_topic(request.consumer.dead_letter_topic))
+            return
+        for name in topics:
+            if "*" in name:
+                raise InvalidArgumentError("max_attempts with a pattern needs a dead_letter_topic")
+            self.check(caller, Action.WRITE, f"{name}.dlq")
 
     async def readable(self, caller: Caller, topics: Sequence[str]) -> tuple[str, ...]:
         """What to follow of these names and patterns. Patterns stay where nothing is hidden."""

@@ -46,7 +46,12 @@ from millstream_gateway.schemas.event_json import (
     read_offsets,
     text_frame,
 )
-from millstream_gateway.schemas.events import NewEvent, SubscriptionRequest
+from millstream_gateway.schemas.events import (
+    CommitBy,
+    Consumer,
+    NewEvent,
+    SubscriptionRequest,
+)
 from millstream_gateway.schemas.topics import NewSubscription
 from millstream_gateway.services.authentication import Credentials
 from millstream_gateway.services.authorization import decide
@@ -243,7 +248,7 @@ class StreamSession:
         if self.is_closed:
             await self._hub.close_feed(feed)
             return
-        self._ack(op_id, subscription_id=feed.subscription_id, op="subscribe")
+        self._ack(op_id, subscription_id=feed.subscription_id, op="subscribe", **_membership(feed))
         self.start(feed, feed_id)
 
     async def _unsubscribe(self, op_id: bytes, fields: Fields) -> None:
@@ -312,20 +317,49 @@ class StreamSession:
             raise FailedPreconditionError(
                 "no group to acknowledge for: subscribe with a group, or name one"
             )
+        offsets = await self._places_of(fields)
+        # What was handled is acknowledged; what is wanted next is committed.
+        wanted = [(topic, partition, offset + 1) for topic, partition, offset in offsets]
+        by = CommitBy(member=self._member_of(fields, group))
+        await self._hub.events.commit_offsets(self.caller, group, wanted, by)
+        self._ack(op_id, op="ack")
+
+    async def _refuse(self, op_id: bytes, fields: Fields) -> None:
+        group = _optional_text(fields, "group") or self._group_of(fields)
+        member = self._member_of(fields, group) if group else ""
+        if not member:
+            raise FailedPreconditionError(
+                "nothing to refuse events of: subscribe with a group on this socket"
+            )
+        places = await self._places_of(fields)
+        delay_ms = _delay_of(fields)
+        reason = _optional_text(fields, "reason")
+        await self._hub.events.nack_events(self.caller, group, member, places, delay_ms, reason)
+        self._ack(op_id, op="nack")
+
+    async def _places_of(self, fields: Fields) -> list[tuple[str, int, int]]:
+        """The events that a message is about, when its caller may commit at all."""
         tenant = frozenset({self.caller.tenant_name})
         decision = decide(self.caller.principal, Action.WRITE, Resource(tenant))
         if not decision.allowed:
             raise PermissionDeniedError(decision.reason)
         if "offsets" in fields or "offset" in fields:
-            offsets = read_offsets(fields)
-        else:
-            event_id = _optional_text(fields, "event_id") or _optional_text(fields, "id")
-            found = await self._hub.events.event_status(self.caller, event_id)
-            offsets = [(found.topic, found.partition, found.offset)]
-        # What was handled is acknowledged; what is wanted next is committed.
-        wanted = [(topic, partition, offset + 1) for topic, partition, offset in offsets]
-        await self._hub.events.commit_offsets(self.caller, group, wanted)
-        self._ack(op_id, op="ack")
+            return read_offsets(fields)
+        event_id = _optional_text(fields, "event_id") or _optional_text(fields, "id")
+        found = await self._hub.events.event_status(self.caller, event_id)
+        return [(found.topic, found.partition, found.offset)]
+
+    def _member_of(self, fields: Fields, group: str) -> str:
+        """Who this socket is in the group; empty when it is nobody, or several."""
+        if "subscription" in fields:
+            feed = self._feeds.get(bytes(fields["subscription"]))
+            return "" if feed is None else feed.tail.subscription.member
+        members = {
+            feed.tail.subscription.member
+            for feed in self._feeds.values()
+            if feed.request.group == group
+        }
+        return members.pop() if len(members) == 1 else ""
 
     def _group_of(self, fields: Fields) -> str:
         if "subscription" in fields:
@@ -419,6 +453,7 @@ _OPERATIONS: Final[dict[str, _Operation]] = {
     "unsubscribe": StreamSession._unsubscribe,
     "publish": StreamSession._publish,
     "ack": StreamSession._acknowledge,
+    "nack": StreamSession._refuse,
     "query": StreamSession._query,
     "ping": StreamSession._ping,
 }
@@ -442,9 +477,28 @@ def request_of(asked: NewSubscription) -> SubscriptionRequest:
             name: {int(partition): offset for partition, offset in places.items()}
             for name, places in begin.items()
         }
-    return SubscriptionRequest(
-        tuple(asked.topics), begin, asked.on_slow, asked.lag_max, asked.filter, asked.group
+    consumer = Consumer(
+        asked.session_timeout_ms,
+        asked.rebalance_timeout_ms,
+        asked.max_attempts,
+        asked.dead_letter_topic,
+        asked.backoff_ms,
+        asked.backoff_max_ms,
     )
+    return SubscriptionRequest(
+        tuple(asked.topics),
+        begin,
+        asked.on_slow,
+        asked.lag_max,
+        asked.filter,
+        asked.group,
+        consumer,
+    )
+
+
+def _membership(feed: Feed) -> dict[str, str]:
+    member = feed.tail.subscription.member
+    return {"member": member} if member else {}
 
 
 def _request_of(fields: Fields) -> SubscriptionRequest:
@@ -520,6 +574,18 @@ def _text_of(fields: Fields, name: str) -> str:
 
 def _optional_text(fields: Fields, name: str) -> str:
     return _text_of(fields, name) if name in fields else ""
+
+
+def _delay_of(fields: Fields) -> int | None:
+    if "delay_ms" not in fields:
+        return None
+    try:
+        delay_ms = msgspec.json.decode(fields["delay_ms"], type=int)
+    except (msgspec.MsgspecError, RecursionError):
+        raise InvalidArgumentError("delay_ms is a whole number of milliseconds") from None
+    if not 0 <= delay_ms <= 86_400_000:
+        raise InvalidArgumentError("delay_ms is 0 to 86400000")
+    return delay_ms
 
 
 def _step_of(fields: Fields, least_ms: int) -> int:

@@ -14,6 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from millstream._columns import Span, text_of
 from millstream._events import (
+    BACKOFF_MAX_SECONDS,
+    BACKOFF_SECONDS,
+    REBALANCE_SECONDS,
+    SESSION_SECONDS,
     Event,
     Events,
     NewEvent,
@@ -23,7 +27,6 @@ from millstream._events import (
     Where,
     first_error,
     new_events,
-    note_place,
     seconds_of,
 )
 from millstream._remote import topic_calls as ask
@@ -33,9 +36,10 @@ from millstream._remote.retries import Outcome as Ended
 from millstream._remote.topic_calls import Frames, Outcome
 from millstream._remote.topics import handshake_error, refuse_final, socket_headers
 from millstream._requests import Headers, Question, answer_to
-from millstream._topics import begin_of, offsets_of
+from millstream._topics import begin_of, consumer_fields
 from millstream.errors import (
     AlreadyExistsError,
+    FailedPreconditionError,
     InvalidArgumentError,
     MillstreamError,
     NotFoundError,
@@ -155,6 +159,12 @@ class Topic:
         group: str = "",
         filter: str = "",  # noqa: A002 - what it is
         on_slow: str = "block",
+        session_timeout: Wait = SESSION_SECONDS,
+        rebalance_timeout: Wait = REBALANCE_SECONDS,
+        max_attempts: int = 0,
+        dead_letter_topic: str = "",
+        backoff: Wait = BACKOFF_SECONDS,
+        backoff_max: Wait = BACKOFF_MAX_SECONDS,
     ) -> Subscription:
         """Iterate (``async for``) over events as they come, those that are there first.
 
@@ -169,6 +179,14 @@ class Topic:
             group=group,
             filter_text=filter,
             on_slow=on_slow,
+            consumer=consumer_fields(
+                session_timeout,
+                rebalance_timeout,
+                max_attempts,
+                dead_letter_topic,
+                backoff,
+                backoff_max,
+            ),
         )
 
     async def request(
@@ -231,6 +249,7 @@ class Subscription(AsyncIterator[Event]):
         group: str,
         filter_text: str,
         on_slow: str,
+        consumer: Mapping[str, Any],
     ) -> None:
         self._client = client
         self._topic = topic
@@ -239,6 +258,7 @@ class Subscription(AsyncIterator[Event]):
         self._group = group
         self._filter = filter_text
         self._on_slow = on_slow
+        self._consumer = consumer
         self._frames = Frames()
         self._socket: ClientConnection | None = None
 
@@ -269,16 +289,50 @@ class Subscription(AsyncIterator[Event]):
                         continue
                     event = self._frames.read(text)
                     if event is not None:
-                        note_place(self.places, event)
+                        self._frames.taken.note(event)
                         return event
         except TimeoutError:
             raise StopAsyncIteration from None
 
+    @property
+    def member(self) -> str:
+        """What the group calls this subscription; empty without one."""
+        return self._frames.member
+
     async def commit(self) -> None:
-        """Keep for the group how far this has come: what was taken from it is handled."""
+        """Keep for the group how far this has come: what was taken from it is handled.
+
+        Of partitions that went to others meanwhile nothing is kept: their events come again, there.
+        `FailedPreconditionError` when that is all of them.
+        """
         if not self._group:
             raise InvalidArgumentError("subscribe with a group to commit")
-        await self._client._run(ask.commit(self._group, offsets_of(self.places)))
+        taken = self._frames.taken
+        try:
+            await self._commit()
+        except FailedPreconditionError:
+            mine = await self._client._run(ask.places_of(self._group, self.member))
+            if not taken.keep_only(mine):
+                raise
+            await self._commit()
+
+    async def _commit(self) -> None:
+        offsets = self._frames.taken.offsets()
+        if offsets:
+            await self._client._run(ask.commit(self._group, offsets, member=self.member))
+        self._frames.taken.committed()
+
+    async def nack(self, event: Event, *, delay: Wait | None = None, reason: str = "") -> None:
+        """Have an event that could not be handled come again; see `Database.topic`.
+
+        Goes over the WebSocket: what is wrong with it is raised where the next event is asked for.
+        """
+        if not self._group:
+            raise InvalidArgumentError("subscribe with a group to refuse events")
+        frame = ask.nack_frame(event, delay, reason)
+        if self._socket is not None:
+            await self._socket.send(frame)
+        self._frames.taken.refused(event)
 
     async def close(self) -> None:
         """Stop reading. Closing again changes nothing."""
@@ -336,6 +390,7 @@ class Subscription(AsyncIterator[Event]):
                     group=self._group,
                     filter_text=self._filter,
                     on_slow=self._on_slow,
+                    consumer=self._consumer,
                 )
             )
             # The acknowledgement; what is refused is raised here.

@@ -17,6 +17,7 @@ from millstream._events import (
     NewEvent,
     Places,
     Published,
+    Taken,
     Wait,
     Where,
     event_of_json,
@@ -142,22 +143,55 @@ def fetch(
     return Ask(Call("GET", path, Repeat.READ), read)
 
 
-def group_offsets(group: str) -> Ask[list[dict[str, Any]]]:
-    path = f"/v1/groups/{urllib.parse.quote(group, safe='')}/offsets"
-    return Ask(Call("GET", path, Repeat.READ), lambda a: list(_good(a)["offsets"]))
+def group(name: str) -> Ask[dict[str, Any]]:
+    path = f"/v1/groups/{urllib.parse.quote(name, safe='')}/offsets"
+    return Ask(Call("GET", path, Repeat.READ), _good)
 
 
 def groups() -> Ask[list[str]]:
     return Ask(Call("GET", "/v1/groups", Repeat.READ), lambda a: list(_good(a)["groups"]))
 
 
-def commit(group: str, offsets: list[tuple[str, int, int]]) -> Ask[dict[str, Any]]:
+def places_of(group: str, member: str) -> Ask[set[tuple[str, int]]]:
+    path = f"/v1/groups/{urllib.parse.quote(group, safe='')}/offsets"
+
+    def read(answer: Answer) -> set[tuple[str, int]]:
+        members = _good(answer).get("members", [])
+        return {
+            (place["topic"], place["partition"])
+            for one in members
+            if one["member"] == member
+            for place in one["partitions"]
+        }
+
+    return Ask(Call("GET", path, Repeat.READ), read)
+
+
+def nack_frame(event: Event, delay: Wait | None, reason: str) -> str:
+    """Refuses an event."""
+    asked: dict[str, Any] = {
+        "op": "nack",
+        "id": "nack",
+        "subscription": SUBSCRIPTION,
+        "topic": event.topic,
+        "partition": event.partition,
+        "offset": event.offset,
+        "reason": reason,
+    }
+    if delay is not None:
+        asked["delay_ms"] = int((seconds_of(delay) or 0) * 1000)
+    return json.dumps(asked)
+
+
+def commit(
+    group: str, offsets: list[tuple[str, int, int]], *, member: str = "", reset: bool = False
+) -> Ask[dict[str, Any]]:
     path = f"/v1/groups/{urllib.parse.quote(group, safe='')}/offsets"
     listed = [
         {"topic": topic, "partition": partition, "offset": offset}
         for topic, partition, offset in offsets
     ]
-    body = json.dumps({"offsets": listed}).encode()
+    body = json.dumps({"offsets": listed, "member": member, "reset": reset}).encode()
     headers = {"Content-Type": "application/json"}
     # The same offsets again change nothing.
     return Ask(Call("POST", path, Repeat.WRITE, body, headers), _good)
@@ -169,7 +203,14 @@ def stream_url(address: Address) -> str:
 
 
 def subscribe_frame(
-    topic: str, begin: Any, places: Places, *, group: str, filter_text: str, on_slow: str
+    topic: str,
+    begin: Any,
+    places: Places,
+    *,
+    group: str,
+    filter_text: str,
+    on_slow: str,
+    consumer: Mapping[str, Any],
 ) -> str:
     """Asks for what comes, or after a break for what comes after the last."""
     # What a group has committed comes before any place, and what was taken after that comes again.
@@ -182,6 +223,8 @@ def subscribe_frame(
     }
     if group:
         asked["group"] = group
+        asked |= consumer
+        asked["backoff_max_ms"] = asked.pop("backoff_cap_ms")
     if filter_text:
         asked["filter"] = filter_text
     return json.dumps(asked)
@@ -202,7 +245,10 @@ class Frames:
     def __init__(self) -> None:
         #: The offset of the next event by topic and partition, of those that were taken.
         self.places: Places = {}
+        self.taken = Taken(self.places)
         self.dropped = 0
+        #: What the group calls the subscription; empty without one.
+        self.member = ""
 
     def read(self, text: str | bytes) -> Event | None:
         """The event in a frame; None for one without. Raises what the server says is wrong."""
@@ -212,7 +258,9 @@ class Frames:
             event = event_of_json(frame)
             known = self.places.get(event.topic, {}).get(event.partition, -1)
             # After a reconnect of a group what was taken and not committed comes once more.
-            return None if event.offset < known else event
+            return None if event.offset < known and event.attempt <= 1 else event
+        if kind == "ack" and "member" in frame:
+            self.member = frame["member"]
         if kind == "dropped":
             self.dropped += frame.get("count", 0)
         elif kind == "error":

@@ -13,6 +13,10 @@ from websockets.sync.client import connect as connect_socket
 
 from millstream._columns import Span, text_of
 from millstream._events import (
+    BACKOFF_MAX_SECONDS,
+    BACKOFF_SECONDS,
+    REBALANCE_SECONDS,
+    SESSION_SECONDS,
     Event,
     Events,
     NewEvent,
@@ -22,7 +26,6 @@ from millstream._events import (
     Where,
     first_error,
     new_events,
-    note_place,
     seconds_of,
 )
 from millstream._producer import Producer
@@ -32,9 +35,10 @@ from millstream._remote.retries import Attempts, Repeat
 from millstream._remote.retries import Outcome as Ended
 from millstream._remote.topic_calls import Frames, Outcome
 from millstream._requests import Requests
-from millstream._topics import begin_of, offsets_of
+from millstream._topics import begin_of, consumer_fields
 from millstream.errors import (
     AlreadyExistsError,
+    FailedPreconditionError,
     InvalidArgumentError,
     MillstreamError,
     NotFoundError,
@@ -168,6 +172,12 @@ class Topic(Requests):
         group: str = "",
         filter: str = "",  # noqa: A002 - what it is
         on_slow: str = "block",
+        session_timeout: Wait = SESSION_SECONDS,
+        rebalance_timeout: Wait = REBALANCE_SECONDS,
+        max_attempts: int = 0,
+        dead_letter_topic: str = "",
+        backoff: Wait = BACKOFF_SECONDS,
+        backoff_max: Wait = BACKOFF_MAX_SECONDS,
     ) -> Subscription:
         """Iterate over events as they come, those that are there first.
 
@@ -183,6 +193,14 @@ class Topic(Requests):
             group=group,
             filter_text=filter,
             on_slow=on_slow,
+            consumer=consumer_fields(
+                session_timeout,
+                rebalance_timeout,
+                max_attempts,
+                dead_letter_topic,
+                backoff,
+                backoff_max,
+            ),
         )
 
     def _other(self, name: str) -> Topic:
@@ -209,6 +227,7 @@ class Subscription(Iterator[Event]):
         group: str,
         filter_text: str,
         on_slow: str,
+        consumer: Mapping[str, Any],
     ) -> None:
         self._client = client
         self._topic = topic
@@ -217,6 +236,7 @@ class Subscription(Iterator[Event]):
         self._group = group
         self._filter = filter_text
         self._on_slow = on_slow
+        self._consumer = consumer
         self._frames = Frames()
         # Now, so that what is published from here on is not before its beginning.
         self._socket: ClientConnection | None = self._patiently()
@@ -247,14 +267,48 @@ class Subscription(Iterator[Event]):
                 continue
             event = self._frames.read(text)
             if event is not None:
-                note_place(self.places, event)
+                self._frames.taken.note(event)
                 return event
 
+    @property
+    def member(self) -> str:
+        """What the group calls this subscription; empty without one."""
+        return self._frames.member
+
     def commit(self) -> None:
-        """Keep for the group how far this has come: what was taken from it is handled."""
+        """Keep for the group how far this has come: what was taken from it is handled.
+
+        Of partitions that went to others meanwhile nothing is kept: their events come again, there.
+        `FailedPreconditionError` when that is all of them.
+        """
         if not self._group:
             raise InvalidArgumentError("subscribe with a group to commit")
-        self._client._run(ask.commit(self._group, offsets_of(self.places)))
+        taken = self._frames.taken
+        try:
+            self._commit()
+        except FailedPreconditionError:
+            mine = self._client._run(ask.places_of(self._group, self.member))
+            if not taken.keep_only(mine):
+                raise
+            self._commit()
+
+    def _commit(self) -> None:
+        offsets = self._frames.taken.offsets()
+        if offsets:
+            self._client._run(ask.commit(self._group, offsets, member=self.member))
+        self._frames.taken.committed()
+
+    def nack(self, event: Event, *, delay: Wait | None = None, reason: str = "") -> None:
+        """Have an event that could not be handled come again; see `Database.topic`.
+
+        Goes over the WebSocket: what is wrong with it is raised where the next event is asked for.
+        """
+        if not self._group:
+            raise InvalidArgumentError("subscribe with a group to refuse events")
+        frame = ask.nack_frame(event, delay, reason)
+        if self._socket is not None:
+            self._socket.send(frame)
+        self._frames.taken.refused(event)
 
     def close(self) -> None:
         """Stop reading. Closing again changes nothing."""
@@ -311,6 +365,7 @@ class Subscription(Iterator[Event]):
                     group=self._group,
                     filter_text=self._filter,
                     on_slow=self._on_slow,
+                    consumer=self._consumer,
                 )
             )
             # The acknowledgement; what is refused is raised here.

@@ -43,11 +43,13 @@ class Place(Protocol):
 
     def topics(self) -> list[dict[str, Any]]: ...
 
-    def group_offsets(self, group: str) -> list[dict[str, Any]]: ...
+    def group_offsets(self, group: str) -> list[dict[str, Any]]:
+        """With the member that reads each partition, and the group's generation, if there are."""
+        ...
 
     def groups(self) -> list[str]: ...
 
-    def commit(self, group: str, offsets: list[tuple[str, int, int]]) -> None: ...
+    def reset(self, group: str, offsets: list[tuple[str, int, int]]) -> None: ...
 
 
 class _Folder:
@@ -63,13 +65,16 @@ class _Folder:
     def group_offsets(self, group: str) -> list[dict[str, Any]]:
         names = ("topic", "partition", "committed", "end_offset", "lag")
         found = self._database._engine.group_offsets(group)
-        return [dict(zip(names, one, strict=True)) for one in found]
+        generation, members = self._database._engine.describe_group(group)
+        owners = {place: name for name, places, *_ in members for place in places}
+        rows = [dict(zip(names, one, strict=True)) for one in found]
+        return _with_members(rows, generation, owners)
 
     def groups(self) -> list[str]:
         return list(self._database._engine.list_groups())
 
-    def commit(self, group: str, offsets: list[tuple[str, int, int]]) -> None:
-        self._database._engine.commit_offsets(group, offsets)
+    def reset(self, group: str, offsets: list[tuple[str, int, int]]) -> None:
+        self._database._engine.commit_offsets(group, offsets, reset=True)
 
 
 class _Server:
@@ -85,17 +90,32 @@ class _Server:
     def group_offsets(self, group: str) -> list[dict[str, Any]]:
         from millstream._remote import topic_calls
 
-        return self._client._run(topic_calls.group_offsets(group))
+        found = self._client._run(topic_calls.group(group))
+        owners = {
+            (place["topic"], place["partition"]): one["member"]
+            for one in found.get("members", [])
+            for place in one["partitions"]
+        }
+        return _with_members(list(found["offsets"]), found.get("generation", 0), owners)
 
     def groups(self) -> list[str]:
         from millstream._remote import topic_calls
 
         return self._client._run(topic_calls.groups())
 
-    def commit(self, group: str, offsets: list[tuple[str, int, int]]) -> None:
+    def reset(self, group: str, offsets: list[tuple[str, int, int]]) -> None:
         from millstream._remote import topic_calls
 
-        self._client._run(topic_calls.commit(group, offsets))
+        self._client._run(topic_calls.commit(group, offsets, reset=True))
+
+
+def _with_members(
+    rows: list[dict[str, Any]], generation: int, owners: Mapping[tuple[str, int], str]
+) -> list[dict[str, Any]]:
+    return [
+        row | {"generation": generation, "member": owners.get((row["topic"], row["partition"]), "")}
+        for row in rows
+    ]
 
 
 @contextmanager
@@ -319,14 +339,23 @@ def groups_command(
     token: TokenOption = None,
     tenant: TenantOption = None,
 ) -> None:
-    """Show how far groups of consumers are, and how far behind.
+    """Show how far groups of consumers are, how far behind, and which member reads what.
 
     Example: millstream topic groups billing --data ./data
     """
     with _place(server, data, token, tenant) as place:
         names = place.groups() if group is None else [group]
         rows = [{"group": one, **row} for one in names for row in place.group_offsets(one)]
-    columns = ("group", "topic", "partition", "committed", "end_offset", "lag")
+    columns = (
+        "group",
+        "generation",
+        "topic",
+        "partition",
+        "committed",
+        "end_offset",
+        "lag",
+        "member",
+    )
     _print(rows, columns, output)
 
 
@@ -343,7 +372,7 @@ def reset_command(
     token: TokenOption = None,
     tenant: TenantOption = None,
 ) -> None:
-    """Set where a group goes on.
+    """Set where a group goes on; refused while it has members.
 
     Example: millstream topic reset billing --topic orders --to earliest --data ./data
     """
@@ -355,7 +384,7 @@ def reset_command(
         if to.isdecimal() and partition is None and len(mine) > 1:
             raise typer.BadParameter("an offset needs --partition, for the topic has several")
         offsets = [(topic, int(one["partition"]), _offset_in(one, to)) for one in mine]
-        place.commit(group, offsets)
+        place.reset(group, offsets)
     sys.stderr.write(f"set {len(offsets)} partitions of {topic} for group {group}\n")
 
 

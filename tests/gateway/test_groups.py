@@ -1,0 +1,180 @@
+"""Members of groups: over real sockets, with the engine in this process and on a node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import ClientConnection
+
+import millstream
+from millstream.errors import FailedPreconditionError
+from tests.gateway.access_support import ROOT, ROOT_KEY, settings_in
+from tests.gateway.conftest import backend_of, needs_node, running, wait_until
+from tests.gateway.test_stream import Server, hear, say
+
+GROUP = "/v1/groups/g/offsets"
+
+
+@pytest.fixture(params=["embedded", pytest.param("nodes", marks=needs_node)])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    settings = settings_in(tmp_path, admin_key=ROOT_KEY)
+    with (
+        backend_of(request.param, settings) as backend,
+        running(settings, backend) as port,
+    ):
+        server = Server(port, ROOT)
+        with contextlib.closing(server.http):
+            yield server
+
+
+def join(socket: ClientConnection, **options: object) -> str:
+    say(socket, "subscribe", id="s", topics=["t"], group="g", **{"from": "earliest"}, **options)
+    return str(hear(socket, "ack")["member"])
+
+
+def publish(site: Server, *partitions: int) -> None:
+    events = [{"topic": "t", "payload": 1, "partition": at} for at in partitions]
+    site.post("/v1/events", {"events": events})
+
+
+def test_two_sockets_of_a_group_share_it_and_the_rest_takes_over_when_one_is_killed(
+    site: Server,
+) -> None:
+    site.make("t", partitions=4)
+    with site.socket(ROOT_KEY) as stays:
+        staying = join(stays)
+        with site.socket(ROOT_KEY) as dies:
+            dying = join(dies)
+            described = site.http.get(GROUP).json()
+            shares = {one["member"]: len(one["partitions"]) for one in described["members"]}
+            assert shares == {staying: 2, dying: 2}
+            assert described["generation"] >= 2
+            publish(site, 0, 1, 2, 3)
+            mine = [hear(stays, "event") for _ in range(2)]
+            theirs = [hear(dies, "event") for _ in range(2)]
+            assert {one["partition"] for one in mine + theirs} == {0, 1, 2, 3}
+            assert {one["attempt"] for one in mine + theirs} == {1}
+            for one in mine:
+                say(stays, "ack", id="a", topic="t", partition=one["partition"], offset=0)
+                hear(stays, "ack")
+            # No goodbye: the connection is cut.
+            dies.socket.shutdown(2)
+        again = [hear(stays, "event") for _ in range(2)]
+        assert {one["partition"] for one in again} == {one["partition"] for one in theirs}
+        described = site.http.get(GROUP).json()
+        assert [one["member"] for one in described["members"]] == [staying]
+
+
+def test_offsets_are_committed_by_their_owner_and_set_anew_when_nobody_reads(site: Server) -> None:
+    site.make("t")
+    publish(site, 0, 0)
+    with site.socket(ROOT_KEY) as ws:
+        member = join(ws)
+        hear(ws, "event")
+        hear(ws, "event")
+
+        def commit(offset: int, **by: object) -> int:
+            body = {"offsets": [{"topic": "t", "partition": 0, "offset": offset}], **by}
+            return site.http.post(GROUP, json=body).status_code
+
+        assert commit(1, member="stranger") == 400
+        generation = site.http.get(GROUP).json()["generation"]
+        assert commit(1, member=member, generation=generation + 1) == 400
+        assert commit(2, member=member, generation=generation) == 200
+        assert commit(0) == 400
+        assert commit(0, reset=True) == 400
+        say(ws, "unsubscribe", id="s")
+        hear(ws, "ack")
+    wait_until(lambda: "members" not in site.http.get(GROUP).json())
+    assert commit(0, reset=True) == 200
+    assert site.http.get(GROUP).json()["offsets"][0]["committed"] == 0
+
+
+def test_a_refused_event_comes_again_and_ends_among_the_dead_letters(site: Server) -> None:
+    site.make("t")
+    publish(site, 0)
+    with site.socket(ROOT_KEY) as ws:
+        join(ws, max_attempts=2, backoff_ms=1)
+        assert hear(ws, "event")["attempt"] == 1
+        say(ws, "nack", id="n", topic="t", partition=0, offset=0, delay_ms=0)
+        assert hear(ws, "ack")["id"] == "n"
+        again = hear(ws, "event")
+        assert again["attempt"] == 2
+        say(ws, "nack", id=again["id"], reason="bad")
+        hear(ws, "ack")
+        say(ws, "nack", id="n", topic="t", partition=0, offset=0)
+        assert hear(ws, "error")["code"] == "FAILED_PRECONDITION"
+        say(ws, "nack", id="n", topic="t", partition=0, offset=0, delay_ms=-1)
+        assert hear(ws, "error")["code"] == "INVALID_ARGUMENT"
+    (letter,) = site.http.get("/v1/topics/t.dlq/events").json()["events"]
+    assert letter["headers"]["x-origin-topic"] == "t"
+    assert letter["headers"]["x-attempts"] == "2"
+    assert letter["headers"]["x-reason"] == "bad"
+    assert site.http.get(GROUP).json()["offsets"][0]["committed"] == 1
+
+
+def test_dead_letters_go_only_where_their_reader_may_write(site: Server) -> None:
+    site.make("t")
+    key = site.key(topics=["t"])
+    with site.socket(key) as ws:
+        say(ws, "subscribe", id="s", topics=["t"], group="g", max_attempts=2)
+        assert hear(ws, "error")["code"] == "PERMISSION_DENIED"
+        say(ws, "subscribe", id="s", topics=["t"], group="g", max_attempts=2, dead_letter_topic="x")
+        assert hear(ws, "error")["code"] == "PERMISSION_DENIED"
+    with site.socket(ROOT_KEY) as ws:
+        say(ws, "subscribe", id="s", topics=["t*"], group="g", max_attempts=2)
+        assert hear(ws, "error")["code"] == "INVALID_ARGUMENT"
+        for topic in ("__audit", "a/b"):
+            fields = {"max_attempts": 2, "dead_letter_topic": topic}
+            say(ws, "subscribe", id="s", topics=["t"], group="g", **fields)
+            assert hear(ws, "error")["code"] == "INVALID_ARGUMENT"
+        say(ws, "nack", id="n", topic="t", partition=0, offset=0)
+        assert hear(ws, "error")["code"] == "FAILED_PRECONDITION"
+
+
+def test_python_readers_of_a_group_share_it(site: Server) -> None:
+    with millstream.connect(site.url, token=ROOT_KEY) as db:
+        topic = db.topic("t")
+        topic.create(partitions=2)
+        with topic.subscribe("earliest", group="g", timeout=0.5) as one:
+            other = topic.subscribe("earliest", group="g", timeout=0.5)
+            publish(site, 0, 1)
+            assert len(list(one)) == 1
+            assert len(list(other)) == 1
+            one.commit()
+            other.close()
+            (again,) = list(one)
+            one.nack(again, delay=0, reason="later")
+            again = next(one)
+            assert again.attempt >= 2
+            one.commit()
+            with pytest.raises(FailedPreconditionError):
+                other.commit()
+        described = site.http.get(GROUP).json()
+        assert [row["lag"] for row in described["offsets"]] == [0, 0]
+
+
+def test_asynchronous_python_readers_of_a_group_share_it(site: Server) -> None:
+    async def work() -> None:
+        async with millstream.aio.connect(site.url, token=ROOT_KEY) as db:
+            topic = db.topic("t")
+            await topic.create(partitions=2)
+            async with (
+                topic.subscribe("earliest", group="g", timeout=0.5) as one,
+                topic.subscribe("earliest", group="g", timeout=0.5) as other,
+            ):
+                await asyncio.to_thread(publish, site, 0, 1)
+                assert len([event async for event in one]) == 1
+                (event,) = [event async for event in other]
+                await one.commit()
+                await other.nack(event, delay=0)
+                (again,) = [event async for event in other]
+                assert (again.offset, again.attempt) == (event.offset, 2)
+                await other.commit()
+
+    asyncio.run(work())
+    assert [row["lag"] for row in site.http.get(GROUP).json()["offsets"]] == [0, 0]
