@@ -67,11 +67,16 @@ class Topic(Requests):
         cleanup: str = "delete",
         event_bytes_max: int = 0,
         metrics: Sequence[Mapping[str, Any]] = (),
+        delete_retention: Span | None = None,
+        min_compaction_lag: Span = 0,
+        min_dirty_ratio: float | None = None,
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there.
 
-        ``durability`` is ``ephemeral`` (memory) or ``local``, ``cleanup`` is ``delete`` or
-        ``compact``; a retention of 0 keeps everything. ``metrics`` are rules that make samples of
+        ``durability`` is ``ephemeral`` (memory) or ``local``, ``cleanup`` is ``delete``
+        (a retention of 0 keeps everything), ``compact`` (the newest event of each key stays, and
+        an event whose payload is None or no bytes deletes its key) or ``compact,delete``; the last
+        three are compaction's: docs/events.md. ``metrics`` are rules that make samples of
         the events: ``{"metric": "orders_total", "labels": {"region": "payload.region"}}`` counts
         them; with ``"value": "payload.amount"`` a counter adds a field up, and with
         ``"type": "gauge"`` the samples are the field itself.
@@ -90,14 +95,17 @@ class Topic(Requests):
             cleanup=cleanup,
             event_bytes_max=count_of(event_bytes_max, "event_bytes_max"),
             metrics=[dict(rule) for rule in metrics],
+            delete_retention_ms=None if delete_retention is None else span_ms(delete_retention),
+            min_compaction_lag_ms=span_ms(min_compaction_lag),
+            min_dirty_ratio=min_dirty_ratio,
         )
         return cast(dict[str, Any], made)
 
     def alter(self, **changes: Any) -> dict[str, Any]:
         """Change options.
 
-        They are partitions, retention_ms, retention_bytes, cleanup, event_bytes_max, and metrics
-        (all rules, in place of those that there are).
+        They are named as ``describe`` names them; the number of partitions only grows, and
+        ``metrics`` are all rules, in place of those that there are.
         """
         return cast(dict[str, Any], self._engine.alter_topic(self.name, dict(changes)))
 

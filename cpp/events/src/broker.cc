@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "broker_impl.h"
+#include "compaction.h"
 #include "millstream/base/hash.h"
 #include "millstream/env/file_util.h"
 #include "millstream/events/event_id.h"
@@ -19,12 +20,6 @@ constexpr size_t kIdSearchPartitionsMax = 1024;
 
 bool IsNumber(const std::string& name) {
   return !name.empty() && name.size() <= 10 && std::ranges::all_of(name, [](char c) { return c >= '0' && c <= '9'; });
-}
-
-// A topic that promises compaction and is not compacted would fill the disk.
-Status CheckCleanup(TopicCleanup cleanup) {
-  if (cleanup == TopicCleanup::kDelete) return Status::Ok();
-  return Unimplemented("compaction by key is not there yet: use cleanup \"delete\"");
 }
 
 Status CheckMayChange(std::string_view topic) {
@@ -170,7 +165,6 @@ Result<TopicInfo> Broker::CreateTopic(TenantId tenant, const std::string& name, 
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_RETURN_IF_ERROR(CheckTopicName(name));
   MS_RETURN_IF_ERROR(CheckTopicOptions(options));
-  MS_RETURN_IF_ERROR(CheckCleanup(options.cleanup));
   TopicInfo info{.name = name, .tenant = tenant, .created_ms = impl_->env_.clock->WallNow(), .options = options};
   info.options.metrics = RulesFrom(options.metrics, {}, {});
   MS_ASSIGN_OR_RETURN(const TopicPtr topic, impl_->meta_->Create(std::move(info)));
@@ -180,7 +174,6 @@ Result<TopicInfo> Broker::CreateTopic(TenantId tenant, const std::string& name, 
 Result<TopicInfo> Broker::AlterTopic(TenantId tenant, const std::string& name, const TopicChanges& changes) {
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_RETURN_IF_ERROR(CheckMayChange(name));
-  MS_RETURN_IF_ERROR(CheckCleanup(changes.cleanup.value_or(TopicCleanup::kDelete)));
   // Before the rules are there: what is published from here on may be theirs, what is answered from then on is.
   std::vector<uint64_t> ends;
   if (changes.metrics.has_value() && !changes.metrics->empty()) {
@@ -201,6 +194,9 @@ Result<TopicInfo> Broker::AlterTopic(TenantId tenant, const std::string& name, c
     if (changes.event_bytes_max.has_value()) options->event_bytes_max = *changes.event_bytes_max;
     if (changes.cleanup.has_value()) options->cleanup = *changes.cleanup;
     if (changes.metrics.has_value()) options->metrics = RulesFrom(*changes.metrics, options->metrics, ends);
+    if (changes.delete_retention_ms.has_value()) options->delete_retention_ms = *changes.delete_retention_ms;
+    if (changes.min_compaction_lag_ms.has_value()) options->min_compaction_lag_ms = *changes.min_compaction_lag_ms;
+    if (changes.min_dirty_ratio.has_value()) options->min_dirty_ratio = *changes.min_dirty_ratio;
     return Status::Ok();
   }));
   return topic->info();
@@ -344,7 +340,7 @@ Result<EventPlace> Broker::StatusOf(TenantId tenant, const std::string& id) {
 void Broker::Maintain(bool all) {
   for (const TopicPtr& topic : impl_->meta_->List(std::nullopt)) {
     const TopicOptions options = topic->options();
-    if (options.retention_ms == 0 && options.retention_bytes == 0) continue;
+    if (!Retains(options.cleanup) || (options.retention_ms == 0 && options.retention_bytes == 0)) continue;
     if (all) {
       for (uint32_t i = 0; i < options.partitions; ++i) (void)impl_->PartitionOf(topic, i);
     }
@@ -354,6 +350,25 @@ void Broker::Maintain(bool all) {
       (void)partition->writer().Retain(*partition, all).ok();
     }
   }
+  impl_->CompactAll(all);
+}
+
+void Broker::Impl::CompactAll(bool all) {
+  // The memory for keys is there once, and whoever comes in between would find little left to do.
+  if (compacting_.exchange(true)) return;
+  for (const TopicPtr& topic : meta_->List(std::nullopt)) {
+    const TopicOptions options = topic->options();
+    if (!Compacts(options.cleanup)) continue;
+    if (all) {
+      for (uint32_t i = 0; i < options.partitions; ++i) (void)PartitionOf(topic, i);
+    }
+    for (Partition* partition : topic->UsedPartitions()) {
+      if (closed_.load()) break;
+      // Should it fail, what could go stays until the next time.
+      (void)Compact(env_, closed_, *partition, all, options_.compaction_memory_bytes, &compaction_stats_).ok();
+    }
+  }
+  compacting_.store(false);
 }
 
 std::map<std::string, double> Broker::Stats() const {
@@ -369,6 +384,10 @@ std::map<std::string, double> Broker::Stats() const {
     add("millstream_event_queue_tasks", writer->queued());
   }
   add("millstream_event_tail_bytes", impl_->tail_bytes_total_.load());
+  const CompactionStats& compaction = impl_->compaction_stats_;
+  add("millstream_event_compactions_total", compaction.passes.load());
+  add("millstream_event_compacted_events_total", compaction.events_removed.load());
+  add("millstream_event_compacted_bytes_total", compaction.bytes_freed.load());
   return out;
 }
 

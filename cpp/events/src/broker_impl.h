@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "compaction.h"
 #include "group_coordinator.h"
 #include "meta_store.h"
 #include "millstream/base/mutex.h"
@@ -48,6 +49,8 @@ class Broker::Impl {
   Result<PartitionRef> FindPartition(TenantId tenant, const std::string& topic, uint32_t partition);
   Partition& PartitionOf(const TopicPtr& topic, uint32_t index);
 
+  void CompactAll(bool all);
+
   void AddTopicListener(TopicListener* listener) EXCLUDES(listeners_mutex_);
   void TellOfTopic(const TopicPtr& topic) EXCLUDES(listeners_mutex_);
   void RemoveTopicListener(TopicListener* listener) EXCLUDES(listeners_mutex_);
@@ -57,6 +60,9 @@ class Broker::Impl {
   const BrokerOptions options_;
   std::atomic<bool> closed_{false};            // Close writes it
   std::atomic<uint64_t> tail_bytes_total_{0};  // the partitions write it
+
+  std::atomic<bool> compacting_{false};  // whoever compacts writes it
+  CompactionStats compaction_stats_;
 
   Mutex listeners_mutex_;
   std::vector<TopicListener*> listeners_ GUARDED_BY(listeners_mutex_);

@@ -14,7 +14,8 @@ constexpr uint8_t kHasKey = 2;
 constexpr uint8_t kHasClientId = 4;
 constexpr uint8_t kHasProducer = 8;
 constexpr uint8_t kHasTimestamp = 16;  // of the publisher; else it is taken_ms
-constexpr uint8_t kFlagsMax = 31;
+constexpr uint8_t kIsGone = 32;
+constexpr uint8_t kFlagsMax = 63;
 constexpr size_t kTakenAt = 2;  // bytes 2 to 9
 
 Status Malformed(const char* what) {
@@ -23,8 +24,29 @@ Status Malformed(const char* what) {
 
 }  // namespace
 
+bool IsTombstone(const EventView& event) {
+  if (!event.key.has_value()) return false;
+  if (!event.is_json) return event.payload.empty();
+  constexpr std::string_view kSpace = " \t\r\n";
+  const size_t begin = event.payload.find_first_not_of(kSpace);
+  if (begin == std::string_view::npos) return false;
+  return event.payload.substr(begin, event.payload.find_last_not_of(kSpace) + 1 - begin) == "null";
+}
+
 std::string EncodeEvent(const EventView& event) {
   return EncodeEvent(event, true);
+}
+
+std::string EncodeGone(const EventView& event) {
+  return EncodeEvent({.taken_ms = event.taken_ms,
+                      .timestamp = event.timestamp,
+                      .is_json = false,
+                      .client_id = event.client_id,
+                      .producer = event.producer,
+                      .key = std::nullopt,
+                      .headers = {},
+                      .payload = {},
+                      .is_gone = true});
 }
 
 std::string EncodeEvent(const EventView& event, bool timestamp_given) {
@@ -39,6 +61,7 @@ std::string EncodeEvent(const EventView& event, bool timestamp_given) {
   if (!event.client_id.empty()) flags |= kHasClientId;
   if (event.producer.has_value()) flags |= kHasProducer;
   if (timestamp_given) flags |= kHasTimestamp;
+  if (event.is_gone) flags |= kIsGone;
   writer.U8(kVersion);
   writer.U8(flags);
   writer.U64(static_cast<uint64_t>(event.taken_ms));
@@ -71,6 +94,7 @@ Result<EventView> DecodeEvent(std::string_view record) {
   event.taken_ms = static_cast<TimestampMs>(taken);
   event.timestamp = event.taken_ms;
   event.is_json = (flags & kIsJson) != 0;
+  event.is_gone = (flags & kIsGone) != 0;
   if ((flags & kHasTimestamp) != 0) {
     uint64_t timestamp = 0;
     if (!reader.U64(&timestamp)) return Malformed("the timestamp is cut off");
@@ -105,6 +129,9 @@ Result<EventView> DecodeEvent(std::string_view record) {
     event.headers.push_back(header);
   }
   event.payload = reader.rest();
+  if (event.is_gone && (event.is_json || event.key.has_value() || headers > 0 || !event.payload.empty())) {
+    return Malformed("an event that is gone has no key, headers or payload");
+  }
   return event;
 }
 

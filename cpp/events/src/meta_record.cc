@@ -19,7 +19,7 @@ enum class Kind : uint8_t {
 };
 
 // Options that a topic need not have, each as its number and its bytes.
-enum class Option : uint8_t { kMetrics = 1 };
+enum class Option : uint8_t { kMetrics = 1, kDeleteRetentionMs = 2, kMinCompactionLagMs = 3, kMinDirtyRatio = 4 };
 
 constexpr std::string_view kSnapshotMagic = "MSEVMETA";
 constexpr uint32_t kSnapshotVersion = 1;
@@ -49,14 +49,36 @@ std::string EncodeRules(const MetricRules& rules) {
   return out;
 }
 
+// Those that are not what they are without it.
+std::vector<std::pair<Option, std::string>> MoreOptions(const TopicOptions& options) {
+  const TopicOptions usual;
+  std::vector<std::pair<Option, std::string>> more;
+  const auto add = [&more](Option option, auto write) {
+    std::string value;
+    codec::ByteWriter writer(&value);
+    write(&writer);
+    more.emplace_back(option, std::move(value));
+  };
+  if (!options.metrics.empty()) more.emplace_back(Option::kMetrics, EncodeRules(options.metrics));
+  if (options.delete_retention_ms != usual.delete_retention_ms) {
+    add(Option::kDeleteRetentionMs, [&](auto* writer) { writer->SignedVarint(options.delete_retention_ms); });
+  }
+  if (options.min_compaction_lag_ms != usual.min_compaction_lag_ms) {
+    add(Option::kMinCompactionLagMs, [&](auto* writer) { writer->SignedVarint(options.min_compaction_lag_ms); });
+  }
+  if (options.min_dirty_ratio != usual.min_dirty_ratio) {
+    add(Option::kMinDirtyRatio, [&](auto* writer) { writer->Double(options.min_dirty_ratio); });
+  }
+  return more;
+}
+
 struct Encoder {
   codec::ByteWriter& writer;
 
   void operator()(const PutTopic& put) {
     const TopicInfo& topic = put.topic;
-    // A topic without further options is written as ever.
-    const bool more = !topic.options.metrics.empty();
-    writer.U8(static_cast<uint8_t>(more ? Kind::kPutTopicMore : Kind::kPutTopic));
+    const auto more = MoreOptions(topic.options);
+    writer.U8(static_cast<uint8_t>(more.empty() ? Kind::kPutTopic : Kind::kPutTopicMore));
     writer.Varint(topic.number);
     writer.Varint(topic.tenant.value());
     writer.Bytes(topic.name);
@@ -67,10 +89,12 @@ struct Encoder {
     writer.Varint(static_cast<uint64_t>(topic.options.retention_ms));
     writer.Varint(static_cast<uint64_t>(topic.options.retention_bytes));
     writer.Varint(topic.options.event_bytes_max);
-    if (!more) return;
-    writer.Varint(1);
-    writer.U8(static_cast<uint8_t>(Option::kMetrics));
-    writer.Bytes(EncodeRules(topic.options.metrics));
+    if (more.empty()) return;
+    writer.Varint(more.size());
+    for (const auto& [option, value] : more) {
+      writer.U8(static_cast<uint8_t>(option));
+      writer.Bytes(value);
+    }
   }
   void operator()(const DeleteTopic& change) {
     writer.U8(static_cast<uint8_t>(Kind::kDeleteTopic));
@@ -152,6 +176,11 @@ Result<MetricRules> GetRules(std::string_view bytes) {
   return MetricRules(std::move(rules));
 }
 
+bool GetSigned(std::string_view bytes, int64_t* value) {
+  codec::ByteReader reader(bytes);
+  return reader.SignedVarint(value) && reader.empty();
+}
+
 Status GetMore(codec::ByteReader* reader, TopicOptions* options) {
   uint64_t count = 0;
   if (!reader->Count(&count, reader->remaining())) return Malformed("a topic's further options");
@@ -162,6 +191,17 @@ Status GetMore(codec::ByteReader* reader, TopicOptions* options) {
     switch (static_cast<Option>(option)) {
       case Option::kMetrics: {
         MS_ASSIGN_OR_RETURN(options->metrics, GetRules(bytes));
+        continue;
+      }
+      case Option::kDeleteRetentionMs:
+        if (!GetSigned(bytes, &options->delete_retention_ms)) return Malformed("a topic's delete_retention_ms");
+        continue;
+      case Option::kMinCompactionLagMs:
+        if (!GetSigned(bytes, &options->min_compaction_lag_ms)) return Malformed("a topic's min_compaction_lag_ms");
+        continue;
+      case Option::kMinDirtyRatio: {
+        codec::ByteReader value(bytes);
+        if (!value.Double(&options->min_dirty_ratio) || !value.empty()) return Malformed("a topic's min_dirty_ratio");
         continue;
       }
     }
@@ -185,7 +225,7 @@ Result<MetaChange> GetTopic(codec::ByteReader* reader, bool more) {
     return Malformed("a topic is cut off");
   }
   if (durability > static_cast<uint8_t>(TopicDurability::kReplicated) ||
-      cleanup > static_cast<uint8_t>(TopicCleanup::kCompact)) {
+      cleanup > static_cast<uint8_t>(TopicCleanup::kCompactDelete)) {
     return Malformed("a topic's options");
   }
   topic.name = name;

@@ -21,18 +21,25 @@ std::unique_ptr<storage::LogReader> OpenLog::TakeIdle(uint64_t offset) {
   return reader;
 }
 
-Result<uint64_t> OpenLog::Read(uint32_t topic, uint32_t partition, uint64_t offset, uint64_t end, ReadLimits* limits,
-                               std::vector<EventPtr>* out) {
+Result<uint64_t> OpenLog::Read(uint32_t topic, uint32_t partition, uint64_t offset, uint64_t end, bool with_gone,
+                               ReadLimits* limits, std::vector<EventPtr>* out) {
   std::unique_ptr<storage::LogReader> reader = TakeIdle(offset);
   if (reader == nullptr) {
     MS_ASSIGN_OR_RETURN(reader, log_->Read(Offset(offset)));
   }
   while (offset < end && limits->events > 0 && limits->bytes > 0) {
     MS_ASSIGN_OR_RETURN(const std::optional<storage::LogRecord> record, reader->Next());
-    if (!record.has_value()) break;
+    // Beyond a gap the reader may have left what is asked for; it has given away what it would begin with.
+    if (record.has_value() && record->offset.value() >= end) return end;
+    // All up to the end is in the log, so there is nothing more below it.
+    if (!record.has_value()) {
+      offset = end;
+      break;
+    }
     offset = record->offset.value() + 1;
     if (record->payload.empty()) continue;
     MS_ASSIGN_OR_RETURN(std::shared_ptr<StoredEvent> event, StoredEvent::Make(std::string(record->payload)));
+    if (event->view().is_gone && !with_gone) continue;
     event->SetPlace(topic, partition, record->offset.value());
     --limits->events;
     limits->bytes -= std::min(limits->bytes, event->bytes());

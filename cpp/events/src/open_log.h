@@ -34,9 +34,9 @@ class OpenLog {
   log::LocalLog& log() { return *log_; }
 
   // Adds the events from `offset` to before `end` to `out` and takes them off `limits`; returns the offset behind the
-  // last one seen. Places that compaction has emptied are passed over.
-  Result<uint64_t> Read(uint32_t topic, uint32_t partition, uint64_t offset, uint64_t end, ReadLimits* limits,
-                        std::vector<EventPtr>* out) EXCLUDES(mutex_);
+  // last one seen. Places that compaction has emptied are passed over, and unless `with_gone` what it left of events.
+  Result<uint64_t> Read(uint32_t topic, uint32_t partition, uint64_t offset, uint64_t end, bool with_gone,
+                        ReadLimits* limits, std::vector<EventPtr>* out) EXCLUDES(mutex_);
 
  private:
   struct IdleReader {

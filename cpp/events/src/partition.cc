@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "millstream/base/check.h"
 #include "millstream/events/limits.h"
 #include "partition_writer.h"
 #include "topic_state.h"
@@ -31,7 +32,7 @@ PartitionEnds Partition::EndsLocked() const {
   return {.start = start_, .end = end_, .bytes = bytes};
 }
 
-Result<Partition::Where> Partition::ReadTail(uint64_t offset, ReadLimits* limits, PartitionRead* out,
+Result<Partition::Where> Partition::ReadTail(uint64_t offset, ReadLimits* limits, bool with_gone, PartitionRead* out,
                                              std::shared_ptr<OpenLog>* log, uint64_t* log_end) {
   // Relaxed: only decides which log is closed first.
   last_used_.store(writer_.turn(), std::memory_order_relaxed);
@@ -58,6 +59,7 @@ Result<Partition::Where> Partition::ReadTail(uint64_t offset, ReadLimits* limits
       out->next = (*event)->offset();
       break;
     }
+    if ((*event)->view().is_gone && !with_gone) continue;
     --limits->events;
     limits->bytes -= std::min(limits->bytes, (*event)->bytes());
     out->events.push_back(*event);
@@ -65,26 +67,26 @@ Result<Partition::Where> Partition::ReadTail(uint64_t offset, ReadLimits* limits
   return Where::kDone;
 }
 
-Result<PartitionRead> Partition::Read(uint64_t offset, ReadLimits limits) {
+Result<PartitionRead> Partition::Read(uint64_t offset, ReadLimits limits, bool with_gone) {
   PartitionRead out;
   while (true) {
     std::shared_ptr<OpenLog> log;
     uint64_t log_end = 0;
-    MS_ASSIGN_OR_RETURN(const Where where, ReadTail(offset, &limits, &out, &log, &log_end));
+    MS_ASSIGN_OR_RETURN(const Where where, ReadTail(offset, &limits, with_gone, &out, &log, &log_end));
     if (where == Where::kDone) return out;
     if (where == Where::kClosed) {
       MS_RETURN_IF_ERROR(writer_.Open(*this));
       continue;
     }
-    MS_ASSIGN_OR_RETURN(offset, log->Read(topic_.number(), index_, offset, log_end, &limits, &out.events));
+    MS_ASSIGN_OR_RETURN(offset, log->Read(topic_.number(), index_, offset, log_end, with_gone, &limits, &out.events));
     out.next = offset;
     // The rest may be in memory.
     if (limits.events == 0 || limits.bytes == 0 || offset < log_end) return out;
   }
 }
 
-Result<EventPtr> Partition::ReadOne(uint64_t offset) {
-  auto read = Read(offset, {.events = 1, .bytes = 1});
+Result<EventPtr> Partition::ReadOne(uint64_t offset, bool with_gone) {
+  auto read = Read(offset, {.events = 1, .bytes = 1}, with_gone);
   if (!read.ok() && read.status().code() != StatusCode::kOutOfRange) return std::move(read).status();
   if (!read.ok() || read->events.empty() || read->events.front()->offset() != offset) {
     return NotFound("topic \"{}\" partition {} has no event at offset {}", topic_.name(), index_, offset);
@@ -101,6 +103,23 @@ Result<PartitionEnds> Partition::Ends() {
     }
     MS_RETURN_IF_ERROR(writer_.Open(*this));
   }
+}
+
+Result<uint64_t> Partition::FirstTakenAfter(TimestampMs taken_ms) {
+  MS_ASSIGN_OR_RETURN(const PartitionEnds ends, Ends());
+  // Events are in the order in which they were taken.
+  uint64_t low = ends.start;
+  uint64_t high = ends.end;
+  while (low < high) {
+    const uint64_t middle = low + (high - low) / 2;
+    MS_ASSIGN_OR_RETURN(const PartitionRead read, Read(middle, {.events = 1, .bytes = 1}, true));
+    if (read.events.empty() || read.events.front()->view().taken_ms > taken_ms) {
+      high = middle;
+    } else {
+      low = read.events.front()->offset() + 1;
+    }
+  }
+  return low;
 }
 
 Result<std::optional<TimeRange>> Partition::FindRange(uint64_t offset, TimestampMs timestamp) {
@@ -186,6 +205,37 @@ void Partition::PopTail() {
   tail_start_ = tail_.front()->offset() + 1;
   tail_.pop_front();
   if (in_memory()) start_ = tail_start_;
+}
+
+std::shared_ptr<OpenLog> Partition::HoldLog() const {
+  const MutexLock lock(mutex_);
+  return deleted_ ? nullptr : log_;
+}
+
+uint64_t Partition::ForgetTail(const std::function<Fate(const StoredEvent&)>& fate_of) {
+  uint64_t gone = 0;
+  const MutexLock lock(mutex_);
+  std::deque<EventPtr> kept;
+  for (EventPtr& event : tail_) {
+    const Fate fate = fate_of(*event);
+    if (fate != Fate::kStays) {
+      tail_bytes_ -= event->bytes();
+      tail_bytes_total_.fetch_sub(event->bytes(), std::memory_order_relaxed);  // a bound needs no order
+      gone += event->view().is_gone ? 0 : 1;
+    }
+    if (fate == Fate::kGoes) continue;
+    if (fate == Fate::kLeavesMark) {
+      auto mark = StoredEvent::Make(EncodeGone(event->view()));
+      MS_CHECK(mark.ok());
+      (*mark)->SetPlace(event->topic(), event->partition(), event->offset());
+      tail_bytes_ += (*mark)->bytes();
+      tail_bytes_total_.fetch_add((*mark)->bytes(), std::memory_order_relaxed);  // likewise
+      event = std::move(*mark);
+    }
+    kept.push_back(std::move(event));
+  }
+  tail_ = std::move(kept);
+  return gone;
 }
 
 void Partition::ClearTail() {

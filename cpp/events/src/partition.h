@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,6 +29,13 @@ namespace millstream::events {
 
 class PartitionWriter;
 class Topic;
+
+// What compaction does to an event.
+enum class Fate {
+  kStays,
+  kGoes,
+  kLeavesMark,  // EncodeGone takes its place
+};
 
 // Is told that a partition has new events, or was deleted.
 class PartitionListener {
@@ -63,11 +71,14 @@ class Partition {
   bool in_memory() const { return folder_.empty(); }
   PartitionWriter& writer() { return writer_; }
 
-  // kOutOfRange below the start and above the end; kNotFound when the topic was deleted.
-  Result<PartitionRead> Read(uint64_t offset, ReadLimits limits) EXCLUDES(mutex_);
+  // kOutOfRange below the start and above the end; kNotFound when the topic was deleted. `with_gone`: also what
+  // compaction has left of events.
+  Result<PartitionRead> Read(uint64_t offset, ReadLimits limits, bool with_gone = false) EXCLUDES(mutex_);
   // kNotFound when it is not there.
-  Result<EventPtr> ReadOne(uint64_t offset) EXCLUDES(mutex_);
+  Result<EventPtr> ReadOne(uint64_t offset, bool with_gone = false) EXCLUDES(mutex_);
   Result<PartitionEnds> Ends() EXCLUDES(mutex_);
+  // The first offset whose event was taken later; the end when there is none.
+  Result<uint64_t> FirstTakenAfter(TimestampMs taken_ms) EXCLUDES(mutex_);
   // The first offset whose event is of `timestamp` or later, however times go up and down before and behind it; the end
   // when there is none. Reads at most a segment of a log whose time index is whole.
   Result<uint64_t> OffsetAt(TimestampMs timestamp) EXCLUDES(mutex_);
@@ -77,6 +88,17 @@ class Partition {
   void RemoveListener(PartitionListener* listener) EXCLUDES(mutex_);
   void WakeListeners() EXCLUDES(mutex_);
 
+  // --- compaction, of whoever compacts ---
+  // The log if it is open; it stays open as long as it is held, unless it fails or the partition ends.
+  std::shared_ptr<OpenLog> HoldLog() const EXCLUDES(mutex_);
+  // Does the same to the events in memory; returns how many went.
+  uint64_t ForgetTail(const std::function<Fate(const StoredEvent&)>& fate_of) EXCLUDES(mutex_);
+  // Below, no event is followed by another of its key that was below, too.
+  uint64_t compacted_to() const { return compacted_to_.load(); }
+  void set_compacted_to(uint64_t offset) { compacted_to_.store(offset); }
+  TimestampMs last_compaction_ms() const { return last_compaction_ms_; }
+  void set_last_compaction_ms(TimestampMs now) { last_compaction_ms_ = now; }
+
  private:
   friend class PartitionWriter;
 
@@ -84,8 +106,8 @@ class Partition {
   Result<std::optional<TimeRange>> FindRange(uint64_t offset, TimestampMs timestamp) EXCLUDES(mutex_);
   // What a read finds without the log.
   enum class Where { kDone, kInLog, kClosed };
-  Result<Where> ReadTail(uint64_t offset, ReadLimits* limits, PartitionRead* out, std::shared_ptr<OpenLog>* log,
-                         uint64_t* log_end) EXCLUDES(mutex_);
+  Result<Where> ReadTail(uint64_t offset, ReadLimits* limits, bool with_gone, PartitionRead* out,
+                         std::shared_ptr<OpenLog>* log, uint64_t* log_end) EXCLUDES(mutex_);
   PartitionEnds EndsLocked() const REQUIRES(mutex_);
   void PushTail(EventPtr event) REQUIRES(mutex_);
   void PopTail() REQUIRES(mutex_);
@@ -112,6 +134,10 @@ class Partition {
   PartitionWriter& writer_;
   std::atomic<uint64_t>& tail_bytes_total_;
   std::atomic<uint64_t> last_used_{0};  // the writer's count of turns; readers write it too
+
+  std::atomic<uint64_t> compacted_to_{0};  // the writer writes it; of a partition in memory whoever compacts
+  // Of whoever compacts; none does before the last one has ended.
+  TimestampMs last_compaction_ms_ = kNoTimestamp / 2;
 
   // Of the writer alone.
   Remembered remembered_;

@@ -5,6 +5,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "millstream/codec/byte_io.h"
+#include "millstream/codec/crc32c.h"
 #include "millstream/env/file_util.h"
 #include "millstream/log/local_log.h"
 
@@ -17,6 +19,35 @@ constexpr uint64_t kSegmentsKept = 8;
 // What one append to a log takes.
 constexpr uint64_t kAppendBytesMax = 32 << 20;
 constexpr size_t kAppendEventsMax = 1 << 16;
+
+constexpr std::string_view kCompactedMagic = "MSEVCOMP";
+constexpr uint64_t kCompactedBytes = 20;
+
+// How far compaction had come; 0 when that is not known.
+uint64_t LoadCompactedTo(env::FileSystem& files, const std::string& path, uint64_t end) {
+  const auto exists = files.Exists(path);
+  if (!exists.ok() || !*exists) return 0;
+  const auto bytes = env::ReadFile(files, path, kCompactedBytes);
+  if (!bytes.ok() || bytes->size() != kCompactedBytes || !bytes->starts_with(kCompactedMagic)) return 0;
+  codec::ByteReader reader(std::string_view(*bytes).substr(kCompactedMagic.size()));
+  uint64_t offset = 0;
+  uint32_t crc = 0;
+  if (!reader.U64(&offset) || !reader.U32(&crc)) return 0;
+  if (crc != codec::Crc32c(std::string_view(*bytes).substr(0, kCompactedBytes - sizeof(crc)))) return 0;
+  return offset <= end ? offset : 0;
+}
+
+void StoreCompactedTo(env::FileSystem& files, const std::string& path, uint64_t offset) {
+  std::string bytes(kCompactedMagic);
+  codec::ByteWriter writer(&bytes);
+  writer.U64(offset);
+  writer.U32(codec::Crc32c(bytes));
+  const std::string temporary = path + ".tmp";
+  auto file = files.OpenForWrite(temporary, env::OpenMode::kTruncate);
+  if (!file.ok() || !(*file)->Append(bytes).ok()) return;
+  file->reset();
+  (void)files.Rename(temporary, path).ok();
+}
 
 }  // namespace
 
@@ -86,6 +117,23 @@ Status PartitionWriter::Delete(Partition& partition) {
 
 Status PartitionWriter::Retain(Partition& partition, bool open) {
   return Control(partition, [this, &partition, open] { return RetainNow(partition, open); });
+}
+
+Status PartitionWriter::Seal(Partition& partition) {
+  return Control(partition, [&partition]() -> Status {
+    const std::shared_ptr<OpenLog> log = partition.HoldLog();
+    return log != nullptr ? log->log().Seal() : Aborted("the log has been closed meanwhile");
+  });
+}
+
+Status PartitionWriter::NoteCompacted(Partition& partition, uint64_t offset) {
+  return Control(partition, [this, &partition, offset]() -> Status {
+    if (partition.HoldLog() == nullptr) return Aborted("the log has been closed meanwhile");
+    partition.set_compacted_to(offset);
+    // A hint, which needs no sync: without it compaction begins at the beginning.
+    StoreCompactedTo(*env_.files, CompactedPath(partition), offset);
+    return Status::Ok();
+  });
 }
 
 Result<EventPtr> PartitionWriter::FindId(Partition& partition, const std::string& client_id) {
@@ -204,7 +252,7 @@ Result<std::optional<uint64_t>> PartitionWriter::FindFirst(Touched& touched, con
     const bool same = touched.fresh[*candidate - touched.base]->view().client_id == view.client_id;
     return same ? candidate : std::nullopt;
   }
-  auto first = partition.ReadOne(*candidate);
+  auto first = partition.ReadOne(*candidate, true);
   // It is no longer there: then this is a new one.
   if (!first.ok() && first.status().code() == StatusCode::kNotFound) return std::optional<uint64_t>();
   if (!first.ok()) return std::move(first).status();
@@ -269,7 +317,11 @@ void PartitionWriter::Answer(Touched& touched) {
   for (const auto& [pending, offset] : touched.places) {
     EventPtr event = pending->event;
     if (offset < touched.base || touched.fresh[offset - touched.base] != event) {
-      auto first = touched.partition->ReadOne(offset);
+      auto first = touched.partition->ReadOne(offset, true);
+      if (!first.ok() && first.status().code() == StatusCode::kNotFound) {
+        *pending->answer = OutOfRange("the event was published before, at offset {}, and is gone", offset);
+        continue;
+      }
       if (!first.ok()) {
         *pending->answer = std::move(first).status();
         continue;
@@ -323,7 +375,8 @@ Result<std::shared_ptr<OpenLog>> PartitionWriter::EnsureOpen(Partition& partitio
   while (offset < end) {
     ReadLimits limits{.events = kRememberedEvents, .bytes = kTailBytesMax};
     std::vector<EventPtr> part;
-    MS_ASSIGN_OR_RETURN(offset, log->Read(partition.topic_.number(), partition.index_, offset, end, &limits, &part));
+    MS_ASSIGN_OR_RETURN(offset,
+                        log->Read(partition.topic_.number(), partition.index_, offset, end, true, &limits, &part));
     for (const EventPtr& event : part) {
       if (event->offset() >= active_start) newest = std::max(newest, event->view().timestamp);
       if (event->offset() < remembered_from) continue;
@@ -332,6 +385,7 @@ Result<std::shared_ptr<OpenLog>> PartitionWriter::EnsureOpen(Partition& partitio
     }
     recent = std::move(part);
   }
+  partition.set_compacted_to(LoadCompactedTo(*env_.files, CompactedPath(partition), end));
   partition.SetTimes(TimeIndex(LoadTimeRanges(*env_.files, TimesPath(partition), start, active_start)), active_start,
                      newest);
   partition.SetOpen(log, start, end, std::move(recent));
@@ -375,20 +429,7 @@ Status PartitionWriter::RetainNow(Partition& partition, bool open) {
   MS_ASSIGN_OR_RETURN(const PartitionEnds ends, partition.Ends());
   uint64_t start = ends.start;
   if (options.retention_ms > 0) {
-    const TimestampMs oldest = env_.clock->WallNow() - options.retention_ms;
-    // Events are in the order in which they were taken: search for the first that stays.
-    uint64_t low = ends.start;
-    uint64_t high = ends.end;
-    while (low < high) {
-      const uint64_t middle = low + (high - low) / 2;
-      MS_ASSIGN_OR_RETURN(const PartitionRead read, partition.Read(middle, {.events = 1, .bytes = 1}));
-      if (read.events.empty() || read.events.front()->view().taken_ms >= oldest) {
-        high = middle;
-      } else {
-        low = read.events.front()->offset() + 1;
-      }
-    }
-    start = low;
+    MS_ASSIGN_OR_RETURN(start, partition.FirstTakenAfter(env_.clock->WallNow() - options.retention_ms - 1));
   }
   if (partition.in_memory()) {
     if (start > ends.start) partition.SetStart(start);

@@ -98,6 +98,11 @@ class PartitionWriter {
   // Lets go what the topic's retention no longer keeps; unless `open`, only when the log is open already.
   Status Retain(Partition& partition, bool open);
 
+  // Of compaction: closes the last segment of the log; notes how far all has been compacted. kAborted when the log is
+  // not open any more.
+  Status Seal(Partition& partition);
+  Status NoteCompacted(Partition& partition, uint64_t offset);
+
   // The event that a client named so, while the partition remembers it; kNotFound.
   Result<EventPtr> FindId(Partition& partition, const std::string& client_id);
 
@@ -142,6 +147,7 @@ class PartitionWriter {
   void CloseIdle(size_t open_max);
   Status RetainNow(Partition& partition, bool open);
   static std::string TimesPath(const Partition& partition) { return partition.folder_ + "/times"; }
+  static std::string CompactedPath(const Partition& partition) { return partition.folder_ + "/compacted"; }
 
   const env::Env env_;
   const WriterOptions options_;

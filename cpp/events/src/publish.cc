@@ -92,6 +92,10 @@ std::vector<Result<Published>> Broker::Publish(TenantId tenant, std::span<const 
     }
     const KnownTopic& topic = known->second;
     Status status = topic.status.ok() ? CheckEvent(event.event, topic.options.event_bytes_max) : topic.status;
+    if (status.ok() && Compacts(topic.options.cleanup) && !event.event.key.has_value()) {
+      status = InvalidArgument("topic \"{}\" keeps the newest event of each key (cleanup {}): the event needs a key",
+                               event.topic, CleanupName(topic.options.cleanup));
+    }
     if (status.ok() && event.partition.value_or(0) >= topic.options.partitions) {
       status = InvalidArgument("topic \"{}\" has the partitions 0 to {}, not {}", event.topic,
                                topic.options.partitions - 1, *event.partition);

@@ -43,14 +43,23 @@ Result<TopicDurability> ParseDurability(std::string_view name) {
 }
 
 std::string_view CleanupName(TopicCleanup cleanup) {
-  return cleanup == TopicCleanup::kDelete ? "delete" : "compact";
+  switch (cleanup) {
+    case TopicCleanup::kDelete:
+      return "delete";
+    case TopicCleanup::kCompact:
+      return "compact";
+    case TopicCleanup::kCompactDelete:
+      break;
+  }
+  return "compact,delete";
 }
 
 Result<TopicCleanup> ParseCleanup(std::string_view name) {
-  for (const auto cleanup : {TopicCleanup::kDelete, TopicCleanup::kCompact}) {
+  for (const auto cleanup : {TopicCleanup::kDelete, TopicCleanup::kCompact, TopicCleanup::kCompactDelete}) {
     if (name == CleanupName(cleanup)) return cleanup;
   }
-  return InvalidArgument("cleanup is \"delete\" or \"compact\"");
+  if (name == "delete,compact") return TopicCleanup::kCompactDelete;
+  return InvalidArgument("cleanup is \"delete\", \"compact\" or \"compact,delete\"");
 }
 
 Status CheckTopicName(std::string_view name) {
@@ -74,6 +83,12 @@ Status CheckTopicOptions(const TopicOptions& options) {
   }
   if (options.event_bytes_max < 1 || options.event_bytes_max > kEventBytesMax) {
     return InvalidArgument("event_bytes_max must be 1 to {}, not {}", kEventBytesMax, options.event_bytes_max);
+  }
+  if (options.delete_retention_ms < 0 || options.min_compaction_lag_ms < 0) {
+    return InvalidArgument("delete_retention_ms and min_compaction_lag_ms must not be negative");
+  }
+  if (!(options.min_dirty_ratio >= 0 && options.min_dirty_ratio <= 1)) {
+    return InvalidArgument("min_dirty_ratio must be 0 to 1, not {}", options.min_dirty_ratio);
   }
   if (options.durability == TopicDurability::kReplicated) {
     return FailedPrecondition("durability \"replicated\" needs a cluster, and this is one machine: use \"local\"");

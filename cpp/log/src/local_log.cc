@@ -226,6 +226,16 @@ Status LocalLog::PadToSector(env::WritableFile& file, uint64_t bytes) {
   return bytes == SectorEnd(bytes) ? Status::Ok() : file.Truncate(SectorEnd(bytes));
 }
 
+Status LocalLog::Seal() {
+  {
+    const MutexLock lock(mutex_);
+    if (closed_) return FailedPrecondition("log {} is closed", folder_);
+    if (!failure_.ok()) return failure_;
+    if (end_ == segments_.back().first) return Status::Ok();
+  }
+  return ExplainNoRoom(Roll());
+}
+
 Status LocalLog::Roll() {
   const Offset first = end();
   // A segment that has a successor is complete on the disk: a torn tail can only be in the last one.
@@ -412,6 +422,8 @@ Status LocalLog::Close() {
     const MutexLock lock(mutex_);
     if (closed_) return Status::Ok();
     closed_ = true;
+    // It sees that, and ends: nothing may happen in the folder any more once the log is closed.
+    while (rewriting_) progress_.Wait(mutex_);
   }
   Status status = Sync();
   {
@@ -450,6 +462,19 @@ Status LocalLog::WriteCleanMark() {
 // --- the rest of the contract ---
 
 Status LocalLog::TruncateBefore(Offset offset) {
+  {
+    const MutexLock lock(mutex_);
+    while (replacing_) progress_.Wait(mutex_);
+    replacing_ = true;
+  }
+  Status status = RemoveBefore(offset);
+  const MutexLock lock(mutex_);
+  replacing_ = false;
+  progress_.NotifyAll();
+  return status;
+}
+
+Status LocalLog::RemoveBefore(Offset offset) {
   while (true) {
     std::string path;
     {
@@ -537,8 +562,7 @@ Result<LocalLog::SegmentView> LocalLog::View(Offset first) const {
 
 class LocalLog::Reader final : public storage::LogReader {
  public:
-  Reader(const LocalLog* log, Offset from, Offset segment, uint64_t position, Offset expected)
-      : log_(log), from_(from), segment_(segment), position_(position), next_(expected) {}
+  Reader(const LocalLog* log, Offset from, const Entry& entry) : log_(log), from_(from) { GoTo(entry); }
 
   Result<std::optional<LogRecord>> Next() override {
     if (!error_.ok()) return error_;
@@ -557,29 +581,24 @@ class LocalLog::Reader final : public storage::LogReader {
         --left_;
         if (offset >= from_) return std::optional(LogRecord{offset, payload});
       }
-      auto found = log_->View(segment_);
-      if (!found.ok()) {
-        // Removed after all of it had been read: the next one takes its place.
-        if (segment_ == next_ || next_ < log_->start()) return std::move(found).status();
-        GoTo(next_);
+      const auto found = log_->View(segment_);
+      if (!found.ok() || (file_ != nullptr && found->salt != salt_)) {
+        // Removed, or rewritten.
+        MS_RETURN_IF_ERROR(Seek());
         continue;
       }
       const SegmentView& view = *found;
       if (file_ == nullptr) {
-        auto file = log_->env_.files->OpenForRead(view.path);
-        if (!file.ok() && file.status().code() == StatusCode::kNotFound) {
-          return OutOfRange("{} has been removed", view.path);
-        }
-        if (!file.ok()) return std::move(file).status();
-        file_ = std::move(*file);
-        scanner_.emplace(file_.get(), view.salt, position_, next_);
+        MS_ASSIGN_OR_RETURN(const bool opened, OpenFile(view));
+        if (!opened) continue;
       }
       auto item = scanner_->Next(view.limit_bytes);
       if (!item.ok()) return std::move(item).status().WithContext(view.path);
       switch (item->what) {
         case SegmentScanner::What::kBatch:
           body_ = item->body;
-          left_ = item->header.count;
+          left_ = item->header.kind == BatchKind::kGap ? 0 : item->header.count;
+          next_ = item->header.kind == BatchKind::kGap ? scanner_->expected() : item->header.first;
           break;
         case SegmentScanner::What::kEnd:
           if (!view.failure.ok()) return view.failure;
@@ -588,7 +607,7 @@ class LocalLog::Reader final : public storage::LogReader {
             return DataLoss("{} is corrupt at byte {}: it ends before record {}, and the next segment begins with {}",
                             view.path, view.limit_bytes, scanner_->expected().value(), view.next->value());
           }
-          GoTo(*view.next);
+          GoTo({*view.next, {*view.next, kSegmentHeaderBytes}});
           break;
         case SegmentScanner::What::kShort:
         case SegmentScanner::What::kBad:
@@ -598,27 +617,51 @@ class LocalLog::Reader final : public storage::LogReader {
     }
   }
 
-  // To the beginning of the segment whose first record is `first`.
-  void GoTo(Offset first) {
-    segment_ = first;
-    position_ = kSegmentHeaderBytes;
+  // False when there is another file to be opened by now.
+  Result<bool> OpenFile(const SegmentView& view) {
+    auto file = log_->env_.files->OpenForRead(view.path);
+    if (!file.ok() && file.status().code() == StatusCode::kNotFound) {
+      const auto now = log_->View(segment_);
+      if (now.ok() && now->salt == view.salt) return OutOfRange("{} has been removed", view.path);
+      return false;
+    }
+    if (!file.ok()) return std::move(file).status();
+    file_ = std::move(*file);
+    salt_ = view.salt;
+    scanner_.emplace(file_.get(), view.salt, position_, next_);
+    return true;
+  }
+
+  // To where the record that comes next is by now.
+  Status Seek() {
+    from_ = std::max(from_, next_);
+    MS_ASSIGN_OR_RETURN(const Entry entry, log_->FindEntry(from_));
+    GoTo(entry);
+    return Status::Ok();
+  }
+
+  void GoTo(const Entry& entry) {
+    segment_ = entry.segment;
+    position_ = entry.from.position;
+    next_ = entry.from.offset;
     scanner_.reset();
     file_ = nullptr;
   }
 
   const LocalLog* log_;
-  const Offset from_;
-  Offset segment_;     // by its first offset
-  uint64_t position_;  // where to start in it
-  Offset next_;        // the record that comes next
+  Offset from_;            // records below are not wanted
+  Offset segment_;         // by its first offset
+  uint64_t position_ = 0;  // where to start in it
+  Offset next_;            // the record that comes next
   std::unique_ptr<env::ReadableFile> file_;
+  uint64_t salt_ = 0;  // of the file
   std::optional<SegmentScanner> scanner_;
   std::string_view body_;  // of the current batch, what is left of it
   uint32_t left_ = 0;      // how many records that is
   Status error_;
 };
 
-Result<std::unique_ptr<storage::LogReader>> LocalLog::Read(Offset offset) const {
+Result<LocalLog::Entry> LocalLog::FindEntry(Offset offset) const {
   const MutexLock lock(mutex_);
   if (offset < segments_.front().first || offset > end_) {
     return OutOfRange("log {}: there is no record {}; there are those from {} to before {}", folder_, offset.value(),
@@ -627,12 +670,17 @@ Result<std::unique_ptr<storage::LogReader>> LocalLog::Read(Offset offset) const 
   const auto segment =
       std::prev(std::upper_bound(segments_.begin(), segments_.end(), offset,
                                  [](Offset wanted, const Segment& candidate) { return wanted < candidate.first; }));
-  IndexEntry from{segment->first, kSegmentHeaderBytes};
+  Entry found{segment->first, {segment->first, kSegmentHeaderBytes}};
   const auto entry =
       std::upper_bound(segment->index.begin(), segment->index.end(), offset,
                        [](Offset wanted, const IndexEntry& candidate) { return wanted < candidate.offset; });
-  if (entry != segment->index.begin()) from = *std::prev(entry);
-  return std::make_unique<Reader>(this, offset, segment->first, from.position, from.offset);
+  if (entry != segment->index.begin()) found.from = *std::prev(entry);
+  return found;
+}
+
+Result<std::unique_ptr<storage::LogReader>> LocalLog::Read(Offset offset) const {
+  MS_ASSIGN_OR_RETURN(const Entry entry, FindEntry(offset));
+  return std::make_unique<Reader>(this, offset, entry);
 }
 
 }  // namespace millstream::log

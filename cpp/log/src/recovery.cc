@@ -53,6 +53,34 @@ Result<bool> IsCorruption(const env::ReadableFile& file, uint64_t size, uint64_t
   return IsProvenByLaterBatch(file, size, salt, item.position + 1, expected, boot);
 }
 
+bool IsUnfinishedRewriting(std::string_view name) {
+  if (!name.ends_with(kUnfinishedSuffix)) return false;
+  name.remove_suffix(kUnfinishedSuffix.size());
+  return ParseRewrittenSegmentName(name).has_value();
+}
+
+// Sorts the segments, and takes out those that a rewritten one stands for: a crash came before they were removed.
+void DropReplaced(std::vector<Segment>* segments, std::vector<std::string>* leftovers) {
+  std::ranges::sort(*segments, [](const Segment& left, const Segment& right) {
+    return std::pair(left.first, right.generation) < std::pair(right.first, left.generation);
+  });
+  std::vector<Segment> kept;
+  const Segment* standing = nullptr;  // the newest rewritten one whose range has been entered
+  Segment newest;
+  for (Segment& segment : *segments) {
+    if (standing != nullptr && segment.first < standing->rewritten_end && segment.generation < standing->generation) {
+      leftovers->push_back(segment.path);
+      continue;
+    }
+    if (segment.generation > 0) {
+      newest = segment;
+      standing = &newest;
+    }
+    kept.push_back(std::move(segment));
+  }
+  *segments = std::move(kept);
+}
+
 // Walks through the last segment, and opens it where its intact batches end.
 Status RecoverLast(env::FileSystem& files, const SegmentHeader& header, uint64_t boot, Recovered* recovered) {
   Segment& segment = recovered->segments.back();
@@ -133,14 +161,31 @@ Result<Recovered> Recover(env::FileSystem& files, env::Random& random, const std
   Recovered recovered;
   std::vector<Segment>& segments = recovered.segments;
   MS_ASSIGN_OR_RETURN(const std::vector<env::FolderEntry> entries, files.List(folder));
+  std::vector<std::string> leftovers;
   for (const env::FolderEntry& entry : entries) {
-    const std::optional<Offset> first = ParseSegmentName(entry.name);
-    if (!first.has_value() || entry.is_folder) continue;
+    if (entry.is_folder) continue;
+    const std::string path = env::JoinPath(folder, entry.name);
+    if (IsUnfinishedRewriting(entry.name)) leftovers.push_back(path);
     Segment segment;
-    segment.first = *first;
-    segment.path = env::JoinPath(folder, entry.name);
-    MS_ASSIGN_OR_RETURN(segment.bytes, files.FileSize(segment.path));
+    if (const std::optional<Offset> first = ParseSegmentName(entry.name); first.has_value()) {
+      segment.first = *first;
+    } else if (const auto rewritten = ParseRewrittenSegmentName(entry.name); rewritten.has_value()) {
+      segment.first = rewritten->first;
+      segment.rewritten_end = rewritten->end;
+      segment.generation = rewritten->generation;
+    } else {
+      continue;
+    }
+    segment.path = path;
     segments.push_back(std::move(segment));
+  }
+  DropReplaced(&segments, &leftovers);
+  for (const std::string& path : leftovers) MS_RETURN_IF_ERROR(files.Remove(path));
+  for (Segment& segment : segments) {
+    MS_ASSIGN_OR_RETURN(segment.bytes, files.FileSize(segment.path));
+  }
+  if (!segments.empty() && segments.back().generation > 0) {
+    return DataLoss("{} is not the log's last segment: the one behind it is missing", segments.back().path);
   }
   SegmentHeader last_header;
   bool remake_last = segments.empty();

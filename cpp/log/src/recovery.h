@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "millstream/base/result.h"
@@ -24,6 +25,9 @@
 #include "millstream/log/segment.h"
 
 namespace millstream::log {
+
+// What a rewriting writes to, until it is whole: behind the name of the segment to be.
+inline constexpr std::string_view kUnfinishedSuffix = ".tmp";
 
 struct Recovered {
   std::vector<Segment> segments;              // ascending; at least one

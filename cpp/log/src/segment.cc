@@ -69,6 +69,30 @@ std::optional<Offset> ParseSegmentName(std::string_view name) {
   return Offset(value);
 }
 
+std::string RewrittenSegmentName(const RewrittenName& name) {
+  return fmt::format("{:020}-{:020}.{:08}{}", name.first.value(), name.end.value(), name.generation, kSuffix);
+}
+
+std::optional<RewrittenName> ParseRewrittenSegmentName(std::string_view name) {
+  constexpr size_t kGenerationDigits = 8;
+  constexpr size_t kBytes = 2 * kNameDigits + kGenerationDigits + 2 + kSuffix.size();
+  if (name.size() != kBytes || !name.ends_with(kSuffix)) return std::nullopt;
+  if (name[kNameDigits] != '-' || name[2 * kNameDigits + 1] != '.') return std::nullopt;
+  const auto number = [&](size_t at, size_t digits, uint64_t* value) {
+    const char* begin = name.data() + at;
+    const auto [end, error] = std::from_chars(begin, begin + digits, *value);
+    return error == std::errc() && end == begin + digits;
+  };
+  uint64_t first = 0;
+  uint64_t end = 0;
+  uint64_t generation = 0;
+  if (!number(0, kNameDigits, &first) || !number(kNameDigits + 1, kNameDigits, &end) ||
+      !number(2 * kNameDigits + 2, kGenerationDigits, &generation) || first >= end || generation == 0) {
+    return std::nullopt;
+  }
+  return RewrittenName{Offset(first), Offset(end), static_cast<uint32_t>(generation)};
+}
+
 std::array<char, kSegmentHeaderBytes> EncodeSegmentHeader(const SegmentHeader& header) {
   std::array<char, kSegmentHeaderBytes> bytes{};
   std::memcpy(bytes.data(), kSegmentMagic.data(), kSegmentMagic.size());
@@ -112,7 +136,8 @@ std::optional<BatchHeader> DecodeBatchHeader(std::string_view bytes, uint64_t sa
   const bool is_records = kind == static_cast<uint32_t>(BatchKind::kRecords) && header.count > 0 &&
                           header.count <= storage::kLogRecordsPerAppendMax &&
                           header.body_bytes >= header.count * kRecordLengthBytes;
-  if (!is_mark && !is_records) return std::nullopt;
+  const bool is_gap = kind == static_cast<uint32_t>(BatchKind::kGap) && header.count > 0 && header.body_bytes == 0;
+  if (!is_mark && !is_records && !is_gap) return std::nullopt;
   return header;
 }
 
@@ -207,7 +232,9 @@ Result<SegmentScanner::Item> SegmentScanner::Next(uint64_t limit) {
     return item;
   }
   MS_ASSIGN_OR_RETURN(item.body, window_.View(at + kBatchHeaderBytes, header->body_bytes, limit));
-  if (codec::Crc32c(item.body) != header->body_crc || !IsWellFormed(item.body, header->count)) {
+  // The places of a gap have no bytes.
+  const uint32_t records = header->kind == BatchKind::kGap ? 0 : header->count;
+  if (codec::Crc32c(item.body) != header->body_crc || !IsWellFormed(item.body, records)) {
     item.what = What::kBad;
     item.reason = "the records do not match their checksum";
     return item;

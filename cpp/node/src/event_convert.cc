@@ -33,8 +33,30 @@ v1::TopicDurability ToProto(events::TopicDurability durability) {
   return v1::TOPIC_DURABILITY_REPLICATED;
 }
 
-events::TopicCleanup CleanupOf(v1::TopicCleanup cleanup) {
-  return cleanup == v1::TOPIC_CLEANUP_COMPACT ? events::TopicCleanup::kCompact : events::TopicCleanup::kDelete;
+Result<events::TopicCleanup> CleanupOf(v1::TopicCleanup cleanup) {
+  switch (cleanup) {
+    case v1::TOPIC_CLEANUP_UNSPECIFIED:
+    case v1::TOPIC_CLEANUP_DELETE:
+      return events::TopicCleanup::kDelete;
+    case v1::TOPIC_CLEANUP_COMPACT:
+      return events::TopicCleanup::kCompact;
+    case v1::TOPIC_CLEANUP_COMPACT_DELETE:
+      return events::TopicCleanup::kCompactDelete;
+    default:
+      return InvalidArgument("cleanup {} is none", static_cast<int>(cleanup));
+  }
+}
+
+v1::TopicCleanup ToProto(events::TopicCleanup cleanup) {
+  switch (cleanup) {
+    case events::TopicCleanup::kDelete:
+      return v1::TOPIC_CLEANUP_DELETE;
+    case events::TopicCleanup::kCompact:
+      return v1::TOPIC_CLEANUP_COMPACT;
+    case events::TopicCleanup::kCompactDelete:
+      break;
+  }
+  return v1::TOPIC_CLEANUP_COMPACT_DELETE;
 }
 
 v1::EventStatus ToProto(events::EventStatus status) {
@@ -73,23 +95,31 @@ events::MetricRules RulesOf(const Rules& rules) {
 Result<events::TopicOptions> OptionsOf(const v1::CreateTopicRequest& request) {
   events::TopicOptions options;
   MS_ASSIGN_OR_RETURN(options.durability, DurabilityOf(request.durability()));
-  options.cleanup = CleanupOf(request.cleanup());
+  MS_ASSIGN_OR_RETURN(options.cleanup, CleanupOf(request.cleanup()));
   if (request.partitions() > 0) options.partitions = request.partitions();
   options.retention_ms = request.retention_ms();
   options.retention_bytes = request.retention_bytes();
   if (request.event_bytes_max() > 0) options.event_bytes_max = request.event_bytes_max();
   options.metrics = RulesOf(request.metrics());
+  if (request.has_delete_retention_ms()) options.delete_retention_ms = request.delete_retention_ms();
+  options.min_compaction_lag_ms = request.min_compaction_lag_ms();
+  if (request.has_min_dirty_ratio()) options.min_dirty_ratio = request.min_dirty_ratio();
   return options;
 }
 
-events::TopicChanges ChangesOf(const v1::AlterTopicRequest& request) {
+Result<events::TopicChanges> ChangesOf(const v1::AlterTopicRequest& request) {
   events::TopicChanges changes;
   if (request.has_partitions()) changes.partitions = request.partitions();
   if (request.has_retention_ms()) changes.retention_ms = request.retention_ms();
   if (request.has_retention_bytes()) changes.retention_bytes = request.retention_bytes();
   if (request.has_event_bytes_max()) changes.event_bytes_max = request.event_bytes_max();
-  if (request.cleanup() != v1::TOPIC_CLEANUP_UNSPECIFIED) changes.cleanup = CleanupOf(request.cleanup());
   if (request.has_metrics()) changes.metrics = RulesOf(request.metrics().rules());
+  if (request.cleanup() != v1::TOPIC_CLEANUP_UNSPECIFIED) {
+    MS_ASSIGN_OR_RETURN(changes.cleanup, CleanupOf(request.cleanup()));
+  }
+  if (request.has_delete_retention_ms()) changes.delete_retention_ms = request.delete_retention_ms();
+  if (request.has_min_compaction_lag_ms()) changes.min_compaction_lag_ms = request.min_compaction_lag_ms();
+  if (request.has_min_dirty_ratio()) changes.min_dirty_ratio = request.min_dirty_ratio();
   return changes;
 }
 
@@ -199,8 +229,7 @@ void ToProto(const events::TopicInfo& topic, v1::Topic* out) {
   out->set_name(topic.name);
   out->set_partitions(topic.options.partitions);
   out->set_durability(ToProto(topic.options.durability));
-  out->set_cleanup(topic.options.cleanup == events::TopicCleanup::kCompact ? v1::TOPIC_CLEANUP_COMPACT
-                                                                           : v1::TOPIC_CLEANUP_DELETE);
+  out->set_cleanup(ToProto(topic.options.cleanup));
   out->set_retention_ms(topic.options.retention_ms);
   out->set_retention_bytes(topic.options.retention_bytes);
   out->set_event_bytes_max(topic.options.event_bytes_max);
@@ -213,6 +242,9 @@ void ToProto(const events::TopicInfo& topic, v1::Topic* out) {
     for (const auto& [name, field] : rule.labels) (*to->mutable_labels())[name] = field;
     to->set_filter(rule.filter);
   }
+  out->set_delete_retention_ms(topic.options.delete_retention_ms);
+  out->set_min_compaction_lag_ms(topic.options.min_compaction_lag_ms);
+  out->set_min_dirty_ratio(topic.options.min_dirty_ratio);
 }
 
 void ToProto(const events::TopicDescription& description, v1::DescribeTopicResponse* out) {

@@ -11,7 +11,7 @@
 namespace millstream::node {
 
 Result<events::TopicOptions> OptionsOf(const v1::CreateTopicRequest& request);
-events::TopicChanges ChangesOf(const v1::AlterTopicRequest& request);
+Result<events::TopicChanges> ChangesOf(const v1::AlterTopicRequest& request);
 Result<events::SubscribeOptions> OptionsOf(const v1::SubscribeRequest& request);
 // Borrows from the request.
 Result<std::vector<events::PublishEvent>> EventsOf(const v1::SubmitEventRequest& request);

@@ -32,9 +32,9 @@ grpc::ServerUnaryReactor* EventService::CreateTopic(grpc::CallbackServerContext*
 grpc::ServerUnaryReactor* EventService::AlterTopic(grpc::CallbackServerContext* /*context*/,
                                                    const v1::AlterTopicRequest* request, v1::Topic* response) {
   return UnaryCall::Run(*calls_, [this, request, response](engine::QueryCancel& /*cancel*/) -> Status {
-    MS_ASSIGN_OR_RETURN(
-        const events::TopicInfo topic,
-        database_.Events().AlterTopic(TenantId(request->tenant()), request->name(), ChangesOf(*request)));
+    MS_ASSIGN_OR_RETURN(const events::TopicChanges changes, ChangesOf(*request));
+    MS_ASSIGN_OR_RETURN(const events::TopicInfo topic,
+                        database_.Events().AlterTopic(TenantId(request->tenant()), request->name(), changes));
     ToProto(topic, response);
     return Status::Ok();
   });

@@ -100,6 +100,9 @@ py::dict TopicDict(const events::TopicInfo& info) {
   out["retention_bytes"] = info.options.retention_bytes;
   out["cleanup"] = Text(events::CleanupName(info.options.cleanup));
   out["event_bytes_max"] = info.options.event_bytes_max;
+  out["delete_retention_ms"] = info.options.delete_retention_ms;
+  out["min_compaction_lag_ms"] = info.options.min_compaction_lag_ms;
+  out["min_dirty_ratio"] = info.options.min_dirty_ratio;
   out["created_ms"] = info.created_ms;
   out["metrics"] = RulesList(info.options.metrics);
   return out;
@@ -107,7 +110,8 @@ py::dict TopicDict(const events::TopicInfo& info) {
 
 py::dict CreateTopic(Database& self, const std::string& name, int64_t partitions, const std::string& durability,
                      int64_t retention_ms, int64_t retention_bytes, const std::string& cleanup, int64_t event_bytes_max,
-                     const py::object& metrics, uint32_t tenant) {
+                     std::optional<int64_t> delete_retention_ms, int64_t min_compaction_lag_ms,
+                     std::optional<double> min_dirty_ratio, const py::object& metrics, uint32_t tenant) {
   events::TopicInfo info;
   const events::MetricRules rules = RulesOf(metrics);
   {
@@ -124,6 +128,9 @@ py::dict CreateTopic(Database& self, const std::string& name, int64_t partitions
     options.cleanup = ValueOrThrow(events::ParseCleanup(cleanup));
     if (event_bytes_max > 0) options.event_bytes_max = static_cast<uint64_t>(event_bytes_max);
     options.metrics = rules;
+    options.delete_retention_ms = delete_retention_ms.value_or(options.delete_retention_ms);
+    options.min_compaction_lag_ms = min_compaction_lag_ms;
+    options.min_dirty_ratio = min_dirty_ratio.value_or(options.min_dirty_ratio);
     info = ValueOrThrow(self.Events().CreateTopic(TenantId(tenant), name, options));
   }
   return TopicDict(info);
@@ -134,7 +141,8 @@ events::TopicChanges ChangesOf(const py::dict& changes) {
   for (const auto& [key, value] : changes) {
     const auto name = key.cast<std::string>();
     if (name != "cleanup" && name != "partitions" && name != "retention_ms" && name != "retention_bytes" &&
-        name != "event_bytes_max" && name != "metrics") {
+        name != "event_bytes_max" && name != "delete_retention_ms" && name != "min_compaction_lag_ms" &&
+        name != "min_dirty_ratio" && name != "metrics") {
       throw StatusError(InvalidArgument("a topic's \"{}\" cannot be changed", name));
     }
     if (name == "cleanup") {
@@ -143,6 +151,13 @@ events::TopicChanges ChangesOf(const py::dict& changes) {
     }
     if (name == "metrics") {
       out.metrics = RulesOf(value);
+      continue;
+    }
+    if (name == "min_dirty_ratio") {
+      if (!py::isinstance<py::int_>(value) && !py::isinstance<py::float_>(value)) {
+        throw StatusError(InvalidArgument("{} must be a number", name));
+      }
+      out.min_dirty_ratio = value.cast<double>();
       continue;
     }
     if (!py::isinstance<py::int_>(value)) throw StatusError(InvalidArgument("{} must be a whole number", name));
@@ -157,6 +172,10 @@ events::TopicChanges ChangesOf(const py::dict& changes) {
       out.retention_ms = number;
     } else if (name == "retention_bytes") {
       out.retention_bytes = number;
+    } else if (name == "delete_retention_ms") {
+      out.delete_retention_ms = number;
+    } else if (name == "min_compaction_lag_ms") {
+      out.min_compaction_lag_ms = number;
     } else {
       out.event_bytes_max = static_cast<uint64_t>(number);
     }
@@ -586,7 +605,8 @@ void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
   engine
       .def("create_topic", &CreateTopic, py::arg("name"), py::kw_only(), py::arg("partitions") = 1,
            py::arg("durability") = "local", py::arg("retention_ms") = 0, py::arg("retention_bytes") = 0,
-           py::arg("cleanup") = "delete", py::arg("event_bytes_max") = 0, py::arg("metrics") = py::none(),
+           py::arg("cleanup") = "delete", py::arg("event_bytes_max") = 0, py::arg("delete_retention_ms") = py::none(),
+           py::arg("min_compaction_lag_ms") = 0, py::arg("min_dirty_ratio") = py::none(), py::arg("metrics") = py::none(),
            py::arg("tenant") = default_tenant)
       .def("alter_topic", &AlterTopic, py::arg("name"), py::arg("changes"), py::kw_only(),
            py::arg("tenant") = default_tenant)

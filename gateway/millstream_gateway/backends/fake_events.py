@@ -59,6 +59,9 @@ _DEFAULTS: Final[TopicInfo] = {
     "retention_bytes": 0,
     "cleanup": "delete",
     "event_bytes_max": 0,
+    "delete_retention_ms": 86_400_000,
+    "min_compaction_lag_ms": 0,
+    "min_dirty_ratio": 0.5,
     "created_ms": 0,
     "metrics": [],
 }

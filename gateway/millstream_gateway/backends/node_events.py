@@ -53,7 +53,11 @@ _DURABILITIES: Final = {
     "local": pb.TOPIC_DURABILITY_LOCAL,
     "replicated": pb.TOPIC_DURABILITY_REPLICATED,
 }
-_CLEANUPS: Final = {"delete": pb.TOPIC_CLEANUP_DELETE, "compact": pb.TOPIC_CLEANUP_COMPACT}
+_CLEANUPS: Final = {
+    "delete": pb.TOPIC_CLEANUP_DELETE,
+    "compact": pb.TOPIC_CLEANUP_COMPACT,
+    "compact,delete": pb.TOPIC_CLEANUP_COMPACT_DELETE,
+}
 _METRIC_TYPES: Final = {"counter": pb.METRIC_TYPE_COUNTER, "gauge": pb.METRIC_TYPE_GAUGE}
 _ON_SLOW: Final = {
     "block": pb.ON_SLOW_BLOCK,
@@ -360,6 +364,9 @@ def _topic(topic: Any) -> TopicInfo:
         "retention_bytes": topic.retention_bytes,
         "cleanup": _name_of(_CLEANUPS, topic.cleanup),
         "event_bytes_max": topic.event_bytes_max,
+        "delete_retention_ms": topic.delete_retention_ms,
+        "min_compaction_lag_ms": topic.min_compaction_lag_ms,
+        "min_dirty_ratio": topic.min_dirty_ratio,
         "created_ms": topic.created_ms,
         "metrics": [_rule_of(one) for one in topic.metrics],
     }

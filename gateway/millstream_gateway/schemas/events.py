@@ -12,7 +12,7 @@ From = Where | dict[str, dict[int, int]]
 Header = tuple[str, bytes]
 
 DURABILITIES: Final = ("ephemeral", "local", "replicated")
-CLEANUPS: Final = ("delete", "compact")
+CLEANUPS: Final = ("delete", "compact", "compact,delete")
 ON_SLOW: Final = ("block", "drop_oldest", "disconnect")
 #: Most partitions of a topic, for their numbers have ten bits in the ids of events.
 PARTITIONS_MAX: Final = 1024
@@ -105,6 +105,9 @@ class TopicInfo(TypedDict):
     retention_bytes: int
     cleanup: str
     event_bytes_max: int
+    delete_retention_ms: int
+    min_compaction_lag_ms: int
+    min_dirty_ratio: float
     created_ms: int
     metrics: list[MetricRule]
     partition_states: NotRequired[list[PartitionState]]
@@ -120,6 +123,9 @@ class TopicOptions(TypedDict, total=False):
     cleanup: str
     event_bytes_max: int
     metrics: list[MetricRule]
+    delete_retention_ms: int
+    min_compaction_lag_ms: int
+    min_dirty_ratio: float
 
 
 class GroupOffset(NamedTuple):

@@ -12,7 +12,7 @@ _COUNT_MAX = 2**62
 _Name = Annotated[str, Field(max_length=300, json_schema_extra={"pattern": "^[A-Za-z0-9_.-]+$"})]
 _Count = Annotated[int, Field(ge=0, le=_COUNT_MAX)]
 _Durability = Literal["ephemeral", "local", "replicated"]
-_Cleanup = Literal["delete", "compact"]
+_Cleanup = Literal["delete", "compact", "compact,delete"]
 
 
 class _Body(BaseModel):
@@ -63,7 +63,19 @@ class TopicChange(_Body):
     )
     cleanup: _Cleanup | None = Field(
         default=None,
-        description="What becomes of old events: all go, or all but the last of each key.",
+        description="What becomes of old events: they go by age and bytes (delete), all go but "
+        "the last of each key (compact, where every event needs a key), or both.",
+    )
+    delete_retention_ms: _Count | None = Field(
+        default=None,
+        description="Of compaction: how long an event stays that deletes its key, whose payload "
+        "is null or no bytes.",
+    )
+    min_compaction_lag_ms: _Count | None = Field(
+        default=None, description="Of compaction: how old events must be for others to go."
+    )
+    min_dirty_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="Of compaction: which share of a partition must be new."
     )
     event_bytes_max: Annotated[int, Field(ge=0, le=16 << 20)] | None = Field(
         default=None, description="The largest event; 0 is the default, 1 MiB."
@@ -115,6 +127,9 @@ class TopicDescription(BaseModel):
     retention_bytes: int
     cleanup: str
     event_bytes_max: int
+    delete_retention_ms: int
+    min_compaction_lag_ms: int
+    min_dirty_ratio: float
     created_ms: int
     metrics: list[MetricRule]
 

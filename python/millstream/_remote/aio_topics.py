@@ -71,6 +71,9 @@ class Topic:
         cleanup: str = "delete",
         event_bytes_max: int = 0,
         metrics: Sequence[Mapping[str, Any]] = (),
+        delete_retention: Span | None = None,
+        min_compaction_lag: Span = 0,
+        min_dirty_ratio: float | None = None,
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there."""
         return await self._client._run(
@@ -83,6 +86,9 @@ class Topic:
                 cleanup=cleanup,
                 event_bytes_max=event_bytes_max,
                 metrics=metrics,
+                delete_retention=delete_retention,
+                min_compaction_lag=min_compaction_lag,
+                min_dirty_ratio=min_dirty_ratio,
             )
         )
 

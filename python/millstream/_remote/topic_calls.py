@@ -45,6 +45,9 @@ def create(
     cleanup: str,
     event_bytes_max: int,
     metrics: Sequence[Mapping[str, Any]],
+    delete_retention: Span | None,
+    min_compaction_lag: Span,
+    min_dirty_ratio: float | None,
 ) -> Ask[dict[str, Any]]:
     body: dict[str, Any] = {
         "name": topic,
@@ -54,9 +57,14 @@ def create(
         "retention_bytes": count_of(retention_bytes, "retention_bytes"),
         "cleanup": cleanup,
         "event_bytes_max": count_of(event_bytes_max, "event_bytes_max"),
+        "min_compaction_lag_ms": span_ms(min_compaction_lag),
     }
     if metrics:
         body["metrics"] = [dict(rule) for rule in metrics]
+    if delete_retention is not None:
+        body["delete_retention_ms"] = span_ms(delete_retention)
+    if min_dirty_ratio is not None:
+        body["min_dirty_ratio"] = min_dirty_ratio
     return document("POST", "/v1/topics", body)
 
 

@@ -75,6 +75,9 @@ class Topic(Requests):
         cleanup: str = "delete",
         event_bytes_max: int = 0,
         metrics: Sequence[Mapping[str, Any]] = (),
+        delete_retention: Span | None = None,
+        min_compaction_lag: Span = 0,
+        min_dirty_ratio: float | None = None,
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there."""
         return self._client._run(
@@ -87,14 +90,17 @@ class Topic(Requests):
                 cleanup=cleanup,
                 event_bytes_max=event_bytes_max,
                 metrics=metrics,
+                delete_retention=delete_retention,
+                min_compaction_lag=min_compaction_lag,
+                min_dirty_ratio=min_dirty_ratio,
             )
         )
 
     def alter(self, **changes: Any) -> dict[str, Any]:
         """Change options.
 
-        They are partitions, retention_ms, retention_bytes, cleanup, event_bytes_max, and metrics
-        (all rules, in place of those that there are).
+        They are named as ``describe`` names them; the number of partitions only grows, and
+        ``metrics`` are all rules, in place of those that there are.
         """
         return self._client._run(ask.alter(self.name, changes))
 

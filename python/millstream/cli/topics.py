@@ -155,9 +155,25 @@ def create_command(
     retention_bytes: Annotated[
         int, typer.Option(min=0, help="How much of each partition is kept; 0 is all.")
     ] = 0,
-    cleanup: Annotated[str, typer.Option(help="delete, or compact: the last of each key.")] = (
-        "delete"
-    ),
+    cleanup: Annotated[
+        str,
+        typer.Option(
+            help="delete (by age and bytes), compact (the last of each key stays), or both: compact,delete."
+        ),
+    ] = "delete",
+    delete_retention: Annotated[
+        str | None,
+        typer.Option(
+            help="Compaction: how long an event stays that deletes its key; 1d when absent."
+        ),
+    ] = None,
+    min_compaction_lag: Annotated[
+        str | None, typer.Option(help="Compaction: how old events must be for others to go.")
+    ] = None,
+    min_dirty_ratio: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Compaction: which share of a partition must be new."),
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -185,6 +201,13 @@ def create_command(
             retention_bytes=retention_bytes,
             cleanup=cleanup,
             metrics=[parse_rule(one) for one in metric or ()],
+            delete_retention=None
+            if delete_retention is None
+            else duration(delete_retention) / 1000,
+            min_compaction_lag=0
+            if min_compaction_lag is None
+            else duration(min_compaction_lag) / 1000,
+            min_dirty_ratio=min_dirty_ratio,
         )
     sys.stderr.write(f"made topic {made['name']}\n")
 

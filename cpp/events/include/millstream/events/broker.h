@@ -42,6 +42,7 @@ struct BrokerOptions {
   int writers = 0;  // threads; 0: one for each two CPUs
   size_t open_logs_max = kOpenLogsMax;
   uint64_t segment_bytes = 16 << 20;
+  uint64_t compaction_memory_bytes = kCompactionMemoryBytes;
 };
 
 enum class EventStatus : uint8_t {
@@ -91,6 +92,9 @@ struct TopicChanges {
   std::optional<TopicCleanup> cleanup = {};
   // All of them. One that the topic has goes on; one that is new begins with the events that are published from now on.
   std::optional<MetricRules> metrics = {};
+  std::optional<int64_t> delete_retention_ms = {};
+  std::optional<int64_t> min_compaction_lag_ms = {};
+  std::optional<double> min_dirty_ratio = {};
 };
 
 enum class OffsetEnd { kEarliest, kLatest };
@@ -134,8 +138,7 @@ class Broker {
   // Takes no more work, finishes what was taken and closes every log. Idempotent.
   void Close();
 
-  // kAlreadyExists, also for a metric that another topic's rules give; kFailedPrecondition for what needs a cluster;
-  // kUnimplemented for compaction.
+  // kAlreadyExists, also for a metric that another topic's rules give; kFailedPrecondition for what needs a cluster.
   Result<TopicInfo> CreateTopic(TenantId tenant, const std::string& name, const TopicOptions& options);
   Result<TopicInfo> AlterTopic(TenantId tenant, const std::string& name, const TopicChanges& changes);
   Status DeleteTopic(TenantId tenant, const std::string& name);
@@ -192,7 +195,8 @@ class Broker {
   // Puts silent members out. To be called every few hundred milliseconds.
   void TickGroups();
 
-  // Lets go what no topic's retention keeps, in the logs that are open; `all` opens the others for it, too.
+  // Lets go what no topic's retention keeps, and compacts, in the logs that are open; `all` opens the others for it,
+  // too. Compaction runs on this thread, one at a time; publishers and readers go on meanwhile.
   void Maintain(bool all);
 
   // Counters and gauges by metric name; names of counters end in _total.

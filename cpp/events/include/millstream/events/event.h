@@ -43,10 +43,18 @@ struct EventView {
   std::optional<std::string_view> key;
   std::vector<HeaderView> headers;
   std::string_view payload;
+  // Compaction has taken key, headers and payload; what is left is known when it is published again, and no reader sees
+  // it.
+  bool is_gone = false;
   friend bool operator==(const EventView&, const EventView&) = default;
 };
 
+// Whether the event says that its key is gone: it has a key, and its payload is JSON's null or no bytes at all.
+bool IsTombstone(const EventView& event);
+
 std::string EncodeEvent(const EventView& event);
+// The record that takes the place of an event that compaction removes, while it may be published again.
+std::string EncodeGone(const EventView& event);
 // `timestamp_given` false: SetTaken gives both times.
 std::string EncodeEvent(const EventView& event, bool timestamp_given);
 Result<EventView> DecodeEvent(std::string_view record);

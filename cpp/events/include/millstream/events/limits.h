@@ -29,6 +29,12 @@ inline constexpr size_t kTopicsMax = 1'000'000;
 
 inline constexpr size_t kRuledTopicsMax = 1000;  // of a database: those whose events become samples
 
+// Of compaction.
+inline constexpr int64_t kDeleteRetentionMsDefault = 86'400'000;
+inline constexpr double kMinDirtyRatioDefault = 0.5;
+inline constexpr uint64_t kCompactionMemoryBytes = 32 << 20;  // for keys; what has more is compacted in several passes
+inline constexpr uint64_t kCompactionMemoryBytesMin = 1 << 10;
+
 // Of groups.
 inline constexpr size_t kGroupNameBytesMax = 249;
 inline constexpr size_t kGroupOffsetsMax = 4'000'000;  // of all groups together

@@ -21,8 +21,9 @@ enum class TopicDurability : uint8_t {
 };
 
 enum class TopicCleanup : uint8_t {
-  kDelete = 0,   // events go by age and by bytes
-  kCompact = 1,  // of each key the newest event stays
+  kDelete = 0,         // events go by age and by bytes
+  kCompact = 1,        // of each key the newest event stays
+  kCompactDelete = 2,  // both: the newest of each key, as long as retention lets it
 };
 
 struct TopicOptions {
@@ -33,6 +34,11 @@ struct TopicOptions {
   int64_t retention_bytes = 0;  // of each partition; 0 is no limit
   uint64_t event_bytes_max = kEventBytesDefault;
   MetricRules metrics = {};  // what its events become samples of
+  // Of compaction. How long an event that deletes its key stays, how old events must be before they are compacted, and
+  // which share of a partition must be new before it is worth the work.
+  int64_t delete_retention_ms = kDeleteRetentionMsDefault;
+  int64_t min_compaction_lag_ms = 0;
+  double min_dirty_ratio = kMinDirtyRatioDefault;
   friend bool operator==(const TopicOptions&, const TopicOptions&) = default;
 };
 
@@ -44,6 +50,13 @@ struct TopicInfo {
   TopicOptions options;
   friend bool operator==(const TopicInfo&, const TopicInfo&) = default;
 };
+
+constexpr bool Compacts(TopicCleanup cleanup) {
+  return cleanup != TopicCleanup::kDelete;
+}
+constexpr bool Retains(TopicCleanup cleanup) {
+  return cleanup != TopicCleanup::kCompact;
+}
 
 std::string_view DurabilityName(TopicDurability durability);
 Result<TopicDurability> ParseDurability(std::string_view name);

@@ -8,11 +8,13 @@
 //             Close then come from one thread, and nothing is synced that nobody asks for.
 // Invariants  (1) Acknowledged records are never cut off. (2) A sector that a sync has covered is never written again.
 //             (3) A segment exists durably before a record goes into it, and all before it is on the disk by then.
+//             (4) A record that is rewritten away leaves its offset behind: offsets never change.
 // Ownership   Borrows the env. Readers borrow the log: they go first.
 // Cost        An append is one write; payloads below kInlinePayloadBytes are copied once.
 // Source      The files' layout: docs/formats/log.md.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -61,10 +63,29 @@ struct LogStats {
   uint64_t segments = 0;
 };
 
+// The offsets that a segment holds, some of which may be gone, and its bytes.
+struct SegmentSpan {
+  Offset first;
+  Offset end;
+  uint64_t bytes = 0;
+  bool is_closed = false;
+};
+
+// What a record is rewritten as: itself or other bytes, or nothing. The bytes must stay valid until the next call.
+using RecordEditor = std::function<Result<std::optional<std::string_view>>(const storage::LogRecord&)>;
+
+struct RewriteReport {
+  uint64_t bytes_before = 0;
+  uint64_t bytes_after = 0;
+  uint64_t records_removed = 0;
+};
+
 // Payloads below this are copied into the write's buffer, larger ones are written from where they are.
 inline constexpr uint64_t kInlinePayloadBytes = 16 << 10;
 
 struct Recovered;
+struct NewSegment;
+class Replacement;
 
 class LocalLog final : public storage::Log {
  public:
@@ -85,13 +106,23 @@ class LocalLog final : public storage::Log {
   Offset end() const override EXCLUDES(mutex_);
   Offset durable_end() const override EXCLUDES(mutex_);
 
+  // Closes the last segment, unless it is empty, and begins the next. Called by the thread that appends.
+  Status Seal() EXCLUDES(mutex_);
+  // All segments, the oldest first; the last one is not closed.
+  std::vector<SegmentSpan> Spans() const EXCLUDES(mutex_);
+  // Puts one segment in the place of the closed ones that begin at `first` and end at `end`, with what `edit` says of
+  // each record; empty records are gone already. A crash leaves the old ones or the new one. From any thread, one at a
+  // time, while others append and read: a reader in the middle of an old segment goes on in the new one.
+  // Errors: kNotFound when the segments are no longer these; kAborted when the log is closed meanwhile.
+  Result<RewriteReport> Rewrite(Offset first, Offset end, const RecordEditor& edit) EXCLUDES(mutex_);
+
   // Syncs all, marks the end as clean and stops the thread. Afterwards Append is refused. Idempotent. Called by the
   // thread that appends.
   Status Close() EXCLUDES(mutex_);
 
   const RecoveryReport& recovery() const { return recovery_; }
   LogStats stats() const EXCLUDES(mutex_);
-  // The first offset of the last segment: all before it is closed, on the disk, and never written again.
+  // The first offset of the last segment: all before it is closed and on the disk.
   Offset active_start() const EXCLUDES(mutex_);
   // Of all segment files.
   uint64_t bytes() const EXCLUDES(mutex_);
@@ -134,6 +165,21 @@ class LocalLog final : public storage::Log {
   std::vector<DurableCallback> TakeWaiters(Offset below) REQUIRES(mutex_);
 
   Result<SegmentView> View(Offset first) const EXCLUDES(mutex_);
+  struct Entry {
+    Offset segment;
+    IndexEntry from;
+  };
+  // Where reading must begin to find the record at `offset`.
+  Result<Entry> FindEntry(Offset offset) const EXCLUDES(mutex_);
+
+  Status RemoveBefore(Offset offset) EXCLUDES(mutex_);
+  // The closed segments from `first` to `end`; empty when they are not there.
+  std::span<Segment> FindClosed(Offset first, Offset end) REQUIRES(mutex_);
+  Result<NewSegment> WriteReplacement(const std::vector<Segment>& old, Offset end, const RecordEditor& edit,
+                                      RewriteReport* report) EXCLUDES(mutex_);
+  Status CopyRecords(const Segment& from, Offset end, const RecordEditor& edit, Replacement* to, RewriteReport* report)
+      EXCLUDES(mutex_);
+  Status Replace(const std::vector<Segment>& old, Offset end, Segment made) EXCLUDES(mutex_);
 
   const env::Env env_;
   const std::string folder_;
@@ -166,6 +212,8 @@ class LocalLog final : public storage::Log {
   bool seal_wanted_ GUARDED_BY(mutex_) = false;  // the sync thread waits for writing_
   bool stopping_ GUARDED_BY(mutex_) = false;
   bool closed_ GUARDED_BY(mutex_) = false;
+  bool rewriting_ GUARDED_BY(mutex_) = false;  // a Rewrite runs
+  bool replacing_ GUARDED_BY(mutex_) = false;  // somebody takes closed segments away
   Status failure_ GUARDED_BY(mutex_);
   std::multimap<Offset, DurableCallback> waiters_ GUARDED_BY(mutex_);
   LogStats stats_ GUARDED_BY(mutex_);

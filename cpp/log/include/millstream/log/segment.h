@@ -32,6 +32,18 @@ constexpr uint64_t SectorEnd(uint64_t position) {
 std::string SegmentName(Offset first);
 std::optional<Offset> ParseSegmentName(std::string_view name);
 
+// What the name of a rewritten segment says: it holds the records from `first` to before `end`, and stands for every
+// segment of a lower generation that begins there.
+struct RewrittenName {
+  Offset first;
+  Offset end;
+  uint32_t generation = 0;  // from 1 on
+  friend bool operator==(const RewrittenName&, const RewrittenName&) = default;
+};
+// "00000000000000001234-00000000000000005678.00000001.log"
+std::string RewrittenSegmentName(const RewrittenName& name);
+std::optional<RewrittenName> ParseRewrittenSegmentName(std::string_view name);
+
 struct SegmentHeader {
   Offset first;
   uint64_t boot = 0;
@@ -42,6 +54,7 @@ struct SegmentHeader {
 enum class BatchKind : uint8_t {
   kRecords = 1,
   kMark = 2,  // no records: says what was on the disk and which boot of the machine it was
+  kGap = 3,   // of a rewritten segment: `count` offsets whose records are gone
 };
 
 struct BatchHeader {
@@ -97,6 +110,8 @@ struct Segment {
   std::string path;
   uint64_t bytes = 0;  // of the last segment: when it was opened
   uint64_t salt = 0;
+  uint32_t generation = 0;        // 0: as it was appended
+  Offset rewritten_end;           // of a rewritten one
   std::vector<IndexEntry> index;  // ascending; of what was scanned or written since the log was opened
 
   void NoteBatch(Offset offset, uint64_t position);
