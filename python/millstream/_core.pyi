@@ -201,6 +201,9 @@ class Engine:
         retention_bytes: typing.SupportsInt | typing.SupportsIndex = 0,
         cleanup: str = "delete",
         event_bytes_max: typing.SupportsInt | typing.SupportsIndex = 0,
+        delete_retention_ms: typing.SupportsInt | typing.SupportsIndex | None = None,
+        min_compaction_lag_ms: typing.SupportsInt | typing.SupportsIndex = 0,
+        min_dirty_ratio: typing.SupportsFloat | typing.SupportsIndex | None = None,
         metrics: typing.Any = None,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> dict: ...

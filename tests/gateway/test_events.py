@@ -105,6 +105,10 @@ def test_a_topic_that_is_there_is_409(client: TestClient) -> None:
         {"name": "a", "durability": "forever"},
         {"name": "a", "durability": "replicated"},
         {"name": "a", "cleanup": "burn"},
+        {"name": "a", "cleanup": "compact", "min_dirty_ratio": 1.1},
+        {"name": "a", "cleanup": "compact", "min_dirty_ratio": "half"},
+        {"name": "a", "cleanup": "compact", "delete_retention_ms": -1},
+        {"name": "a", "cleanup": "compact", "min_compaction_lag_ms": -1},
         {"name": "a", "retention_ms": -1},
         {"name": "a", "event_bytes_max": 1 << 40},
         {"name": "a", "partitons": 3},
@@ -113,6 +117,34 @@ def test_a_topic_that_is_there_is_409(client: TestClient) -> None:
 def test_what_is_no_topic_is_400(client: TestClient, body: dict[str, Any]) -> None:
     assert client.post("/v1/topics", json=body).status_code == 400
     assert client.get("/v1/topics").json()["topics"] == []
+
+
+def test_a_compacted_topic_has_its_options_and_takes_events_with_a_key_only(
+    client: TestClient,
+) -> None:
+    options = {"cleanup": "compact", "delete_retention_ms": 5, "min_compaction_lag_ms": 6}
+    made = make(client, "state", **options, min_dirty_ratio=0.25)
+    assert {name: made[name] for name in options} == options
+    assert made["min_dirty_ratio"] == 0.25
+    answer = client.post("/v1/events", json={"topic": "state", "payload": 1})
+    assert answer.status_code == 400
+    assert "needs a key" in answer.json()["detail"]
+    batch = [
+        {"topic": "state", "payload": 1},
+        {"topic": "state", "payload": None, "key": "a"},
+        {"topic": "state", "payload": 2, "key": ""},
+    ]
+    answers = client.post("/v1/events", json={"events": batch}).json()["events"]
+    assert ["error" in one for one in answers] == [True, False, False]
+    changed = client.patch("/v1/topics/state", json={"cleanup": "compact,delete"}).json()
+    assert (changed["cleanup"], changed["min_dirty_ratio"]) == ("compact,delete", 0.25)
+    changed = client.patch(
+        "/v1/topics/state",
+        json={"cleanup": "delete", "min_dirty_ratio": 1, "delete_retention_ms": 0},
+    ).json()
+    assert (changed["cleanup"], changed["min_dirty_ratio"]) == ("delete", 1.0)
+    assert changed["delete_retention_ms"] == 0
+    publish(client, topic="state", payload=1)
 
 
 def test_what_is_published_is_fetched_in_order(client: TestClient) -> None:

@@ -37,6 +37,50 @@ def event(
     return (topic, payload, is_json, key, headers or [], timestamp, name, partition, producer)
 
 
+def test_a_subscription_that_blocks_holds_publishers_back_and_loses_nothing(
+    engine: _core.Engine,
+) -> None:
+    engine.create_topic("live", durability="ephemeral", retention_bytes=20_000)
+    subscription = engine.subscribe(["live"], on_slow="block")
+    sent: list[int] = []
+    refused = None
+    while refused is None:
+        (answer,) = engine.publish([event("live", b"x" * 500, is_json=False)])
+        if isinstance(answer, errors.ResourceExhaustedError):
+            refused = str(answer)
+        else:
+            sent.append(answer[2])
+        assert len(sent) < 1_000
+    assert "has not read yet" in refused
+    events, dropped = subscription.poll(1_000)
+    assert ([one[3] for one in events], dropped) == (sent, 0)
+    assert not isinstance(engine.publish([event("live")])[0], Exception)
+    subscription.close()
+    free = engine.subscribe(["live"], on_slow="drop_oldest")
+    answers = engine.publish([event("live", b"x" * 500, is_json=False) for _ in range(100)])
+    assert not any(isinstance(one, Exception) for one in answers)
+    free.close()
+
+
+def test_a_compacted_topic_has_its_options_and_refuses_events_without_a_key(
+    engine: _core.Engine,
+) -> None:
+    made = engine.create_topic(
+        "state", cleanup="compact", delete_retention_ms=7, min_dirty_ratio=0.25
+    )
+    assert (made["cleanup"], made["delete_retention_ms"]) == ("compact", 7)
+    (answer,) = engine.publish([event("state")])
+    assert isinstance(answer, errors.InvalidArgumentError)
+    assert not isinstance(engine.publish([event("state", b"null", key=b"")])[0], Exception)
+    changed = engine.alter_topic("state", {"cleanup": "delete,compact", "min_dirty_ratio": 1})
+    assert (changed["cleanup"], changed["min_dirty_ratio"]) == ("compact,delete", 1.0)
+    for wrong in ({"min_dirty_ratio": 2.0}, {"min_dirty_ratio": "x"}, {"delete_retention_ms": -1}):
+        with pytest.raises(errors.InvalidArgumentError):
+            engine.alter_topic("state", wrong)
+    with pytest.raises(errors.InvalidArgumentError):
+        engine.create_topic("other", cleanup="compact", min_dirty_ratio=float("nan"))
+
+
 def test_topics_are_made_changed_described_and_deleted(engine: _core.Engine) -> None:
     made = engine.create_topic("orders", partitions=2, retention_ms=60_000)
     assert made["partitions"] == 2

@@ -61,7 +61,8 @@ class Broker::Impl {
   std::atomic<bool> closed_{false};            // Close writes it
   std::atomic<uint64_t> tail_bytes_total_{0};  // the partitions write it
 
-  std::atomic<bool> compacting_{false};  // whoever compacts writes it
+  std::atomic<size_t> held_publishers_{0};  // publishers write it
+  std::atomic<bool> compacting_{false};     // whoever compacts writes it
   CompactionStats compaction_stats_;
 
   Mutex listeners_mutex_;

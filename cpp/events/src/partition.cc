@@ -56,7 +56,7 @@ Result<Partition::Where> Partition::ReadTail(uint64_t offset, ReadLimits* limits
   out->next = end_;
   for (; event != tail_.end(); ++event) {
     if (limits->events == 0 || limits->bytes == 0) {
-      out->next = (*event)->offset();
+      out->next = out->events.empty() ? offset : out->events.back()->offset() + 1;
       break;
     }
     if ((*event)->view().is_gone && !with_gone) continue;
@@ -294,7 +294,8 @@ void Partition::Show(const std::vector<std::shared_ptr<StoredEvent>>& events) {
   for (const auto& event : events) PushTail(event);
   end_ = events.back()->offset() + 1;
   const uint64_t bytes_max = TailBytesMax();
-  while (tail_bytes_ > bytes_max && tail_.size() > 1) PopTail();
+  const uint64_t held_from = HeldFrom();
+  while (tail_bytes_ > bytes_max && tail_.size() > 1 && tail_.front()->offset() < held_from) PopTail();
   for (PartitionListener* listener : listeners_) listener->OnEvents();
 }
 

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -20,6 +21,7 @@
 
 #include "millstream/base/mutex.h"
 #include "millstream/base/result.h"
+#include "millstream/env/clock.h"
 #include "millstream/events/event.h"
 #include "open_log.h"
 #include "remembered.h"
@@ -28,6 +30,7 @@
 namespace millstream::events {
 
 class PartitionWriter;
+class ReaderHold;
 class Topic;
 
 // What compaction does to an event.
@@ -88,6 +91,17 @@ class Partition {
   void RemoveListener(PartitionListener* listener) EXCLUDES(mutex_);
   void WakeListeners() EXCLUDES(mutex_);
 
+  // --- a partition in memory: readers that hold it, and publishers that need room (reader_hold.cc) ---
+  // Waits until events of `bytes` push out nothing that a reader holds, at most up to `deadline`: then
+  // kResourceExhausted. A reader that has been in the way for `stall_max` loses its hold.
+  Status Reserve(uint64_t bytes, const env::Clock& clock, std::chrono::nanoseconds deadline,
+                 std::chrono::nanoseconds stall_max) EXCLUDES(mutex_);
+  // The events for which there was room are there, or will not come.
+  void Release(uint64_t bytes) EXCLUDES(mutex_);
+  void AddHold(ReaderHold* hold, uint64_t offset) EXCLUDES(mutex_);
+  bool MoveHold(ReaderHold* hold, uint64_t offset) EXCLUDES(mutex_);
+  void RemoveHold(ReaderHold* hold) EXCLUDES(mutex_);
+
   // --- compaction, of whoever compacts ---
   // The log if it is open; it stays open as long as it is held, unless it fails or the partition ends.
   std::shared_ptr<OpenLog> HoldLog() const EXCLUDES(mutex_);
@@ -113,6 +127,11 @@ class Partition {
   void PopTail() REQUIRES(mutex_);
   void ClearTail() REQUIRES(mutex_);
   uint64_t TailBytesMax() const REQUIRES(mutex_);
+  // The least offset that a reader holds.
+  uint64_t HeldFrom() const REQUIRES(mutex_);
+  // All below must go for `bytes` to have room; UINT64_MAX when that is not enough.
+  uint64_t RoomNeededUpTo(uint64_t bytes) const REQUIRES(mutex_);
+  bool IsHeldUp(uint64_t bytes, std::chrono::nanoseconds now, std::chrono::nanoseconds stall_max) REQUIRES(mutex_);
 
   // --- writer ---
   // The log has been opened, or there is none yet and nothing but the ends is known; `tail` are its newest events.
@@ -158,6 +177,9 @@ class Partition {
   uint64_t active_start_ GUARDED_BY(mutex_) = 0;
   TimestampMs active_newest_ GUARDED_BY(mutex_) = kNoTimestamp;
   std::vector<PartitionListener*> listeners_ GUARDED_BY(mutex_);
+  std::vector<ReaderHold*> holds_ GUARDED_BY(mutex_);
+  uint64_t reserved_bytes_ GUARDED_BY(mutex_) = 0;  // of events on their way here
+  CondVar room_;                                    // there may be room: holds_ or reserved_bytes_ changed
 };
 
 }  // namespace millstream::events

@@ -192,6 +192,7 @@ void PartitionWriter::Commit(std::span<WriterTask*> tasks) {
   stats_.commits.fetch_add(1, std::memory_order_relaxed);  // for operators; orders nothing
   for (WriterTask* task : tasks) {
     queued_bytes_.fetch_sub(task->bytes, std::memory_order_relaxed);  // a bound on memory needs no order
+    if (task->reserved) task->partition->Release(task->bytes);
     task->group->Done();
   }
 }

@@ -64,7 +64,8 @@ struct WriterTask {
   TopicPtr topic;
   Partition* partition = nullptr;
   std::vector<PendingEvent> events;
-  uint64_t bytes = 0;  // of the events
+  uint64_t bytes = 0;     // of the events
+  bool reserved = false;  // the partition has kept room for them
   std::function<Status()> control;
   Status status;  // of control
   TaskGroup* group = nullptr;

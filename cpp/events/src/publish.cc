@@ -1,4 +1,5 @@
 // Broker::Publish: checks and encodes on the caller's thread, hands each partition its events, waits for the answers.
+#include <chrono>
 #include <map>
 #include <utility>
 
@@ -117,10 +118,22 @@ std::vector<Result<Published>> Broker::Publish(TenantId tenant, std::span<const 
     task.events.push_back({std::move(*stored), &answers[i]});
   }
   TaskGroup group;
+  const env::Clock& clock = *impl_->env_.clock;
+  const auto deadline = clock.MonotonicNow() + std::chrono::milliseconds(impl_->options_.block_wait_ms);
   for (auto& [partition, task] : tasks) {
     task.group = &group;
-    const Status submitted = task.partition->writer().Publish(&task);
+    Status submitted;
+    if (task.partition->in_memory()) {
+      // So that threads of a bounded pool are left for others, only so many wait.
+      const bool may_wait = impl_->held_publishers_.fetch_add(1) < kHeldPublishersMax;
+      submitted = task.partition->Reserve(task.bytes, clock, may_wait ? deadline : std::chrono::nanoseconds(0),
+                                          std::chrono::milliseconds(impl_->options_.hold_stall_ms));
+      impl_->held_publishers_.fetch_sub(1);
+      task.reserved = submitted.ok();
+    }
+    if (submitted.ok()) submitted = task.partition->writer().Publish(&task);
     if (submitted.ok()) continue;
+    if (task.reserved) task.partition->Release(task.bytes);
     for (PendingEvent& pending : task.events) *pending.answer = submitted;
   }
   group.Wait();

@@ -33,7 +33,10 @@ void Subscription::Impl::Close() {
   if (std::exchange(closed_, true)) return;
   LeaveGroup();
   broker_->RemoveTopicListener(this);
-  for (const auto& [key, cursor] : cursors_) cursor->partition.RemoveListener(cursor.get());
+  for (const auto& [key, cursor] : cursors_) {
+    cursor->partition.RemoveListener(cursor.get());
+    cursor->hold.End();
+  }
   const MutexLock lock(mutex_);
   ready_.clear();
   new_topics_.clear();
@@ -121,6 +124,7 @@ Status Subscription::Impl::AddCursor(const TopicPtr& topic, Partition& partition
   cursor->grant = grant;
   Cursor* raw = cursor.get();
   cursors_.emplace(CursorKey(topic->number(), partition.index()), std::move(cursor));
+  if (options_.on_slow == OnSlow::kBlock && partition.in_memory()) raw->hold.Begin(offset);
   partition.AddListener(raw, offset);
   return Status::Ok();
 }
@@ -212,6 +216,14 @@ Status Subscription::Impl::CheckLag() {
 }
 
 Status Subscription::Impl::KeepUp(Cursor& cursor, Polled* out) {
+  if (!cursor.hold.Move(cursor.offset)) {
+    failure_ = ResourceExhausted(
+        "the subscription did not read topic \"{}\" partition {} for {} ms while publishers waited for it (on_slow "
+        "block)",
+        *cursor.name, cursor.partition.index(), broker_->options_.hold_stall_ms);
+    for (const auto& [key, other] : cursors_) other->hold.End();
+    return failure_;
+  }
   MS_ASSIGN_OR_RETURN(const PartitionEnds ends, cursor.partition.Ends());
   if (cursor.offset < ends.start) {
     out->dropped += ends.start - cursor.offset;
@@ -249,6 +261,7 @@ Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, 
     limits->bytes -= std::min(limits->bytes, out->events[i].event->bytes());
   }
   cursor.offset = read->next;
+  (void)cursor.hold.Move(cursor.offset);
   return read->next < read->ends.end;
 }
 

@@ -19,6 +19,7 @@
 #include "millstream/base/mutex.h"
 #include "millstream/events/subscription.h"
 #include "partition.h"
+#include "reader_hold.h"
 
 namespace millstream::events {
 
@@ -46,7 +47,7 @@ class Subscription::Impl final : public TopicListener, public GroupListener {
  private:
   struct Cursor final : public PartitionListener {
     Cursor(Impl& impl, TopicPtr its_topic, Partition& its_partition)
-        : owner(impl), topic(std::move(its_topic)), partition(its_partition) {}
+        : owner(impl), topic(std::move(its_topic)), partition(its_partition), hold(its_partition, *this) {}
     void OnEvents() override { owner.OnEvents(this); }
 
     Impl& owner;
@@ -55,6 +56,7 @@ class Subscription::Impl final : public TopicListener, public GroupListener {
     std::shared_ptr<const std::string> name;  // one for all partitions of the topic
     uint64_t offset = 0;
     bool queued = false;  // in ready_; under the owner's mutex
+    ReaderHold hold;      // when it blocks, and the partition is in memory
     // With a group.
     uint64_t grant = 0;
     bool is_revoking = false;

@@ -233,6 +233,7 @@ Status LocalLog::Seal() {
     if (!failure_.ok()) return failure_;
     if (end_ == segments_.back().first) return Status::Ok();
   }
+  roll_due_ = true;
   return ExplainNoRoom(Roll());
 }
 

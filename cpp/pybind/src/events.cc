@@ -606,8 +606,8 @@ void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
       .def("create_topic", &CreateTopic, py::arg("name"), py::kw_only(), py::arg("partitions") = 1,
            py::arg("durability") = "local", py::arg("retention_ms") = 0, py::arg("retention_bytes") = 0,
            py::arg("cleanup") = "delete", py::arg("event_bytes_max") = 0, py::arg("delete_retention_ms") = py::none(),
-           py::arg("min_compaction_lag_ms") = 0, py::arg("min_dirty_ratio") = py::none(), py::arg("metrics") = py::none(),
-           py::arg("tenant") = default_tenant)
+           py::arg("min_compaction_lag_ms") = 0, py::arg("min_dirty_ratio") = py::none(),
+           py::arg("metrics") = py::none(), py::arg("tenant") = default_tenant)
       .def("alter_topic", &AlterTopic, py::arg("name"), py::arg("changes"), py::kw_only(),
            py::arg("tenant") = default_tenant)
       .def(

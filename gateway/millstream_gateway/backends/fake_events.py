@@ -234,6 +234,8 @@ class FakeEvents:
 
     def _publish(self, tenant: TenantId, event: NewEvent) -> Placement:
         topic = self._topic(tenant, event.topic)
+        if topic.info["cleanup"] != "delete" and event.key is None:
+            raise InvalidArgumentError("the topic is compacted: the event needs a key")
         most = topic.info["event_bytes_max"] or _EVENT_BYTES_MAX
         if len(event.payload) > most:
             raise InvalidArgumentError(f"the event is larger than {most} bytes")

@@ -43,6 +43,8 @@ struct BrokerOptions {
   size_t open_logs_max = kOpenLogsMax;
   uint64_t segment_bytes = 16 << 20;
   uint64_t compaction_memory_bytes = kCompactionMemoryBytes;
+  int64_t block_wait_ms = kBlockWaitMs;
+  int64_t hold_stall_ms = kHoldStallMs;
 };
 
 enum class EventStatus : uint8_t {

@@ -71,5 +71,10 @@ inline constexpr size_t kQueuedTasksMax = 8192;          // likewise
 inline constexpr size_t kSubscriptionPartitionsMax = 100'000;
 inline constexpr size_t kSubscriptionTopicsMax = 1000;  // names and patterns in one call
 inline constexpr uint64_t kLagDefault = 65'536;
+// A partition in memory that is full of what a subscription has not read yet: how long a publisher waits for it, how
+// many publishers may wait at once, and when a subscription that reads nothing meanwhile is cut off.
+inline constexpr int64_t kBlockWaitMs = 500;
+inline constexpr size_t kHeldPublishersMax = 8;
+inline constexpr int64_t kHoldStallMs = 30'000;
 
 }  // namespace millstream::events

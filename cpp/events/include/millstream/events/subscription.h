@@ -28,7 +28,9 @@ namespace millstream::events {
 
 // What happens to a subscription that is further behind than lag_max, in one partition.
 enum class OnSlow {
-  kBlock,       // nothing: the log keeps what it has not read yet, as long as retention does
+  kBlock,  // nothing: the log keeps what it has not read yet, as long as retention does. A partition in memory keeps
+           // it, too, and its publishers wait or are refused; a subscription that reads nothing meanwhile, for
+           // kHoldStallMs, ends with kResourceExhausted
   kDropOldest,  // it goes on lag_max before the end, and is told how many it missed
   kDisconnect,  // it ends with kResourceExhausted
 };
