@@ -126,8 +126,8 @@ TEST(NodeNative, WhatIsNoFrameIsAnsweredWithAnErrorAndAClose) {
 TEST(NodeNative, ATypeOfAnotherTimeIsSaidToBeUnknown) {
   RunningNode node(WithNative());
   const std::string hello = EncodeNative(wire::NativeHello{});
-  const std::string unknown("\x00\x00\x00\x00\x10\x00\x00\x00", 8);
-  EXPECT_NE(AnswerTo(node.server().native_port(), hello + unknown).find("type 16"), std::string::npos);
+  const std::string unknown("\x00\x00\x00\x00\x2f\x00\x00\x00", 8);
+  EXPECT_NE(AnswerTo(node.server().native_port(), hello + unknown).find("type 47"), std::string::npos);
 }
 
 TEST(NodeNative, AClientThatNeverReadsIsCutOff) {
