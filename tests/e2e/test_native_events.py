@@ -66,7 +66,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     started = Node(folder / "data", folder / "logs", arguments=["--native", "127.0.0.1:0"])
     try:
         with grpc.insecure_channel(started.address) as channel:
-            events = events_pb2_grpc.EventServiceStub(channel)
+            # The generated module has no types.
+            make: Any = events_pb2_grpc.EventServiceStub
+            events = make(channel)
 
             def create(name: str, **options: Any) -> None:
                 events.CreateTopic(events_pb2.CreateTopicRequest(name=name, **options))
