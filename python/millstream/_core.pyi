@@ -243,7 +243,7 @@ class Engine:
         (events, next offset, end offset); an event is (id, topic, partition, offset, timestamp_ms, key, headers, payload, is_json).
         """
     def fetch_native(
-        self, payload: str, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
+        self, payload: bytes, *, tenant: typing.SupportsInt | typing.SupportsIndex = 0
     ) -> bytes: ...
     def format_query(self, expr: str) -> str: ...
     def group_offsets(
@@ -352,7 +352,7 @@ class Engine:
         """
     def publish_native(
         self,
-        payloads: collections.abc.Sequence[str],
+        payloads: collections.abc.Sequence[bytes],
         forbidden: collections.abc.Mapping[
             str, tuple[typing.SupportsInt | typing.SupportsIndex, str]
         ],
@@ -475,7 +475,7 @@ class Engine:
     ) -> Subscription: ...
     def subscribe_native(
         self,
-        payload: str,
+        payload: bytes,
         topics: collections.abc.Sequence[str] | None,
         notifier: Notifier,
         *,

@@ -131,11 +131,11 @@ def test_a_compacted_topic_keeps_the_newest_of_each_key_through_every_door_and_a
                 202: None,
             }
     with millstream.open(data) as embedded:
-        topic = embedded.topic("accounts")
-        assert topic.publish({"n": -1}, key="k1", id="order-1").offset == first.offset
-        assert topic.publish({"n": 1000}, key="k1").offset == 203
-        topic.alter(cleanup="compact,delete", min_dirty_ratio=0.25)
-        described = topic.describe()
+        accounts = embedded.topic("accounts")
+        assert accounts.publish({"n": -1}, key="k1", id="order-1").offset == first.offset
+        assert accounts.publish({"n": 1000}, key="k1").offset == 203
+        accounts.alter(cleanup="compact,delete", min_dirty_ratio=0.25)
+        described = accounts.describe()
         assert (described["cleanup"], described["min_dirty_ratio"]) == ("compact,delete", 0.25)
         with pytest.raises(NotFoundError):
             embedded.topic("nothing").describe()
