@@ -45,7 +45,7 @@ export function Header({ browser, dark, onToggleTheme, onSignOut, onPassword = n
             Events
           </a>
         )}
-        <a class="button quiet" href="docs">
+        <a class="button quiet wide-only" href="docs">
           API
         </a>
         {onPassword !== null && (
