@@ -344,6 +344,7 @@ TEST(Compaction, ItsOptionsAndItsPointAreThereAfterReopening) {
 
 TEST(Compaction, PublishersReadersAndDeletionGoOnMeanwhile) {
   SimMachine machine(1);
+  machine.many_threads = true;
   auto broker = Open(machine);
   TopicOptions options = Compacted();
   options.min_dirty_ratio = 0;

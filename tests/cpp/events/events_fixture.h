@@ -25,7 +25,10 @@ class SimMachine {
     EXPECT_TRUE(files.SyncFolder("/").ok());
   }
 
-  env::Env env() { return {&clock, &random_, &files, env::SystemEnv().executor}; }
+  env::Env env() {
+    const env::Env system = env::SystemEnv();
+    return {&clock, many_threads ? system.random : &random_, &files, system.executor};
+  }
 
   Result<std::shared_ptr<Broker>> Open(storage::Durability durability = storage::Durability::kFsync,
                                        size_t open_logs_max = kOpenLogsMax, uint64_t segment_bytes = 16 << 20) {
@@ -41,6 +44,8 @@ class SimMachine {
   }
 
   env::SimFileSystem files;
+  // Random numbers of a seed are for one thread; where several run, they are the system's.
+  bool many_threads = false;
   env::SimClock clock;
 
  private:

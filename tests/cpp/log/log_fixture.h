@@ -26,7 +26,10 @@ class SimMachine {
     EXPECT_TRUE(files.SyncFolder("/").ok());
   }
 
-  env::Env env() { return {&clock_, &random_, &files, env::SystemEnv().executor}; }
+  env::Env env() {
+    const env::Env system = env::SystemEnv();
+    return {&clock_, many_threads ? system.random : &random_, &files, system.executor};
+  }
 
   // On one thread, so that a run repeats exactly.
   Result<std::unique_ptr<LocalLog>> Open(storage::Durability durability, uint64_t segment_bytes = kSegmentBytesMin) {
@@ -48,6 +51,8 @@ class SimMachine {
   }
 
   env::SimFileSystem files;
+  // Random numbers of a seed are for one thread; where several run, they are the system's.
+  bool many_threads = false;
 
  private:
   env::SeededRandom random_;

@@ -311,6 +311,7 @@ TEST(Rewrite, AFailedOperationLeavesTheOldRecordsOrTheNew) {
 
 TEST(Rewrite, AppendsReadersAndRemovalGoOnMeanwhile) {
   SimMachine machine(3);
+  machine.many_threads = true;
   auto log = std::move(*machine.Open(Durability::kProcess));
   AppendMany(*log, 300);
   std::atomic<bool> stop{false};
