@@ -13,8 +13,8 @@
 namespace millstream::events {
 
 // {"type":"event","id":…,"topic":…,"partition":…,"offset":…,"timestamp":…,"key":…,"headers":{…},"payload":…}: without
-// a key it is null, and one that is no UTF-8 is "key_base64" in its place; bytes are "payload_base64". With an `attempt`
-// that is not 0 there is "attempt", too.
+// a key it is null, and one that is no UTF-8 is "key_base64" in its place; bytes are "payload_base64". With an
+// `attempt` that is not 0 there is "attempt", too.
 void AppendEventJson(std::string_view topic, const StoredEvent& event, std::string* out, uint32_t attempt = 0);
 
 // Appends a WebSocket's text frame (RFC 6455, section 5.2), not masked, whose text is `head` and then the object above
