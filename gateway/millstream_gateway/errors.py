@@ -1,7 +1,8 @@
 """One place that turns an exception into an HTTP answer.
 
 Prometheus's routes answer in Prometheus's envelope, because its clients parse that; everything else
-is an RFC 9457 problem. What went wrong inside (5xx) is logged, never told.
+is an RFC 9457 problem, whose ``code`` says which error of ours it is, for one status stands for
+several. What went wrong inside (5xx) is logged, never told.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ _RPC_CODES: Final[dict[int, Code]] = {
     401: Code.UNAUTHENTICATED,
     403: Code.PERMISSION_DENIED,
     404: Code.NOT_FOUND,
+    405: Code.UNIMPLEMENTED,
     408: Code.DEADLINE_EXCEEDED,
     413: Code.RESOURCE_EXHAUSTED,
     429: Code.RESOURCE_EXHAUSTED,
@@ -205,19 +207,19 @@ def error_response(
         message = "internal error; the server's log tells more under this correlation id: " + (
             correlation_id or "unknown"
         )
+    code = error.code if isinstance(error, MillstreamError) else _rpc_code(status)
     if dialect is Dialect.OTLP:
         media = response_media(content_type)
-        rpc = error.code if isinstance(error, MillstreamError) else _rpc_code(status)
-        return Response(rpc_status(media, rpc.value, message), status, headers, media_type=media)
+        return Response(rpc_status(media, code.value, message), status, headers, media_type=media)
     if dialect is Dialect.PROBLEM:
-        return problem_response(status, message, headers=headers, extra=extra)
+        return problem_response(status, message, code=code, headers=headers, extra=extra)
     if dialect is Dialect.INFLUX_1:
         # Where clients of version 1 look when the body is not JSON for them.
         headers["X-Influxdb-Error"] = header_text(message)
         return _json_error(status, {"error": message, **(extra or {})}, headers)
     if dialect is Dialect.INFLUX_2:
-        code = _INFLUX_CODES.get(status, "invalid")
-        return _json_error(status, {"code": code, "message": message, **(extra or {})}, headers)
+        word = _INFLUX_CODES.get(status, "invalid")
+        return _json_error(status, {"code": word, "message": message, **(extra or {})}, headers)
     if dialect is Dialect.OPENTSDB:
         return opentsdb_error(status, message, headers=headers, extra=extra)
     return envelope_error(status, error_type, message, headers=headers)
@@ -227,11 +229,21 @@ def problem_response(
     status: int,
     detail: str,
     *,
+    code: Code | None = None,
     headers: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Response:
-    """An RFC 9457 problem of the default type, whose title is the status phrase."""
-    problem = {"type": "about:blank", "title": _title(status), "status": status, "detail": detail}
+    """An RFC 9457 problem of the default type, whose title is the status phrase.
+
+    ``code`` is what the status usually means, unless given.
+    """
+    problem = {
+        "type": "about:blank",
+        "title": _title(status),
+        "status": status,
+        "code": (code or _rpc_code(status)).name,
+        "detail": detail,
+    }
     body = orjson.dumps({**problem, **(extra or {})})
     return Response(body, status, dict(headers or {}), media_type="application/problem+json")
 

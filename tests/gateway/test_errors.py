@@ -67,6 +67,7 @@ def test_other_errors_are_problems(code: errors.Code) -> None:
     assert answer.status_code == HTTP_STATUS[code]
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == HTTP_STATUS[code]
+    assert answer.json()["code"] == code.name
     hidden = HTTP_STATUS[code] == 500
     assert (answer.headers["x-correlation-id"] in answer.json()["detail"]) == hidden
     assert ("why" in answer.json()["detail"]) != hidden
@@ -97,6 +98,7 @@ def test_unknown_routes_below_the_api_answer_the_envelope(client: TestClient, pa
 def test_other_unknown_routes_are_problems(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
+    assert answer.json()["code"] == "NOT_FOUND"
     assert answer.headers["content-type"] == "application/problem+json"
 
 
@@ -123,5 +125,6 @@ def test_a_wrong_method_elsewhere_is_a_problem_that_names_all_right_ones(
 ) -> None:
     answer = client.delete("/metrics")
     assert answer.status_code == 405
+    assert answer.json()["code"] == "UNIMPLEMENTED"
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["allow"] == "GET, POST"

@@ -11,7 +11,7 @@ import pytest
 from websockets.sync.client import ClientConnection
 
 import millstream
-from millstream.errors import MillstreamError
+from millstream.errors import FailedPreconditionError
 from tests.gateway.access_support import ROOT, ROOT_KEY, settings_in
 from tests.gateway.conftest import backend_of, needs_node, running, wait_until
 from tests.gateway.test_stream import Server, hear, say
@@ -152,10 +152,49 @@ def test_python_readers_of_a_group_share_it(site: Server) -> None:
             again = next(one)
             assert again.attempt >= 2
             one.commit()
-            with pytest.raises(MillstreamError, match="no member of group"):
+            with pytest.raises(FailedPreconditionError, match="no member of group"):
                 other.commit()
         described = site.http.get(GROUP).json()
         assert [row["lag"] for row in described["offsets"]] == [0, 0]
+
+
+def committed(site: Server) -> set[tuple[int, int]]:
+    return {(row["partition"], row["committed"]) for row in site.http.get(GROUP).json()["offsets"]}
+
+
+def test_a_python_reader_keeps_what_is_still_its_own_after_a_rebalance(site: Server) -> None:
+    with millstream.connect(site.url, token=ROOT_KEY) as db:
+        topic = db.topic("t")
+        topic.create(partitions=2)
+        publish(site, 0, 1)
+        # Who joins gets its share at once, whatever this has not committed.
+        with topic.subscribe("earliest", group="g", timeout=5.0, rebalance_timeout=0) as slow:
+            assert {next(slow).partition, next(slow).partition} == {0, 1}
+            with topic.subscribe("earliest", group="g", timeout=5.0) as other:
+                again = next(other)
+                slow.commit()
+                assert committed(site) == {(again.partition, 0), (1 - again.partition, 1)}
+
+
+def test_an_asynchronous_reader_keeps_what_is_still_its_own_after_a_rebalance(
+    site: Server,
+) -> None:
+    async def work() -> int:
+        async with millstream.aio.connect(site.url, token=ROOT_KEY) as db:
+            topic = db.topic("t")
+            await topic.create(partitions=2)
+            await asyncio.to_thread(publish, site, 0, 1)
+            async with topic.subscribe(
+                "earliest", group="g", timeout=5.0, rebalance_timeout=0
+            ) as slow:
+                assert {(await anext(slow)).partition, (await anext(slow)).partition} == {0, 1}
+                async with topic.subscribe("earliest", group="g", timeout=5.0) as other:
+                    again = await anext(other)
+                    await slow.commit()
+                    return again.partition
+
+    moved = asyncio.run(work())
+    assert committed(site) == {(moved, 0), (1 - moved, 1)}
 
 
 def test_asynchronous_python_readers_of_a_group_share_it(site: Server) -> None:

@@ -142,6 +142,16 @@ def test_a_closed_connection_says_so() -> None:
         (Answer(422, b'{"errorType":"execution","error":"why"}'), "FailedPrecondition", "why"),
         (Answer(503, b'{"errorType":"timeout","error":"why"}'), "DeadlineExceeded", "why"),
         (Answer(429, b'{"detail":"why"}'), "ResourceExhausted", "why"),
+        (
+            Answer(400, b'{"code":"FAILED_PRECONDITION","detail":"why"}'),
+            "FailedPrecondition",
+            "why",
+        ),
+        (Answer(409, b'{"code":"ABORTED","detail":"why"}'), "Aborted", "why"),
+        # Other systems have a code, too, which says something else.
+        (Answer(404, b'{"code":"not found","message":"why"}'), "NotFound", "HTTP status 404"),
+        (Answer(400, b'{"code":9}'), "InvalidArgument", "HTTP status 400"),
+        (Answer(400, b'{"code":["ABORTED"]}'), "InvalidArgument", "HTTP status 400"),
         (Answer(502, b"<html>"), "Unavailable", "HTTP status 502"),
         (Answer(418, b"[1]"), "Unknown", "HTTP status 418"),
         (Answer(301, b""), "InvalidArgument", "redirection"),

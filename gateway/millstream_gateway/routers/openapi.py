@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from starlette.routing import BaseRoute, Route
 
+from millstream.errors import Code
 from millstream_gateway.dependencies import Access, Reach
 from millstream_gateway.errors import Dialect, dialect_of
 from millstream_gateway.guard import Guard
@@ -28,7 +29,9 @@ that know nothing else. A server without any configured asks for none.
 **Tenants.** `X-Scope-OrgID` names one that the caller belongs to; a caller of one need not send it.
 
 **Errors.** Routes below `/api/v1` answer in Prometheus's envelope, all others with RFC 9457
-problems. 429 and 503 come with `Retry-After`.
+problems. A problem's `code` is the name of one of gRPC's status codes: it tells apart what one
+status stands for, such as `INVALID_ARGUMENT` and `FAILED_PRECONDITION`, which are both 400. 429 and
+503 come with `Retry-After`.
 """
 
 _OTHERWISE: Final = "Any other failure: the status says which kind."
@@ -69,11 +72,12 @@ _SCHEMAS: Final[Mapping[str, Any]] = {
         "title": "Problem",
         "description": "An RFC 9457 problem.",
         "type": "object",
-        "required": ["type", "title", "status", "detail"],
+        "required": ["type", "title", "status", "code", "detail"],
         "properties": {
             "type": {"type": "string", "examples": ["about:blank"]},
             "title": {"type": "string", "examples": ["Not Found"]},
             "status": {"type": "integer", "examples": [404]},
+            "code": {"enum": [code.name for code in Code], "examples": ["NOT_FOUND"]},
             "detail": {"type": "string", "examples": ["there is no tenant acme"]},
         },
     },

@@ -93,7 +93,10 @@ class Answer:
         return Outcome(self.status, is_final=is_final, retry_after=self.retry_after)
 
     def error(self) -> MillstreamError:
-        """The class of `millstream.errors` that the status stands for, with the server's words."""
+        """The class of `millstream.errors` that the answer stands for, with the server's words.
+
+        A problem of Millstream's says which; otherwise the status decides.
+        """
         if 300 <= self.status < 400:
             return InvalidArgumentError(
                 f"the server answers with HTTP status {self.status}, a redirection; give the URL "
@@ -106,6 +109,7 @@ class Answer:
             return error_class(code)(f"HTTP status {self.status}")
         message = document.get("error") or document.get("detail") or f"HTTP status {self.status}"
         code = _CODE_OF_TYPE.get(str(document.get("errorType", "")), code)
+        code = Code.__members__.get(str(document.get("code", "")), code)
         return error_class(code)(str(message))
 
     def _error_type(self) -> str:
