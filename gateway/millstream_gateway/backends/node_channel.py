@@ -23,21 +23,26 @@ from millstream_gateway.settings import NodesSettings
 
 
 class Link:
-    """One channel and the stubs on it. Closed when it is retired and the last call has ended."""
+    """One channel and its methods. Closed when it is retired and the last call has ended."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.channel = channel
         # The generated modules have no types.
-        ingest: Any = ingest_pb2_grpc.IngestServiceStub
-        queries: Any = query_pb2_grpc.StorageQueryServiceStub
-        events: Any = events_pb2_grpc.EventServiceStub
-        self._stubs: tuple[Any, ...] = (queries(channel), ingest(channel), events(channel))
+        stubs: tuple[Any, ...] = (
+            ingest_pb2_grpc.IngestServiceStub,
+            query_pb2_grpc.StorageQueryServiceStub,
+            events_pb2_grpc.EventServiceStub,
+        )
+        # A stub's attributes are its methods; no two services have one of the same name.
+        self._methods: dict[str, Any] = {}
+        for stub in stubs:
+            self._methods |= vars(stub(channel))
         self.calls = 0
         self.retired = False
 
     def method(self, name: str) -> Any:
-        """What calls this method; no two services have one of the same name."""
-        return next(getattr(stub, name) for stub in self._stubs if hasattr(stub, name))
+        """What calls this method."""
+        return self._methods[name]
 
 
 class NodeChannel:
