@@ -46,7 +46,7 @@ async def shared_milliseconds(caller: Caller, url: str, at_a_time: int) -> tuple
     async def ask() -> None:
         for _ in range(CHECKS // at_a_time):
             began = time.perf_counter()
-            await limiter.admit_shared(caller, by_tenant=True, is_json=True, size=600)
+            await limiter.admit(caller, by_tenant=True, is_json=True, size=600)
             waits.append((time.perf_counter() - began) * 1e3)
 
     await asyncio.gather(*(ask() for _ in range(at_a_time)))
@@ -75,7 +75,7 @@ def main() -> None:
         limiter = Limiter(Settings(limits=limits), MemoryMetaStore())
 
         def ask(limiter: Limiter = limiter) -> object:
-            admission = limiter.admit(caller, by_tenant=True, is_json=True, size=600)
+            admission = limiter.admit_here(caller, by_tenant=True, is_json=True, size=600)
             return admission and admission.headers()
 
         print(f"{name:<40} {microseconds(ask, CHECKS):8.2f} us")

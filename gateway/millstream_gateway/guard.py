@@ -75,21 +75,13 @@ class Guard:
         if self.access.action in _UNLIMITED:
             await self._app(scope, receive, send)
             return
-        limits = self._control.limits
         if self.access.action is not Action.READ or self.access.is_events:
             receive = await self._charge(scope, caller, length, receive)
             await self._app(scope, receive, send)
-        elif limits.shared is None:
-            receive = await self._charge(scope, caller, length, receive)
-            with limits.query(caller):
-                await self._app(scope, receive, send)
-        else:
-            place = limits.place_of_query(caller)
-            try:
-                receive = await self._charge(scope, caller, length, receive, place)
-                await self._app(scope, receive, send)
-            finally:
-                place.leave()
+            return
+        with self._control.limits.place_of_query(caller) as place:
+            receive = await self._charge(scope, caller, length, receive, place)
+            await self._app(scope, receive, send)
 
     async def _charge(
         self,
@@ -100,14 +92,13 @@ class Guard:
         place: Place | None = None,
     ) -> Receive:
         """Ask the limits; returns how to receive so that what comes without a length is paid."""
-        limits, by_tenant = self._control.limits, self.access.reach is Reach.TENANT
-        is_json, size = self.access.is_json, length or 0
-        if limits.shared is None:
-            admission = limits.admit(caller, by_tenant=by_tenant, is_json=is_json, size=size)
-        else:
-            admission = await limits.admit_shared(
-                caller, by_tenant=by_tenant, is_json=is_json, size=size, place=place
-            )
+        admission = await self._control.limits.admit(
+            caller,
+            by_tenant=self.access.reach is Reach.TENANT,
+            is_json=self.access.is_json,
+            size=length or 0,
+            place=place,
+        )
         if admission is None:
             return receive
         scope["state"]["admission"] = admission
@@ -161,7 +152,7 @@ class Guard:
         if limits.shared is not None:
             return False, None
         try:
-            return True, limits.admit(
+            return True, limits.admit_here(
                 caller, by_tenant=True, is_json=self.access.is_json, size=size
             )
         except LimitExceededError:

@@ -178,9 +178,7 @@ class Held:
     async def query(self) -> bool:
         place = self.limiter.place_of_query(CALLER)
         try:
-            await self.limiter.admit_shared(
-                CALLER, by_tenant=True, is_json=False, size=0, place=place
-            )
+            await self.limiter.admit(CALLER, by_tenant=True, is_json=False, size=0, place=place)
         except LimitExceededError as error:
             place.leave()
             if "allows one caller" not in error.message:

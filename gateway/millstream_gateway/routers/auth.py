@@ -114,7 +114,9 @@ async def token(request: Request, services: ServicesDep) -> Response:
         wrong = "invalid_grant" if grant == "password" else "invalid_client"
         return _refused(401, wrong, error.message)
     # Signing in writes to the disk: who does it all the time is held to the same rates as ever.
-    access.limits.admit(Caller(principal, client=client), by_tenant=False, is_json=False, size=0)
+    access.limits.admit_here(
+        Caller(principal, client=client), by_tenant=False, is_json=False, size=0
+    )
     issued = await services.control.run(
         lambda: access.sessions.begin(principal, client, issuer=issuer, verbs=verbs)
     )

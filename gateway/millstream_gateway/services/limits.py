@@ -10,11 +10,12 @@ changes, so that the usual request costs one look-up for the plan and one for ea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from itertools import count
-from typing import Final
+from types import TracebackType
+from typing import Final, Self, TypeVar
 
 from millstream_gateway.backends.buckets import LocalBuckets
 from millstream_gateway.backends.meta_store import Change, Kind, MetaStore, Snapshot
@@ -71,6 +72,7 @@ _AT_A_TIME_WORDS: Final = {
 }
 _NO_RULES: Final = Plan(tenant=0, tag="", rules=())
 _PlanKey = tuple[int, str, str, str, bool, bool]
+_Key = TypeVar("_Key")
 
 
 class Admission:
@@ -99,7 +101,7 @@ class Admission:
 
 
 class Place:
-    """One query or WebSocket that counts from `Limiter.admit_shared` on, and until `leave`."""
+    """One query or WebSocket; counts from `Limiter.admit` or `take` on, until ``with`` is left."""
 
     __slots__ = ("_caller", "_limiter", "_words", "counters", "tag", "taken")
 
@@ -112,8 +114,10 @@ class Place:
         self.taken = False
 
     def take(self) -> None:
-        self._limiter.count_place(self, 1)
-        self.taken = True
+        """It counts, whether there is room or not."""
+        if not self.taken:
+            self.taken = True
+            self._limiter.count_place(self, 1)
 
     def leave(self) -> None:
         """It is over. Calling it again changes nothing."""
@@ -123,7 +127,26 @@ class Place:
 
     def refusal(self, index: int) -> LimitExceededError:
         """Why there is no place: of the counter at this index."""
-        return _too_many(self.counters[index], self._caller, self._words)
+        one = self.counters[index]
+        return LimitExceededError(
+            f"limits.{one.name} allows {SCOPE_WORDS[one.scope]} {one.most} {self._words}; wait for "
+            f"one to end, or {_how(one.name, self._caller)}",
+            limit=f"limits.{one.name}",
+            scope=one.scope.value,
+            value=one.most,
+            retry_after_ms=1000,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
 
 
 # The request that is being served, for whoever stores what it brought: no route can forget to pay.
@@ -176,10 +199,10 @@ class Limiter:
         self._words = count(1)
         self._saying: asyncio.Task[None] | None = None
 
-    def admit(
+    def admit_here(
         self, caller: Caller, *, by_tenant: bool, is_json: bool, size: int
     ) -> Admission | None:
-        """Let a request in, or raise `LimitExceededError`. None when nothing limits it."""
+        """As `admit`, by what this gateway counts by itself."""
         plan = self.plan_for(caller, by_tenant=by_tenant, is_json=is_json)
         if plan.is_empty:
             return None
@@ -188,7 +211,7 @@ class Limiter:
             raise refusal(plan, verdict, caller)
         return Admission(self, plan, verdict)
 
-    async def admit_shared(
+    async def admit(
         self,
         caller: Caller,
         *,
@@ -197,9 +220,10 @@ class Limiter:
         size: int,
         place: Place | None = None,
     ) -> Admission | None:
-        """As `admit`, in Redis; here when that is gone. With a place it is taken in the same turn.
+        """Let a request in, or raise `LimitExceededError`. None when nothing limits it.
 
-        The place is the caller's to leave, whatever comes of this.
+        Redis is asked, and this gateway's own counts when there is none or it is gone. A place is
+        taken in the same turn; it is the caller's to leave, whatever comes of this.
         """
         plan = self.plan_for(caller, by_tenant=by_tenant, is_json=is_json)
         if place is not None and not place.counters:
@@ -207,33 +231,35 @@ class Limiter:
         if plan.is_empty and place is None:
             return None
         size = min(size, self._body_max)
-        verdict = await self._ask_there(plan, self._steps(plan, size), place)
+        verdict = None
+        if self.shared is not None:
+            verdict = await self._ask_there(self.shared, plan, self._steps(plan, size), place)
         if verdict is None:
-            if place is not None:
-                self._check_place(place)
             verdict = self._ask_here(plan, size)
+            if place is not None and verdict.wait <= 0:
+                self._take_here(place)
         if plan.is_empty:
             return None
         if verdict.wait > 0:
             raise refusal(plan, verdict, caller)
         return Admission(self, plan, verdict)
 
-    async def take_shared(self, place: Place) -> None:
+    async def take(self, place: Place) -> None:
         """Take a place that nothing else is asked for; `LimitExceededError` when there is none."""
-        if place.counters and await self._ask_there(_NO_RULES, [], place) is None:
-            self._check_place(place)
+        shared = self.shared
+        if shared is None or await self._ask_there(shared, _NO_RULES, [], place) is None:
+            self._take_here(place)
 
     async def _ask_there(
-        self, plan: Plan, steps: list[Step], place: Place | None
+        self, shared: RedisBuckets, plan: Plan, steps: list[Step], place: Place | None
     ) -> Verdict | None:
         """What Redis says; None when it does not. `LimitExceededError` when there is no place."""
-        assert self.shared is not None  # noqa: S101
         before = len(steps)
         if place is not None:
             place.take()
             steps += self._lease_steps(place, LEASE)
         try:
-            answer = await self.shared.ask(plan.tag if place is None else place.tag, steps)
+            answer = await shared.ask(plan.tag if place is None else place.tag, steps)
         except SharedGoneError:
             return None
         if place is not None and answer.wait > 0:
@@ -257,18 +283,18 @@ class Limiter:
     def count_place(self, place: Place, by: int) -> None:
         """One more, or one less; Redis is told of the latter soon."""
         for one in place.counters:
-            for counts, key in ((self._running, one.key), (self._leased, (place.tag, one.key))):
-                counts[key] = counts.get(key, 0) + by  # type: ignore[index, arg-type]
-                if not counts[key]:  # type: ignore[index]
-                    del counts[key]  # type: ignore[arg-type]
+            _count(self._running, one.key, by)
+            _count(self._leased, (place.tag, one.key), by)
         if by < 0 and self.shared is not None:
             self.shared.pay(place.tag, self._lease_steps(place, LEASE_SAY))
 
-    def _check_place(self, place: Place) -> None:
-        """For a place that is counted already, when Redis is gone."""
+    def _take_here(self, place: Place) -> None:
+        # It counts already when Redis was asked and did not answer.
+        more = 0 if place.taken else 1
         for index, one in enumerate(place.counters):
-            if self._running.get(one.key, 0) > one.most:
+            if self._running.get(one.key, 0) + more > one.most:
                 raise place.refusal(index)
+        place.take()
 
     async def _keep_saying(self, shared: RedisBuckets) -> None:
         """Say again what this gateway has before it is forgotten."""
@@ -345,41 +371,15 @@ class Limiter:
                 steps.append(Step(key, count, ends, quota.value, COUNTER_PAY))
         return steps
 
-    def query(self, caller: Caller) -> AbstractContextManager[None]:
-        """Count a query while it runs; `LimitExceededError` when too many do."""
-        plan = self.plan_for(caller, by_tenant=True, is_json=False)
-        return self._held(plan.concurrency, caller, _AT_A_TIME_WORDS[_QUERIES])
-
-    def socket(self, caller: Caller) -> AbstractContextManager[None]:
-        """Count a WebSocket while it is open; `LimitExceededError` when too many are."""
-        plan = self.plan_for(caller, by_tenant=True, is_json=False)
-        return self._held(plan.sockets, caller, _AT_A_TIME_WORDS[_SOCKETS])
-
     def place_of_query(self, caller: Caller) -> Place:
-        """As `query`, for `admit_shared`."""
+        """For `admit`."""
         plan = self.plan_for(caller, by_tenant=True, is_json=False)
         return Place(self, caller, plan, _QUERIES)
 
     def place_of_socket(self, caller: Caller) -> Place:
-        """As `socket`, for `take_shared`."""
+        """For `take`."""
         plan = self.plan_for(caller, by_tenant=True, is_json=False)
         return Place(self, caller, plan, _SOCKETS)
-
-    @contextmanager
-    def _held(self, counters: Sequence[AtATime], caller: Caller, words: str) -> Iterator[None]:
-        running = self._running
-        for one in counters:
-            if running.get(one.key, 0) >= one.most:
-                raise _too_many(one, caller, words)
-        for one in counters:
-            running[one.key] = running.get(one.key, 0) + 1
-        try:
-            yield
-        finally:
-            for one in counters:
-                running[one.key] -= 1
-                if not running[one.key]:
-                    del running[one.key]
 
     def plan_for(self, caller: Caller, *, by_tenant: bool, is_json: bool) -> Plan:
         principal = caller.principal
@@ -473,15 +473,11 @@ def everybodys(name: str) -> str:
     return f"tenant_{name}" if name in ("concurrent_queries", "websockets") else name
 
 
-def _too_many(one: AtATime, caller: Caller, words: str) -> LimitExceededError:
-    return LimitExceededError(
-        f"limits.{one.name} allows {SCOPE_WORDS[one.scope]} {one.most} {words}; wait for one to "
-        f"end, or {_how(one.name, caller)}",
-        limit=f"limits.{one.name}",
-        scope=one.scope.value,
-        value=one.most,
-        retry_after_ms=1000,
-    )
+def _count(counts: dict[_Key, int], key: _Key, by: int) -> None:
+    """Counts without those that are nought."""
+    counts[key] = counts.get(key, 0) + by
+    if not counts[key]:
+        del counts[key]
 
 
 def refusal(plan: Plan, verdict: Verdict, caller: Caller) -> LimitExceededError:

@@ -200,16 +200,9 @@ class StreamHub:
                 retry_after_ms=1000,
             )
         limits = self.access.limits
-        if limits.shared is None:
-            with limits.socket(caller):
-                yield
-            return
-        place = limits.place_of_socket(caller)
-        try:
-            await limits.take_shared(place)
+        with limits.place_of_socket(caller) as place:
+            await limits.take(place)
             yield
-        finally:
-            place.leave()
 
     def add(self, session: StreamSession) -> None:
         """A socket opened."""

@@ -413,13 +413,7 @@ class StreamSession:
 
     async def _admit(self, size: int) -> None:
         limits = self._hub.access.limits
-        if limits.shared is None:
-            admission = limits.admit(self.caller, by_tenant=True, is_json=False, size=size)
-        else:
-            admission = await limits.admit_shared(
-                self.caller, by_tenant=True, is_json=False, size=size
-            )
-        set_admission(admission)
+        set_admission(await limits.admit(self.caller, by_tenant=True, is_json=False, size=size))
 
     def _check_room(self, named: bytes, where: dict[bytes, Any], most: int) -> None:
         if named in self._feeds or named in self._queries:

@@ -61,8 +61,4 @@ class Door:
     async def charge(self, caller: Caller, size: int) -> None:
         """Ask the limits whether a frame of so many bytes may be; its samples are paid later."""
         limits = self._access.limits
-        if limits.shared is None:
-            admission = limits.admit(caller, by_tenant=True, is_json=False, size=size)
-        else:
-            admission = await limits.admit_shared(caller, by_tenant=True, is_json=False, size=size)
-        set_admission(admission)
+        set_admission(await limits.admit(caller, by_tenant=True, is_json=False, size=size))
