@@ -22,6 +22,7 @@ __all__: list[str] = [
     "Notifier",
     "PromqlTestFailure",
     "PromqlTestResult",
+    "PushLane",
     "PushResult",
     "QueryResult",
     "ReadView",
@@ -566,6 +567,42 @@ class NativeTail:
     def subscription(self) -> int: ...
     @property
     def token(self) -> int: ...
+
+class PushLane:
+    """
+    Stores groups of writes without the interpreter.
+    """
+    def __init__(
+        self, engine: typing.Any, threads: typing.SupportsInt | typing.SupportsIndex
+    ) -> None: ...
+    def close(self) -> None:
+        """
+        Ends the threads when all that was submitted is done.
+        """
+    def collect(self) -> list:
+        """
+        (number, what became of each: the fields of its PushResult, or an error) of every group that is done.
+        """
+    def fileno(self) -> int:
+        """
+        Readable when `collect` has something to give.
+        """
+    def submit(
+        self,
+        items: collections.abc.Sequence[
+            tuple[
+                str,
+                bytes,
+                typing.SupportsInt | typing.SupportsIndex | None,
+                collections.abc.Mapping[str, str],
+                typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
+            ]
+        ],
+    ) -> int:
+        """
+        Items as of `Engine.push_all`; returns the number by which `collect` names them.
+        """
 
 class GraphiteDecoder:
     """

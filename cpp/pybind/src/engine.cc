@@ -11,6 +11,7 @@
 #include "convert.h"
 #include "errors.h"
 #include "module.h"
+#include "push_lane.h"
 
 namespace millstream::pybind {
 
@@ -71,21 +72,8 @@ uint64_t CountForbidden(const std::string& format, const py::bytes& body, const 
       {.format = format, .body = view, .filter = ValueOrThrow(engine::MakeFilter(allow, deny))}));
 }
 
-using PushItem =
-    std::tuple<std::string, py::bytes, std::optional<int64_t>, engine::WriteOptions, uint32_t, uint64_t, uint64_t>;
-
 py::list PushAll(Database& self, const std::vector<PushItem>& items) {
-  const TimestampMs now = self.Now();
-  std::vector<engine::TenantWrite> writes;
-  writes.reserve(items.size());
-  for (const auto& [format, body, default_timestamp, write_options, tenant, series_max, new_per_second] : items) {
-    writes.push_back({TenantId(tenant),
-                      {.format = format,
-                       .body = BytesView(body),
-                       .default_timestamp = default_timestamp.value_or(now),
-                       .options = write_options,
-                       .series = {series_max, new_per_second}}});
-  }
+  const std::vector<engine::TenantWrite> writes = WritesOf(items, self.Now());
   std::vector<Result<PushOutcome>> outcomes;
   {
     const py::gil_scoped_release released;
@@ -246,20 +234,6 @@ py::dict TsdbStatus(const Database& self, size_t limit, uint32_t tenant) {
   return out;
 }
 
-py::list Errors(const PushOutcome& outcome) {
-  py::list out;
-  for (const engine::ItemRefusal& refusal : outcome.refusals) {
-    out.append(
-        py::make_tuple(refusal.item, Text(StatusCodeName(refusal.reason.code())), Text(refusal.reason.message())));
-  }
-  return out;
-}
-
-py::tuple Fields(const PushOutcome& outcome) {
-  return py::make_tuple(outcome.samples, outcome.histograms, outcome.exemplars, outcome.metadata, outcome.rejected,
-                        Errors(outcome), outcome.offset_token);
-}
-
 }  // namespace
 
 void RegisterEngine(py::module_& module) {
@@ -269,9 +243,9 @@ void RegisterEngine(py::module_& module) {
       .def_readonly("exemplars", &PushOutcome::exemplars)
       .def_readonly("metadata", &PushOutcome::metadata)
       .def_readonly("rejected", &PushOutcome::rejected)
-      .def_property_readonly("errors", &Errors, "(item or line, code, reason) of the first 100 refused items.")
+      .def_property_readonly("errors", &ErrorsOf, "(item or line, code, reason) of the first 100 refused items.")
       .def_readonly("offset_token", &PushOutcome::offset_token)
-      .def("fields", &Fields,
+      .def("fields", &FieldsOf,
            "All of them in one call, in the order of the gateway's PushOutcome: samples, histograms, exemplars, "
            "metadata, "
            "rejected, errors, offset_token.");

@@ -2,6 +2,7 @@
 
 #include "errors.h"
 #include "listeners.h"
+#include "push_lane.h"
 
 PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiled core of Millstream. Private: use the package millstream.";
@@ -9,6 +10,7 @@ PYBIND11_MODULE(_core, module) {
   millstream::pybind::RegisterErrors();
   millstream::pybind::RegisterQueryResult(module);
   millstream::pybind::RegisterEngine(module);
+  millstream::pybind::RegisterPushLane(module);
   millstream::pybind::RegisterListeners(module);
   millstream::pybind::RegisterNative(module);
   millstream::pybind::RegisterPromqlTest(module);

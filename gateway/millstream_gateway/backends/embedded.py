@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from millstream.errors import MillstreamError, UnavailableError
 from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.embedded_events import EmbeddedEvents
 from millstream_gateway.backends.events import EventStore
+from millstream_gateway.backends.protocol import PushLane
 from millstream_gateway.backends.tls_files import CertificateState
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.limits import SeriesLimits
@@ -27,7 +28,12 @@ from millstream_gateway.schemas.queries import (
 from millstream_gateway.settings import StorageSettings
 
 if TYPE_CHECKING:
-    from millstream._core import CancelToken, Engine, PushResult, QueryResult, ReadView
+    from millstream import _core
+    from millstream._core import CancelToken, Engine, QueryResult, ReadView
+
+# One decodes while the other waits for the partitions.
+_LANE_THREADS: Final = 2
+_Item = tuple[str, bytes, int | None, Mapping[str, str], int, int, int]
 
 
 class EmbeddedBackend:
@@ -75,7 +81,8 @@ class EmbeddedBackend:
     def push(self, tenant: TenantId, write: WriteBody) -> PushOutcome:
         limits = self._series_limits(tenant)
         return _outcome(
-            self._open_engine().push(
+            self._open_engine()
+            .push(
                 write.format,
                 write.body,
                 default_timestamp_ms=write.default_timestamp_ms,
@@ -85,6 +92,7 @@ class EmbeddedBackend:
                 new_series_per_second=limits.new_per_second,
                 **_part(tenant),
             )
+            .fields()
         )
 
     def push_all(
@@ -93,21 +101,15 @@ class EmbeddedBackend:
         if any(tenant.scopes for tenant, _ in writes):
             # Rare enough to go one by one: whoever may write some series only.
             return [self._push_or_error(tenant, write) for tenant, write in writes]
-        limits = {tenant: self._series_limits(tenant) for tenant in {one for one, _ in writes}}
-        results = self._open_engine().push_all(
-            [
-                (
-                    write.format,
-                    write.body,
-                    write.default_timestamp_ms,
-                    write.options,
-                    tenant,
-                    *limits[tenant],
-                )
-                for tenant, write in writes
-            ]
-        )
-        return [one if isinstance(one, MillstreamError) else _outcome(one) for one in results]
+        results = self._open_engine().push_all(_items(writes, self._series_limits))
+        return [
+            one if isinstance(one, MillstreamError) else _outcome(one.fields()) for one in results
+        ]
+
+    def push_lane(self) -> PushLane:
+        from millstream import _core
+
+        return _Lane(_core.PushLane(self._open_engine(), _LANE_THREADS), self._series_limits)
 
     def _push_or_error(self, tenant: TenantId, write: WriteBody) -> PushOutcome | MillstreamError:
         try:
@@ -246,9 +248,52 @@ def _token(cancel: CancelSignal) -> CancelToken:
     return token
 
 
-def _outcome(result: PushResult) -> PushOutcome:
-    # One call: seven attributes would take longer than storing a small write.
-    samples, histograms, exemplars, metadata, rejected, errors, token = result.fields()
+class _Lane:
+    """`PushLane` over ``millstream._core.PushLane``. Conversion only."""
+
+    def __init__(
+        self, lane: _core.PushLane, series_limits: Callable[[TenantId], SeriesLimits]
+    ) -> None:
+        self._lane = lane
+        self._series_limits = series_limits
+
+    def fileno(self) -> int:
+        return self._lane.fileno()
+
+    def submit(self, writes: Sequence[tuple[TenantId, WriteBody]]) -> int:
+        return self._lane.submit(_items(writes, self._series_limits))
+
+    def collect(self) -> list[tuple[int, list[PushOutcome | MillstreamError]]]:
+        return [
+            (number, [one if isinstance(one, MillstreamError) else _outcome(one) for one in group])
+            for number, group in self._lane.collect()
+        ]
+
+    def close(self) -> None:
+        self._lane.close()
+
+
+def _items(
+    writes: Sequence[tuple[TenantId, WriteBody]],
+    series_limits: Callable[[TenantId], SeriesLimits],
+) -> list[_Item]:
+    limits = {tenant: series_limits(tenant) for tenant in {one for one, _ in writes}}
+    return [
+        (
+            write.format,
+            write.body,
+            write.default_timestamp_ms,
+            write.options,
+            tenant,
+            *limits[tenant],
+        )
+        for tenant, write in writes
+    ]
+
+
+def _outcome(fields: tuple[Any, ...]) -> PushOutcome:
+    # All in one call: seven attributes would take longer than storing a small write.
+    samples, histograms, exemplars, metadata, rejected, errors, token = fields
     reasons = tuple(ItemError(*error) for error in errors) if errors else ()
     return PushOutcome(samples, histograms, exemplars, metadata, rejected, reasons, token)
 

@@ -103,6 +103,9 @@ class FakeBackend:
     ) -> list[PushOutcome | MillstreamError]:
         return [self._outcome_or_error(tenant, write) for tenant, write in writes]
 
+    def push_lane(self) -> None:
+        return None
+
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         cancel.raise_if_cancelled()
         number = _number(request.expression)

@@ -94,6 +94,9 @@ class NodesBackend:
             ]
             return [_outcome_or_error(call) for call in calls]
 
+    def push_lane(self) -> None:
+        return None
+
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         message = query_pb2.QueryRequest(
             tenant=tenant,

@@ -32,6 +32,25 @@ from millstream_gateway.schemas.queries import (
 )
 
 
+class PushLane(Protocol):
+    """Groups of writes to the store, by threads that do not run Python.
+
+    Threads  Event loop only; nothing in it blocks but `close`.
+    """
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `collect` has something to give."""
+
+    def submit(self, writes: Sequence[tuple[TenantId, WriteBody]]) -> int:
+        """As `Backend.push_all`, for whole tenants; returns the group's number for `collect`."""
+
+    def collect(self) -> list[tuple[int, list[PushOutcome | MillstreamError]]]:
+        """What became of the groups that are done, each told once."""
+
+    def close(self) -> None:
+        """Wait until all is done that was submitted; `collect` still tells of it."""
+
+
 class Backend(Protocol):
     """Metrics in, answers out.
 
@@ -62,6 +81,9 @@ class Backend(Protocol):
         self, writes: Sequence[tuple[TenantId, WriteBody]]
     ) -> list[PushOutcome | MillstreamError]:
         """Store several bodies at once; in place of an outcome stands the error of that body."""
+
+    def push_lane(self) -> PushLane | None:
+        """A lane of its own for whoever asks, who closes it first; None where `push_all` is all."""
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
         """Evaluate PromQL at one time."""

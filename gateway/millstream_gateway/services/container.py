@@ -161,6 +161,7 @@ class Services:
             task.cancel()
         await self.access.outbound.close()
         await self.access.limits.stop()
+        self.ingest.stop()
         try:
             await asyncio.to_thread(self._close)
         except MillstreamError as error:

@@ -84,6 +84,10 @@ class IngestService:
         self._alone: set[asyncio.Task[None]] = set()
         self.budget = BodyBudget(limits.ingest_bytes_in_flight)
 
+    def stop(self) -> None:
+        """Finish what is on its way. Event loop only."""
+        self._shared.stop()
+
     def check_room(self) -> None:
         """`OverloadedError` when no write can be taken now."""
         self._pool.check_room()

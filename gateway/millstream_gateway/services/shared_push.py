@@ -3,6 +3,9 @@
 A small write costs less than the way to a worker thread and back. So those that arrive while others
 are on that way wait, and then travel together: one hop to a thread, and in the engine one wait, for
 all of them. Alone, a write leaves at once.
+
+Where the backend has a lane, groups go by that, whose threads do not run Python: none of them takes
+the interpreter from the event loop.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from millstream.errors import MillstreamError
-from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.backends.protocol import Backend, PushLane
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.pool import BoundedPool
@@ -77,6 +80,10 @@ class SharedPush:
         self._pool = pool
         self._waiting: deque[Pending] = deque()
         self._calls: set[asyncio.Task[None]] = set()
+        self._lane: PushLane | None = None
+        self._has_lane: bool | None = None
+        # By the number that the lane gave them.
+        self._groups: dict[int, list[Pending]] = {}
         self._woken = False
 
     @property
@@ -105,16 +112,54 @@ class SharedPush:
 
     def _send(self) -> None:
         self._woken = False
-        while self._waiting and len(self._calls) < _CALLS_MAX:
+        while self._waiting and len(self._calls) + len(self._groups) < _CALLS_MAX:
             group = list(islice(self._waiting, _GROUP_MAX))
             for _ in group:
                 self._waiting.popleft()
             # Whoever stopped waiting wants nothing stored.
             group = [one for one in group if one.is_wanted]
-            if group:
+            if group and not self._went_by_lane(group):
                 call = asyncio.get_running_loop().create_task(self._call(group))
                 self._calls.add(call)
                 call.add_done_callback(self._sent)
+
+    def _went_by_lane(self, group: list[Pending]) -> bool:
+        if any(one.tenant.scopes for one in group):
+            return False
+        try:
+            lane = self._open_lane()
+            if lane is None:
+                return False
+            number = lane.submit([(one.tenant, one.write) for one in group])
+        except MillstreamError as error:
+            for one in group:
+                one.fail(error)
+        else:
+            self._groups[number] = group
+        return True
+
+    def _open_lane(self) -> PushLane | None:
+        if self._has_lane is None:
+            self._lane = self._backend.push_lane()
+            self._has_lane = self._lane is not None
+            if self._lane is not None:
+                asyncio.get_running_loop().add_reader(
+                    self._lane.fileno(), self._collect, self._lane
+                )
+        return self._lane
+
+    def _collect(self, lane: PushLane) -> None:
+        for number, outcomes in lane.collect():
+            _tell(self._groups.pop(number), outcomes)
+        self._send()
+
+    def stop(self) -> None:
+        """Wait for what is on its way by the lane, and take no more by it."""
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            asyncio.get_running_loop().remove_reader(lane.fileno())
+            lane.close()
+            self._collect(lane)
 
     def _sent(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
@@ -132,8 +177,12 @@ class SharedPush:
             for one in group:
                 one.fail(error)
             return
-        for one, outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, MillstreamError):
-                one.fail(outcome)
-            else:
-                one.succeed(outcome)
+        _tell(group, outcomes)
+
+
+def _tell(group: list[Pending], outcomes: list[PushOutcome | MillstreamError]) -> None:
+    for one, outcome in zip(group, outcomes, strict=True):
+        if isinstance(outcome, MillstreamError):
+            one.fail(outcome)
+        else:
+            one.succeed(outcome)
