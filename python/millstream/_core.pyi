@@ -597,6 +597,7 @@ class PushLane:
                 collections.abc.Mapping[str, str],
                 typing.SupportsInt | typing.SupportsIndex,
                 typing.SupportsInt | typing.SupportsIndex,
+                typing.SupportsInt | typing.SupportsIndex,
             ]
         ],
     ) -> int:
