@@ -17,6 +17,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "millstream/base/mutex.h"
@@ -30,17 +31,27 @@
 
 namespace millstream::events {
 
-// Counts what one caller waits for.
+// Counts what one caller waits for, or is called back for.
 class TaskGroup {
  public:
+  TaskGroup() = default;
+  // `when_done` is called once, when as much is done as was added; the group may go while it runs.
+  explicit TaskGroup(std::function<void()> when_done) : when_done_(std::move(when_done)) {}
+
   void Add() EXCLUDES(mutex_) {
     const MutexLock lock(mutex_);
     ++open_;
   }
   void Done() EXCLUDES(mutex_) {
-    const MutexLock lock(mutex_);
-    // Under the lock: once it is free, the group may be gone.
-    if (--open_ == 0) done_.NotifyAll();
+    std::function<void()> when_done;
+    {
+      const MutexLock lock(mutex_);
+      if (--open_ > 0) return;
+      // Under the lock: once it is free, the group may be gone.
+      done_.NotifyAll();
+      when_done = std::move(when_done_);
+    }
+    if (when_done) when_done();
   }
   void Wait() EXCLUDES(mutex_) {
     const MutexLock lock(mutex_);
@@ -50,6 +61,7 @@ class TaskGroup {
  private:
   Mutex mutex_;
   CondVar done_;
+  std::function<void()> when_done_ GUARDED_BY(mutex_);
   size_t open_ GUARDED_BY(mutex_) = 0;
 };
 

@@ -1,6 +1,9 @@
-// Broker::Publish: checks and encodes on the caller's thread, hands each partition its events, waits for the answers.
+// Broker::Publish and PublishLater: check and encode on the caller's thread, hand each partition its events, and answer
+// when all writers concerned have.
 #include <chrono>
 #include <map>
+#include <memory>
+#include <string>
 #include <utility>
 
 #include "broker_impl.h"
@@ -64,34 +67,43 @@ uint32_t PartitionFor(const PublishEvent& event, const KnownTopic& known) {
   return static_cast<uint32_t>(hash % known.options.partitions);
 }
 
-}  // namespace
-
-std::vector<Result<Published>> Broker::Publish(TenantId tenant, std::span<const PublishEvent> events) {
+// One call on its way. The tasks point into the answers.
+struct PublishCall {
   std::vector<Result<Published>> answers;
+  std::map<const Partition*, WriterTask> tasks;
+};
+
+void Prepare(Broker::Impl& broker, TenantId tenant, std::span<const PublishEvent> events, PublishCall* call) {
   if (events.size() > kPublishEventsMax) {
     const Status refused =
         InvalidArgument("{} events in one call; at most {} are taken", events.size(), kPublishEventsMax);
-    answers.assign(events.size(), refused);
-    return answers;
+    call->answers.assign(events.size(), refused);
+    return;
   }
-  answers.assign(events.size(), Published());
+  call->answers.assign(events.size(), Published());
   std::map<std::string, KnownTopic, std::less<>> topics;
-  std::map<const Partition*, WriterTask> tasks;
+  // Most calls are about one topic, and most of these about one partition.
+  std::string_view last_name;
+  KnownTopic* last_topic = nullptr;
+  WriterTask* last_task = nullptr;
   for (size_t i = 0; i < events.size(); ++i) {
     const PublishEvent& event = events[i];
-    auto known = topics.find(event.topic);
-    if (known == topics.end()) {
-      known = topics.emplace(std::string(event.topic), KnownTopic()).first;
-      auto found = impl_->FindTopic(tenant, known->first);
-      if (found.ok()) {
-        known->second.topic = std::move(*found);
-        known->second.options = known->second.topic->options();
-        known->second.turn = known->second.topic->NextTurn();
-      } else {
-        known->second.status = std::move(found).status();
+    if (last_topic == nullptr || event.topic != last_name) {
+      const auto [known, is_new] = topics.try_emplace(std::string(event.topic));
+      last_name = known->first;
+      last_topic = &known->second;
+      if (is_new) {
+        auto found = broker.FindTopic(tenant, known->first);
+        if (found.ok()) {
+          last_topic->topic = std::move(*found);
+          last_topic->options = last_topic->topic->options();
+          last_topic->turn = last_topic->topic->NextTurn();
+        } else {
+          last_topic->status = std::move(found).status();
+        }
       }
     }
-    const KnownTopic& topic = known->second;
+    const KnownTopic& topic = *last_topic;
     Status status = topic.status.ok() ? CheckEvent(event.event, topic.options.event_bytes_max) : topic.status;
     if (status.ok() && Compacts(topic.options.cleanup) && !event.event.key.has_value()) {
       status = InvalidArgument("topic \"{}\" keeps the newest event of each key (cleanup {}): the event needs a key",
@@ -102,33 +114,39 @@ std::vector<Result<Published>> Broker::Publish(TenantId tenant, std::span<const 
                                topic.options.partitions - 1, *event.partition);
     }
     if (!status.ok()) {
-      answers[i] = std::move(status);
+      call->answers[i] = std::move(status);
       continue;
     }
     auto stored = StoredEvent::Make(EncodeEvent(event.event, event.has_timestamp));
     if (!stored.ok()) {
-      answers[i] = std::move(stored).status();
+      call->answers[i] = std::move(stored).status();
       continue;
     }
-    Partition& partition = impl_->PartitionOf(topic.topic, PartitionFor(event, topic));
-    WriterTask& task = tasks[&partition];
-    task.topic = topic.topic;
-    task.partition = &partition;
-    task.bytes += (*stored)->bytes();
-    task.events.push_back({std::move(*stored), &answers[i]});
+    Partition& partition = broker.PartitionOf(topic.topic, PartitionFor(event, topic));
+    if (last_task == nullptr || last_task->partition != &partition) {
+      last_task = &call->tasks[&partition];
+      last_task->topic = topic.topic;
+      last_task->partition = &partition;
+    }
+    last_task->bytes += (*stored)->bytes();
+    last_task->events.push_back({std::move(*stored), &call->answers[i]});
   }
-  TaskGroup group;
-  const env::Clock& clock = *impl_->env_.clock;
-  const auto deadline = clock.MonotonicNow() + std::chrono::milliseconds(impl_->options_.block_wait_ms);
-  for (auto& [partition, task] : tasks) {
-    task.group = &group;
+}
+
+// The group is done when every task that was taken is; it may go before this returns.
+void Submit(Broker::Impl& broker, PublishCall* call, TaskGroup* group) {
+  group->Add();
+  const env::Clock& clock = *broker.env_.clock;
+  const auto deadline = clock.MonotonicNow() + std::chrono::milliseconds(broker.options_.block_wait_ms);
+  for (auto& [partition, task] : call->tasks) {
+    task.group = group;
     Status submitted;
     if (task.partition->in_memory()) {
       // So that threads of a bounded pool are left for others, only so many wait.
-      const bool may_wait = impl_->held_publishers_.fetch_add(1) < kHeldPublishersMax;
+      const bool may_wait = broker.held_publishers_.fetch_add(1) < kHeldPublishersMax;
       submitted = task.partition->Reserve(task.bytes, clock, may_wait ? deadline : std::chrono::nanoseconds(0),
-                                          std::chrono::milliseconds(impl_->options_.hold_stall_ms));
-      impl_->held_publishers_.fetch_sub(1);
+                                          std::chrono::milliseconds(broker.options_.hold_stall_ms));
+      broker.held_publishers_.fetch_sub(1);
       task.reserved = submitted.ok();
     }
     if (submitted.ok()) submitted = task.partition->writer().Publish(&task);
@@ -136,8 +154,30 @@ std::vector<Result<Published>> Broker::Publish(TenantId tenant, std::span<const 
     if (task.reserved) task.partition->Release(task.bytes);
     for (PendingEvent& pending : task.events) *pending.answer = submitted;
   }
+  group->Done();
+}
+
+}  // namespace
+
+std::vector<Result<Published>> Broker::Publish(TenantId tenant, std::span<const PublishEvent> events) {
+  PublishCall call;
+  Prepare(*impl_, tenant, events, &call);
+  TaskGroup group;
+  Submit(*impl_, &call, &group);
   group.Wait();
-  return answers;
+  return std::move(call.answers);
+}
+
+void Broker::PublishLater(TenantId tenant, std::span<const PublishEvent> events, PublishDone done) {
+  struct Later {
+    PublishCall call;
+    std::unique_ptr<TaskGroup> group;
+  };
+  auto later = std::make_shared<Later>();
+  Prepare(*impl_, tenant, events, &later->call);
+  // The group holds the call, and lets go of it when it has called.
+  later->group = std::make_unique<TaskGroup>([later, done = std::move(done)] { done(std::move(later->call.answers)); });
+  Submit(*impl_, &later->call, later->group.get());
 }
 
 }  // namespace millstream::events

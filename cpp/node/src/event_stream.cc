@@ -155,7 +155,7 @@ void EventStream::Written(bool ok) {
       current_ = std::move(outbox_.front());
       outbox_.pop_front();
       next = current_.message.get();
-    } else if (!ending_ && draining_) {
+    } else if (!ending_ && draining_ && owed_ == 0) {
       ending_ = true;
     }
     if (sent_of != nullptr) sent_of->state = Feed::State::kRunning;
@@ -174,11 +174,22 @@ void EventStream::EndWhenSent() {
   {
     MutexLock lock(mutex_);
     draining_ = true;
-    if (ending_ || current_.message != nullptr) return;
+    if (ending_ || current_.message != nullptr || owed_ > 0) return;
     ending_ = true;
     if (!ReadyToFinish()) return;
   }
   Finish();
+}
+
+void EventStream::Owe() {
+  MutexLock lock(mutex_);
+  ++owed_;
+}
+
+void EventStream::Paid() {
+  MutexLock lock(mutex_);
+  // The job that pays has a pin, and finishes the stream when it ends.
+  if (--owed_ == 0 && draining_ && current_.message == nullptr) ending_ = true;
 }
 
 bool EventStream::HasRoom() {
@@ -315,7 +326,92 @@ void EventsStream::OnReadDone(bool ok) {
   }
 }
 
+void EventsStream::Submit() {
+  auto made = std::make_unique<Submitted>();
+  Submitted* submitted = made.get();
+  submitted->request.Swap(&incoming_);
+  submitted->bytes = submitted->request.ByteSizeLong();
+  const v1::SubmitEventRequest& submit = submitted->request.submit();
+  Owe();
+  {
+    MutexLock lock(submitted_mutex_);
+    submitted_.push_back(std::move(made));
+    submitted_bytes_ += submitted->bytes;
+  }
+  auto events = EventsOf(submit);
+  // The job that runs has a pin, so there is one to be had.
+  MS_CHECK(Pin());
+  if (!events.ok()) {
+    submitted->refused = std::move(events).status();
+    SubmitDone(submitted);
+    return;
+  }
+  broker_.PublishLater(TenantId(submit.tenant()), *events,
+                       [this, submitted](std::vector<Result<events::Published>> answers) {
+                         submitted->answers = std::move(answers);
+                         SubmitDone(submitted);
+                       });
+}
+
+void EventsStream::SubmitDone(Submitted* submitted) {
+  bool send = false;
+  {
+    MutexLock lock(submitted_mutex_);
+    submitted->is_done = true;
+    send = !is_sending_ && submitted_.front()->is_done;
+    is_sending_ |= send;
+  }
+  if (send) Spawn([this] { SendSubmitted(); });
+  Unpin();
+}
+
+void EventsStream::SendSubmitted() {
+  bool handle = false;
+  while (true) {
+    std::unique_ptr<Submitted> submitted;
+    {
+      MutexLock lock(submitted_mutex_);
+      if (submitted_.empty() || !submitted_.front()->is_done) {
+        is_sending_ = false;
+        handle = is_held_ && submitted_.empty();
+        if (handle) is_held_ = false;
+        break;
+      }
+      submitted = std::move(submitted_.front());
+      submitted_.pop_front();
+      submitted_bytes_ -= submitted->bytes;
+    }
+    auto response = std::make_unique<v1::StreamEventsResponse>();
+    response->set_id(submitted->request.id());
+    if (submitted->refused.ok()) {
+      ToProto(submitted->request.submit(), std::move(submitted->answers), response->mutable_submitted());
+    } else {
+      ToProto(submitted->refused, response->mutable_error());
+    }
+    Send(std::move(response));
+    Paid();
+  }
+  if (handle) {
+    Handle();
+  } else {
+    RoomAgain();
+  }
+}
+
+bool EventsStream::Holds() {
+  MutexLock lock(submitted_mutex_);
+  is_held_ = is_sending_ || !submitted_.empty();
+  return is_held_;
+}
+
 void EventsStream::Handle() {
+  if (incoming_.request_case() == v1::StreamEventsRequest::kSubmit) {
+    Submit();
+    ReadOn();
+    return;
+  }
+  // A commit after events that were made of what it commits must not be there without them.
+  if (Holds()) return;
   auto response = std::make_unique<v1::StreamEventsResponse>();
   response->set_id(incoming_.id());
   bool is_sent = false;
@@ -327,12 +423,6 @@ void EventsStream::Handle() {
 
 Status EventsStream::Answer(v1::StreamEventsResponse* response, bool* is_sent) {
   switch (incoming_.request_case()) {
-    case v1::StreamEventsRequest::kSubmit: {
-      const v1::SubmitEventRequest& submit = incoming_.submit();
-      MS_ASSIGN_OR_RETURN(const std::vector<events::PublishEvent> events, EventsOf(submit));
-      ToProto(submit, broker_.Publish(TenantId(submit.tenant()), events), response->mutable_submitted());
-      return Status::Ok();
-    }
     case v1::StreamEventsRequest::kSubscribe:
       if (HasFeed()) return FailedPrecondition("the stream has a subscription; unsubscribe first");
       subscribe_id_ = incoming_.id();
@@ -355,16 +445,23 @@ Status EventsStream::Answer(v1::StreamEventsResponse* response, bool* is_sent) {
       CloseFeed();
       response->mutable_done();
       return Status::Ok();
+    case v1::StreamEventsRequest::kSubmit:
     case v1::StreamEventsRequest::REQUEST_NOT_SET:
       break;
   }
   return InvalidArgument("the request is none of submit, subscribe, commit and unsubscribe");
 }
 
+bool EventsStream::MayRead() {
+  if (!HasRoom()) return false;
+  MutexLock lock(submitted_mutex_);
+  return submitted_.size() < kAnswersMax && submitted_bytes_ < kSubmittedBytesMax;
+}
+
 void EventsStream::ReadOn() {
   {
     MutexLock lock(reading_mutex_);
-    read_is_due_ = !HasRoom();
+    read_is_due_ = !MayRead();
     if (read_is_due_) return;
   }
   StartRead(&incoming_);
@@ -373,7 +470,7 @@ void EventsStream::ReadOn() {
 void EventsStream::RoomAgain() {
   {
     MutexLock lock(reading_mutex_);
-    if (!read_is_due_ || !HasRoom()) return;
+    if (!read_is_due_ || !MayRead()) return;
     read_is_due_ = false;
   }
   if (!Pin()) return;

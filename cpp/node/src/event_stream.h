@@ -8,7 +8,8 @@
 //             called but the pool.
 // Ownership   A stream deletes itself when gRPC is done with it. That comes after FinishCall, which comes when nobody
 //             is inside: each job holds a pin.
-// Limits      kStreamsMax streams; in each, kAnswersMax answers that wait to be taken, then nothing more is read.
+// Limits      kStreamsMax streams; in each, kAnswersMax answers that wait to be taken, and as many batches or
+//             kSubmittedBytesMax of them on their way to the disk, then nothing more is read.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -17,6 +18,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "millstream/base/mutex.h"
 #include "millstream/base/result.h"
@@ -28,6 +30,7 @@ namespace millstream::node {
 
 inline constexpr size_t kStreamsMax = 10'000;
 inline constexpr size_t kAnswersMax = 64;
+inline constexpr uint64_t kSubmittedBytesMax = 8 << 20;
 inline constexpr size_t kEventsPerMessage = 512;
 inline constexpr uint64_t kEventBytesPerMessage = 1 << 20;
 
@@ -90,8 +93,11 @@ class EventStream {
   void Spawn(std::function<void()> job) EXCLUDES(mutex_);
   void Send(Message message) EXCLUDES(mutex_);
   void Written(bool ok) EXCLUDES(mutex_);
-  // Ends with OK when all that was sent is out.
+  // Ends with OK when all that was sent is out, and all that is owed was sent.
   void EndWhenSent() EXCLUDES(mutex_);
+  // Something will be sent later, in a job; and it was.
+  void Owe() EXCLUDES(mutex_);
+  void Paid() EXCLUDES(mutex_);
   bool HasRoom() EXCLUDES(mutex_);
 
   // In a job: subscribes and says so by `opened`, then sends events.
@@ -134,6 +140,7 @@ class EventStream {
   Outgoing current_ GUARDED_BY(mutex_);            // with gRPC
   std::deque<Outgoing> outbox_ GUARDED_BY(mutex_);
   int pins_ GUARDED_BY(mutex_) = 0;
+  size_t owed_ GUARDED_BY(mutex_) = 0;
   bool ending_ GUARDED_BY(mutex_) = false;
   bool draining_ GUARDED_BY(mutex_) = false;
   bool finished_ GUARDED_BY(mutex_) = false;
@@ -182,13 +189,33 @@ class EventsStream final : public grpc::ServerBidiReactor<v1::StreamEventsReques
   void FeedFailed(const Status& status) override;
   void RoomAgain() override;
 
-  // What was read last; sends its answer.
+  // Events on their way: several requests are at a time. All requests take effect, and are answered, in their order.
+  struct Submitted {
+    v1::StreamEventsRequest request;
+    uint64_t bytes = 0;
+    Status refused;
+    std::vector<Result<events::Published>> answers;
+    bool is_done = false;  // under submitted_mutex_; what is above is written before
+  };
+
+  // What was read last; sends its answer, or has the events published.
   void Handle();
+  // Whether what was read last has to wait for events before it; then SendSubmitted handles it, and nothing is read.
+  bool Holds() EXCLUDES(submitted_mutex_);
+  void Submit() EXCLUDES(submitted_mutex_);
+  void SubmitDone(Submitted* submitted) EXCLUDES(submitted_mutex_);
+  void SendSubmitted() EXCLUDES(submitted_mutex_);
+  bool MayRead() EXCLUDES(submitted_mutex_);
   Status Answer(v1::StreamEventsResponse* response, bool* is_sent);
   void ReadOn();
 
   v1::StreamEventsRequest incoming_;
   uint64_t subscribe_id_ = 0;
+  Mutex submitted_mutex_;
+  std::deque<std::unique_ptr<Submitted>> submitted_ GUARDED_BY(submitted_mutex_);
+  uint64_t submitted_bytes_ GUARDED_BY(submitted_mutex_) = 0;
+  bool is_sending_ GUARDED_BY(submitted_mutex_) = false;  // a job does, or will
+  bool is_held_ GUARDED_BY(submitted_mutex_) = false;
   Mutex reading_mutex_;
   bool read_is_due_ GUARDED_BY(reading_mutex_) = false;
 };

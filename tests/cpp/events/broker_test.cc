@@ -41,6 +41,52 @@ TEST(Broker, PublishedEventsComeBackInOrderAtTheirOffsets) {
   EXPECT_EQ(fetched->events[0]->Id(), first->id);
 }
 
+TEST(Broker, CallsThatDoNotWaitAreStoredInTheirOrderAndEachIsAnsweredOnce) {
+  SimMachine machine(1);
+  machine.many_threads = true;
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  constexpr size_t kCalls = 500;
+  // Each entry is written by one call of `done`, and read when all of them were.
+  std::vector<std::vector<Result<Published>>> answers(kCalls);
+  std::atomic<size_t> left{kCalls};
+  for (size_t i = 0; i < kCalls; ++i) {
+    const std::string payload = std::to_string(i);
+    const std::vector<PublishEvent> events = {Text("orders", payload), Text("nowhere", "x"), Text("orders", payload)};
+    broker->PublishLater(kTenant, events, [&answers, &left, i](std::vector<Result<Published>> got) {
+      EXPECT_TRUE(answers[i].empty());
+      answers[i] = std::move(got);
+      if (--left == 0) left.notify_one();
+    });
+  }
+  for (size_t now = left.load(); now > 0; now = left.load()) left.wait(now);
+  for (size_t i = 0; i < kCalls; ++i) {
+    ASSERT_EQ(answers[i].size(), 3U);
+    ASSERT_TRUE(answers[i][0].ok()) << answers[i][0].status().ToString();
+    EXPECT_EQ(answers[i][0]->offset, 2 * i);
+    EXPECT_EQ(answers[i][1].status().code(), StatusCode::kNotFound);
+    EXPECT_EQ(answers[i][2]->offset, 2 * i + 1);
+  }
+  const std::vector<std::string> stored = ReadAll(*broker, "orders");
+  ASSERT_EQ(stored.size(), 2 * kCalls);
+  for (size_t i = 0; i < stored.size(); ++i) EXPECT_EQ(stored[i], std::to_string(i / 2));
+}
+
+TEST(Broker, ACallThatConcernsNoWriterIsAnsweredAtOnce) {
+  SimMachine machine(1);
+  const auto broker = machine.MustOpen();
+  size_t called = 0;
+  const PublishEvent event = Text("nowhere", "x");
+  broker->PublishLater(kTenant, std::span<const PublishEvent>(&event, 1), [&called](const auto& answers) {
+    ++called;
+    ASSERT_EQ(answers.size(), 1U);
+    EXPECT_EQ(answers[0].status().code(), StatusCode::kNotFound);
+  });
+  EXPECT_EQ(called, 1U);
+  broker->PublishLater(kTenant, {}, [&called](const auto& answers) { called += 1 + answers.size(); });
+  EXPECT_EQ(called, 2U);
+}
+
 TEST(Broker, AnEventIsFoundByItsIdAndByNoOther) {
   SimMachine machine(1);
   auto broker = machine.MustOpen();

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -245,6 +246,144 @@ TEST_F(Events, AStreamTakesEventsAndGivesAcknowledgementsAndEvents) {
   stream->WritesDone();
   EXPECT_FALSE(stream->Read(&response));
   EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(Events, BatchesOnTheirWayKeepTheirOrderAndAreAllAnsweredWhenTheCallerClosesAtOnce) {
+  v1::CreateTopicRequest create;
+  create.set_name("orders");
+  create.set_partitions(2);
+  v1::Topic topic;
+  const auto create_context = Context();
+  ASSERT_TRUE(stub_->CreateTopic(create_context.get(), create, &topic).ok());
+  const auto context = Context();
+  const auto stream = stub_->StreamEvents(context.get());
+  constexpr uint64_t kBatches = 400;
+  std::thread writer([&stream] {
+    for (uint64_t i = 0; i < kBatches; ++i) {
+      v1::StreamEventsRequest request;
+      request.set_id(i + 1);
+      *request.mutable_submit() = Batch("orders", 0, 7);
+      for (int j = 0; j < 7; ++j) request.mutable_submit()->mutable_events(j)->set_partition(j % 2);
+      // One that the stream refuses as a whole has its turn as the others have.
+      if (i % 10 == 9) request.mutable_submit()->mutable_events(0)->set_topic("nowhere");
+      ASSERT_TRUE(stream->Write(request));
+    }
+    stream->WritesDone();
+  });
+  uint64_t answered = 0;
+  std::array<uint64_t, 2> next = {};
+  v1::StreamEventsResponse response;
+  while (stream->Read(&response)) {
+    ASSERT_EQ(response.id(), ++answered);
+    ASSERT_EQ(response.submitted().answers_size(), 7);
+    for (int j = answered % 10 == 0 ? 1 : 0; j < 7; ++j) {
+      ASSERT_EQ(response.submitted().answers(j).place().offset(), next[j % 2]++);
+    }
+    EXPECT_EQ(response.submitted().answers(0).has_refusal(), answered % 10 == 0);
+  }
+  writer.join();
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_EQ(answered, kBatches);
+  EXPECT_EQ(next[0] + next[1], kBatches * 7 - kBatches / 10);
+}
+
+TEST_F(Events, ACommitComesAfterTheEventsBeforeIt) {
+  ASSERT_TRUE(Create("orders").ok());
+  const auto context = Context();
+  const auto stream = stub_->StreamEvents(context.get());
+  constexpr uint64_t kRounds = 40;
+  std::thread writer([&stream] {
+    v1::StreamEventsRequest request;
+    for (uint64_t i = 1; i <= kRounds * 4; ++i) {
+      request.set_id(i);
+      if (i % 4 == 0) {
+        v1::CommitRequest* commit = request.mutable_commit();
+        commit->set_group("g");
+        commit->clear_offsets();
+        v1::TopicOffset* offset = commit->add_offsets();
+        offset->set_topic("orders");
+        // What the three batches before it made is there, so it may be committed.
+        offset->set_offset(i / 4 * 30);
+      } else {
+        *request.mutable_submit() = Batch("orders", 0, 10);
+      }
+      ASSERT_TRUE(stream->Write(request));
+    }
+    stream->WritesDone();
+  });
+  uint64_t answered = 0;
+  v1::StreamEventsResponse response;
+  while (stream->Read(&response)) {
+    ASSERT_EQ(response.id(), ++answered);
+    ASSERT_FALSE(response.has_error()) << response.error().reason();
+    EXPECT_EQ(response.has_done(), answered % 4 == 0);
+  }
+  writer.join();
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_EQ(answered, kRounds * 4);
+}
+
+TEST_F(Events, AStreamWhoseAnswersAreNotReadTakesABoundedNumberOfBatches) {
+  ASSERT_TRUE(Create("orders").ok());
+  const auto context = Context();
+  const auto stream = stub_->StreamEvents(context.get());
+  constexpr uint64_t kBatches = 1500;
+  constexpr int kEvents = 100;
+  std::thread writer([&stream] {
+    v1::StreamEventsRequest request;
+    *request.mutable_submit() = Batch("orders", 0, kEvents);
+    for (uint64_t i = 1; i <= kBatches; ++i) {
+      request.set_id(i);
+      ASSERT_TRUE(stream->Write(request));
+    }
+    stream->WritesDone();
+  });
+  // What the stream keeps, and what connections hold of answers of about 10 kB each.
+  constexpr uint64_t kAhead = 2 * 64 + 400;
+  uint64_t answered = 0;
+  v1::StreamEventsResponse response;
+  while (stream->Read(&response)) {
+    ASSERT_EQ(response.id(), ++answered);
+    if (answered % 50 != 1) continue;
+    const auto describe_context = Context();
+    v1::DescribeTopicRequest describe;
+    describe.set_name("orders");
+    v1::DescribeTopicResponse described;
+    ASSERT_TRUE(stub_->DescribeTopic(describe_context.get(), describe, &described).ok());
+    EXPECT_LE(described.partitions(0).end_offset(), (answered + kAhead) * kEvents);
+  }
+  writer.join();
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_EQ(answered, kBatches);
+}
+
+TEST_F(Events, StreamsThatGoWithBatchesOnTheirWayLeaveNothingBehind) {
+  ASSERT_TRUE(Create("orders", 4).ok());
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([this] {
+      for (int round = 0; round < 25; ++round) {
+        const auto context = Context();
+        const auto stream = stub_->StreamEvents(context.get());
+        v1::StreamEventsRequest request;
+        for (uint64_t i = 1; i <= 20; ++i) {
+          request.set_id(i);
+          *request.mutable_submit() = Batch("orders", 0, 20);
+          if (i == 15) request.mutable_commit()->set_group("g");
+          if (!stream->Write(request)) break;
+        }
+        v1::StreamEventsResponse response;
+        for (uint64_t i = 1; i <= static_cast<uint64_t>(round) % 8; ++i) {
+          ASSERT_TRUE(stream->Read(&response));
+          ASSERT_EQ(response.id(), i);
+        }
+        context->TryCancel();
+        EXPECT_EQ(stream->Finish().error_code(), StatusCode::CANCELLED);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(Submit(Batch("orders", 0, 5)).answers_size(), 5);
 }
 
 TEST_F(Events, ARequestThatFailsLeavesTheStreamOpen) {

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -158,6 +159,11 @@ class Broker {
   // Each event with an answer of its own, in order. An event with the id, or the producer's sequence, of one that its
   // partition took lately is not stored again: the answer is the first one's.
   std::vector<Result<Published>> Publish(TenantId tenant, std::span<const PublishEvent> events);
+  // The same without waiting, save for room in a topic in memory that a subscription holds back, as Publish does: one
+  // caller's calls reach each partition in their order. `done` runs on the thread of a writer, or on this one when none
+  // is concerned; it must be short.
+  using PublishDone = std::function<void(std::vector<Result<Published>>)>;
+  void PublishLater(TenantId tenant, std::span<const PublishEvent> events, PublishDone done);
 
   Result<Fetched> Fetch(TenantId tenant, const std::string& topic, uint32_t partition, const FetchOptions& options);
   // The first event whose timestamp is not below; the end when there is none.
