@@ -156,8 +156,8 @@ def bounded_protocol(
             self._arm_write()
 
         def data_received(self, data: bytes) -> None:
-            if self._missing:
-                self._collect(data)
+            if self._missing and self._visitor is not None:
+                self._collect(self._visitor, data)
                 return
             if short_way is None or self._unfed or self._in_message:
                 self._unfed += data
@@ -180,8 +180,7 @@ def bounded_protocol(
 
         def _wait_for(self, visitor: Visitor, begin: bytes) -> bool:
             """Whether there is room to wait for the rest of a body, past the parser."""
-            assert short_way is not None  # noqa: S101
-            if not self._is_free() or not short_way.hold(visitor):
+            if short_way is None or not self._is_free() or not short_way.hold(visitor):
                 return False
             self._visitor = visitor
             self._short_body = [begin]
@@ -189,10 +188,8 @@ def bounded_protocol(
             self._arm_body()
             return True
 
-        def _collect(self, data: bytes) -> None:
+        def _collect(self, visitor: Visitor, data: bytes) -> None:
             """More of a body whose head is known. All goes to the parser when it comes otherwise."""
-            visitor = self._visitor
-            assert visitor is not None  # noqa: S101
             self._short_body.append(data)
             self._missing -= len(data)
             if self._missing > 0:
@@ -282,10 +279,11 @@ def bounded_protocol(
 
         def _take(self, visitor: Visitor, body: bytes) -> bool:
             """Whether the request takes the short way."""
-            assert short_way is not None  # noqa: S101
-            most = self.limit_concurrency
-            if not self._is_free() or self.flow.write_paused or self.transport.is_closing():
+            if short_way is None or not self._is_free():
                 return False
+            if self.flow.write_paused or self.transport.is_closing():
+                return False
+            most = self.limit_concurrency
             if most is not None and max(len(self.connections), len(self.tasks)) >= most:
                 return False
             cycle = _ShortCycle(self._respond)
@@ -296,8 +294,7 @@ def bounded_protocol(
 
         def _await_body(self) -> None:
             """The rest of the body comes later, if there is room for it."""
-            assert short_way is not None  # noqa: S101
-            if short_way.hold(self._visitor):
+            if short_way is not None and short_way.hold(self._visitor):
                 self._arm_body()
             else:
                 self._leave_short_way()
@@ -308,8 +305,7 @@ def bounded_protocol(
             )
 
         def _stop_waiting(self) -> None:
-            if self._body_deadline is not None:
-                assert short_way is not None  # noqa: S101
+            if self._body_deadline is not None and short_way is not None:
                 short_way.let_go(self._visitor)
                 self._body_deadline.cancel()
                 self._body_deadline = None

@@ -300,8 +300,11 @@ class Subscription(Iterator[Event]):
         self._engine = engine
         self._group = group
         self._timeout = timeout
+        member = dict(consumer)
+        # The engine has another word for it.
+        member["backoff_cap_ms"] = member.pop("backoff_max_ms")
         self._tail = engine.subscribe(
-            [topic], offsets=begin, on_slow=on_slow, filter=filter_text, group=group, **consumer
+            [topic], offsets=begin, on_slow=on_slow, filter=filter_text, group=group, **member
         )
         self._ready: deque[Event] = deque()
         #: The offset of the next event by topic and partition, of those that were taken.
@@ -405,12 +408,12 @@ def consumer_fields(
     backoff: Wait,
     backoff_max: Wait,
 ) -> dict[str, Any]:
-    """How a subscription is a member of its group, as the engine and a server take it."""
+    """How a subscription is a member of its group, as a server takes it."""
     return {
         "session_timeout_ms": int((seconds_of(session_timeout) or 0) * 1000),
         "rebalance_timeout_ms": int((seconds_of(rebalance_timeout) or 0) * 1000),
         "max_attempts": count_of(max_attempts, "max_attempts"),
         "dead_letter_topic": dead_letter_topic,
         "backoff_ms": int((seconds_of(backoff) or 0) * 1000),
-        "backoff_cap_ms": int((seconds_of(backoff_max) or 0) * 1000),
+        "backoff_max_ms": int((seconds_of(backoff_max) or 0) * 1000),
     }

@@ -1,9 +1,9 @@
 """Calls to identity providers: bounded in size and time, and never led somewhere else.
 
-No redirect is followed, no compressed body is unpacked, and no proxy of the environment is used: one
-that is wanted is in the settings. Certificates are always checked, against the authorities of the
-system (or of SSL_CERT_FILE) and those that the settings add; http goes to this machine only, when the settings allow it
-(`settings.check_url` decides).
+No redirect is followed, no compressed body is unpacked, and no proxy of the environment is used:
+one that is wanted is in the settings. Certificates are always checked, against the authorities of
+the system (or of SSL_CERT_FILE) and those that the settings add; http goes to this machine only,
+when the settings allow it (`settings.check_url` decides).
 """
 
 from __future__ import annotations

@@ -44,8 +44,9 @@ log = structlog.get_logger(__name__)
 # what it holds, and its mode: 0 asks and pays, 1 pays whatever is there, 2 is a counter that asks
 # and pays, 3 is a counter that pays, 4 takes a place and 5 says how many this gateway has: its first
 # number, the second a number that grows with each word of this gateway, the third how many all may
-# have. Such a key holds a text of `gateway=count:number:until;`, and the last of ARGV is who asks. Times are microseconds since 2023-11-14, which leaves doubles
-# a hundredth of one to be exact to. A counter's third number is its most, its second when it ends.
+# have. Such a key holds a text of `gateway=count:number:until;`, and the last of ARGV is who asks.
+# Times are microseconds since 2023-11-14, which leaves doubles a hundredth of one to be exact to. A
+# counter's third number is its most, its second when it ends.
 # The answer has three numbers for each request: the key that refused or is nearest to it, counted
 # from 1 and negative when it refused, what is left there, and how long to wait.
 _TEMPLATE: Final = """

@@ -38,15 +38,14 @@ _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _JWKS_HEADERS: Final = {"Cache-Control": "public, max-age=300"}
 
 
-def _form(*fields: str, required: tuple[str, ...] = ()) -> dict[str, Any]:
+def _form(*fields: str, all_needed: bool = False) -> dict[str, Any]:
     """OpenAPI of a body that is a form, as OAuth wants it, or a JSON object."""
-    properties = {
-        field: {"type": "string", "minLength": 1} if field in required else {"type": "string"}
-        for field in fields
-    }
-    schema: dict[str, Any] = {"type": "object", "properties": properties}
-    if required:
-        schema |= {"required": list(required), "additionalProperties": False}
+    kind: dict[str, Any] = {"type": "string"}
+    if all_needed:
+        kind["minLength"] = 1
+    schema: dict[str, Any] = {"type": "object", "properties": dict.fromkeys(fields, kind)}
+    if all_needed:
+        schema |= {"required": list(fields), "additionalProperties": False}
     kinds = ("application/x-www-form-urlencoded", "application/json")
     return {"requestBody": {"content": {kind: {"schema": schema} for kind in kinds}}}
 
@@ -185,7 +184,7 @@ async def logout(request: Request, services: ServicesDep) -> Response:
     status_code=204,
     responses=problems(400, 401, 403, 409, 429),
     response_class=Response,
-    openapi_extra=_form("old_password", "new_password", required=("old_password", "new_password")),
+    openapi_extra=_form("old_password", "new_password", all_needed=True),
 )
 @needs(SIGNED_IN)
 async def change_password(request: Request, services: ServicesDep, caller: CallerDep) -> Response:

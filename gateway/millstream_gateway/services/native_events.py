@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from millstream.errors import MillstreamError
 from millstream_gateway.backends.events import EventStore
-from millstream_gateway.backends.wire import fetch_head, publish_head, subscribe_head
+from millstream_gateway.backends.wire import FetchHead, SubscribeHead, publish_head
 from millstream_gateway.schemas.access import Action, Caller
 from millstream_gateway.schemas.limits import Unit
 from millstream_gateway.services.event_tails import NativeTail
@@ -50,18 +50,17 @@ class NativeEvents:
             lambda: self._store.publish_native(caller.tenant, payloads, forbidden)
         )
 
-    async def fetch(self, caller: Caller, payload: bytes) -> bytes:
+    async def fetch(self, caller: Caller, head: FetchHead, payload: bytes) -> bytes:
         """The frame that answers a fetch."""
-        self._events.check(caller, Action.READ, check_topic(fetch_head(payload).topic))
+        self._events.check(caller, Action.READ, check_topic(head.topic))
         return await self._reads.wait_and_run(
             lambda: self._store.fetch_native(caller.tenant, payload)
         )
 
-    async def subscribe(self, caller: Caller, payload: bytes) -> NativeTail:
+    async def subscribe(self, caller: Caller, head: SubscribeHead, payload: bytes) -> NativeTail:
         """Follow what a subscribe frame names, and of patterns what the caller may read."""
-        wanted = subscribe_head(payload).topics
-        topics = await self._events.readable(caller, wanted)
-        shown = None if list(topics) == list(wanted) else topics
+        topics = await self._events.readable(caller, head.topics)
+        shown = None if list(topics) == head.topics else topics
         return await self._events.tails.open_native(
             lambda notifier: self._store.subscribe_native(caller.tenant, payload, shown, notifier)
         )

@@ -471,14 +471,7 @@ def request_of(asked: NewSubscription) -> SubscriptionRequest:
             name: {int(partition): offset for partition, offset in places.items()}
             for name, places in begin.items()
         }
-    consumer = Consumer(
-        asked.session_timeout_ms,
-        asked.rebalance_timeout_ms,
-        asked.max_attempts,
-        asked.dead_letter_topic,
-        asked.backoff_ms,
-        asked.backoff_max_ms,
-    )
+    consumer = Consumer(**{name: getattr(asked, name) for name in Consumer._fields})
     return SubscriptionRequest(
         tuple(asked.topics),
         begin,

@@ -232,7 +232,6 @@ def subscribe_frame(
     if group:
         asked["group"] = group
         asked |= consumer
-        asked["backoff_max_ms"] = asked.pop("backoff_cap_ms")
     if filter_text:
         asked["filter"] = filter_text
     return json.dumps(asked)

@@ -357,21 +357,21 @@ class NativeConnection(asyncio.Protocol):
         try:
             caller = await listener.door.caller_of(self._greeted(), self._client, Action.READ)
             await listener.door.charge(caller, len(payload))
-            answer = await listener.events.fetch(caller, payload)
+            answer = await listener.events.fetch(caller, head, payload)
         except MillstreamError as error:
             answer = self._refusal(head.sequence, error)
         self._answer(answer)
 
     async def _subscribe(self, payload: bytes) -> None:
         listener = self._listener
-        number = subscribe_head(payload).subscription
+        head = subscribe_head(payload)
         try:
-            self._subscriptions.check_room(number)
+            self._subscriptions.check_room(head.subscription)
             caller = await listener.door.caller_of(self._greeted(), self._client, Action.READ)
             await listener.door.charge(caller, len(payload))
-            tail = await listener.events.subscribe(caller, payload)
+            tail = await listener.events.subscribe(caller, head, payload)
         except MillstreamError as error:
-            self._answer(listener.answers.ended(number, error))
+            self._answer(listener.answers.ended(head.subscription, error))
             return
         if self._stopping:
             await asyncio.to_thread(tail.close)
