@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple
 
 from millstream import _core
+from millstream._events import bytes_of, payload_of
+from millstream._native_connection import (
+    REFUSALS_MAX,
+    RETRYABLE,
+    WAIT_SECONDS_MIN,
+    Address,
+    Answer,
+    Connection,
+    Datagrams,
+)
 from millstream.errors import (
     Code,
-    DataLossError,
-    DeadlineExceededError,
     InvalidArgumentError,
     MillstreamError,
     ResourceExhaustedError,
-    UnauthenticatedError,
     UnavailableError,
     error_class,
 )
 
-RETRYABLE: Final = frozenset(
-    {Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED}
-)
-_READ_BYTES: Final = 1 << 18
-_WAIT_SECONDS_MIN: Final = 0.05
-_WAIT_SECONDS_MAX: Final = 2.0
-_REFUSALS_MAX: Final = 100
 # A server remembers the ids of so many events of a partition, and more: what is sent again after a
 # connection broke must be among them.
 _EVENTS_UNDER_WAY_MAX: Final = 8192
@@ -120,15 +118,8 @@ _Packed = tuple[
 ]
 
 
-def _bytes(value: bytes | str) -> bytes:
-    return value.encode() if isinstance(value, str) else value
-
-
 def _pack(event: Event, new_id: Callable[[], str] | None) -> _Packed:
-    payload, is_json = event.payload, False
-    if not isinstance(payload, bytes):
-        text = json.dumps(payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        payload, is_json = text.encode(), True
+    payload, is_json = payload_of(event.payload)
     given = event.id
     if given is None and new_id is not None:
         given = new_id()
@@ -136,8 +127,8 @@ def _pack(event: Event, new_id: Callable[[], str] | None) -> _Packed:
         event.topic,
         payload,
         is_json,
-        None if event.key is None else _bytes(event.key),
-        [(name, _bytes(value)) for name, value in event.headers.items()],
+        None if event.key is None else bytes_of(event.key),
+        [(name, bytes_of(value)) for name, value in event.headers.items()],
         event.timestamp_ms,
         given,
         event.partition,
@@ -260,7 +251,14 @@ class EventSubscription:
         self._client.unsubscribe(self)
 
 
-class EventClient:
+def _pack_all(
+    events: Event | Iterable[Event], new_id: Callable[[], str] | None = None
+) -> list[_Packed]:
+    listed = [events] if isinstance(events, Event) else events
+    return [_pack(event, new_id) for event in listed]
+
+
+class EventClient(Connection[list[_Packed]]):
     """Publishes, fetches and follows over one TCP connection.
 
     Publishes are pipelined: `publish` returns when they are on their way. A connection that breaks
@@ -270,9 +268,11 @@ class EventClient:
     Threads  One at a time.
     """
 
+    _read_bytes: ClassVar[int] = 1 << 18
+
     def __init__(
         self,
-        address: tuple[str, int],
+        address: Address,
         *,
         key: str = "",
         tenant: str = "",
@@ -283,18 +283,17 @@ class EventClient:
         assign_ids: bool = True,
         producer: tuple[str, int] | None = None,
     ) -> None:
-        self._address = address
-        self._tls = tls
-        self._server_name = server_name or address[0]
-        self._hello = _core.native_hello(key, tenant, name)
-        self._timeout = timeout
-        self._deadline = 0.0
-        self._socket: socket.socket | None = None
-        self._reader = _core.NativeAnswerReader()
-        self._sequence = 0
-        self._unanswered: dict[int, list[_Packed]] = {}
+        super().__init__(
+            address,
+            key=key,
+            tenant=tenant,
+            name=name,
+            timeout=timeout,
+            tls=tls,
+            server_name=server_name,
+        )
+        # Events of what is unanswered.
         self._under_way = 0
-        self._window = 0
         self._fetched: dict[int, Fetched | MillstreamError | None] = {}
         self._subscriptions: dict[int, EventSubscription] = {}
         self._subscription = 0
@@ -303,48 +302,16 @@ class EventClient:
         self._next_id = 0
         self._new_id = self._make_id if assign_ids and producer is None else None
         self._totals = EventTotals()
-        #: How often a connection was made.
-        self.connections = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self.flush()
-        finally:
-            self.close()
-
-    def open(self) -> None:
-        """Connect now, and not first when something is published."""
-        self._start()
-        self._until(lambda: self._socket is not None)
-
-    def close(self) -> None:
-        """Let go of the connection; what `flush` did not wait for may be lost."""
-        sock, self._socket = self._socket, None
-        if sock is not None:
-            sock.close()
 
     def publish(self, events: Event | Iterable[Event]) -> None:
         """Send events, those of one call together; waits while a window of them is under way."""
-        packed = [
-            _pack(event, self._new_id)
-            for event in ([events] if isinstance(events, Event) else events)
-        ]
+        packed = _pack_all(events, self._new_id)
         for begin in range(0, len(packed), _EVENTS_UNDER_WAY_MAX):
             self._send_events(packed[begin : begin + _EVENTS_UNDER_WAY_MAX])
 
     def flush(self) -> EventTotals:
         """Wait until everything published is answered; what became of it, and of all before."""
-        self._start()
-        self._until(lambda: not self._unanswered)
+        self._wait_for_all()
         return self._totals
 
     def fetch(
@@ -362,23 +329,15 @@ class EventClient:
         begin, at = ("offset", offset) if isinstance(offset, int) else (offset, 0)
         if timestamp_ms is not None:
             begin, at = "timestamp", timestamp_ms
-        found: Fetched | MillstreamError | None = None
+
+        def frame(sequence: int) -> bytes:
+            return _core.native_fetch(
+                sequence, topic, partition, begin=begin, at=at, limit=limit, bytes_max=bytes_max
+            )
+
+        found = self._ask(frame)
         while found is None:
-            self._until(lambda: self._socket is not None)
-            self._sequence += 1
-            sequence = self._sequence
-            self._fetched[sequence] = None
-            connections = self.connections
-            self._send(
-                _core.native_fetch(
-                    sequence, topic, partition, begin=begin, at=at, limit=limit, bytes_max=bytes_max
-                )
-            )
-            # Of a connection that broke no answer comes: asked again.
-            self._until(
-                lambda: self._fetched[sequence] is not None or self.connections != connections  # noqa: B023
-            )
-            found = self._fetched.pop(sequence)
+            found = self._ask(frame)
         if isinstance(found, MillstreamError):
             raise found
         return found
@@ -416,7 +375,7 @@ class EventClient:
             credit=credit,
         )
         self._subscriptions[subscription.number] = subscription
-        self._send(subscription.frame())
+        self._send([subscription.frame()])
         self._until(lambda: subscription.stands or subscription.ended)
         if subscription.error is not None:
             raise subscription.error
@@ -428,15 +387,16 @@ class EventClient:
             return
         self._start()
         if self._socket is not None:
-            self._send(_core.native_unsubscribe_frame(subscription.number))
+            self._send([_core.native_unsubscribe_frame(subscription.number)])
             self._until(lambda: subscription.ended or self._socket is None)
         self._subscriptions.pop(subscription.number, None)
         subscription.ended = True
 
     def give_credit(self, subscription: EventSubscription, events: int) -> None:
         """For a subscription."""
+        self._start()
         if self._socket is not None and events:
-            self._send(_core.native_credit_frame(subscription.number, events))
+            self._send([_core.native_credit_frame(subscription.number, events)])
 
     def wait_for_news(self, deadline: float) -> bool:
         """Handle what comes until the deadline; False when nothing came."""
@@ -449,6 +409,32 @@ class EventClient:
         except (OSError, UnavailableError):
             self.close()
             return True
+
+    def _resume(self) -> Iterator[bytes]:
+        for sequence, packed in list(self._unanswered.items()):
+            yield self._frame(sequence, packed)
+        # They go on where they are.
+        for subscription in list(self._subscriptions.values()):
+            yield subscription.frame()
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._under_way = 0
+
+    def _ask(self, frame: Callable[[int], bytes]) -> Fetched | MillstreamError | None:
+        """Ask once; None when the connection broke, for then no answer comes."""
+        self._until(lambda: self._socket is not None)
+        self._sequence += 1
+        sequence, connections = self._sequence, self.connections
+        self._fetched[sequence] = None
+        try:
+            self._send([frame(sequence)])
+            self._until(
+                lambda: self._fetched[sequence] is not None or self.connections != connections
+            )
+            return self._fetched[sequence]
+        finally:
+            del self._fetched[sequence]
 
     def _make_id(self) -> str:
         self._next_id += 1
@@ -476,105 +462,14 @@ class EventClient:
             return
         self._unanswered[self._sequence] = packed
         self._under_way += len(packed)
-        self._send(frame)
+        self._send([frame])
 
     def _frame(self, sequence: int, packed: list[_Packed]) -> bytes:
         producer, epoch = self._producer
         return _core.native_publish(sequence, packed, producer=producer, epoch=epoch)
 
-    def _send(self, frame: bytes) -> None:
-        """Send, or let the connection go: what is unanswered goes again with the next one."""
-        if self._socket is None:
-            return
-        try:
-            self._socket.settimeout(self._left())
-            self._socket.sendall(frame)
-        except OSError:
-            self.close()
-
-    def _start(self) -> None:
-        self._deadline = time.monotonic() + self._timeout
-
-    def _left(self) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise DeadlineExceededError(
-                f"no answer from {self._address[0]}:{self._address[1]} within {self._timeout} s"
-            )
-        return left
-
-    def _until(self, done: Callable[[], bool]) -> None:
-        wait = _WAIT_SECONDS_MIN
-        while not done():
-            left = self._left()
-            try:
-                if self._socket is None:
-                    self._connect(left)
-                    wait = _WAIT_SECONDS_MIN
-                    continue
-                self._read_answers(left)
-            except ssl.SSLCertVerificationError as error:
-                self.close()
-                raise UnauthenticatedError(f"the server's certificate: {error}") from None
-            except (OSError, UnavailableError):
-                self.close()
-                # Others wait for the same server to come back.
-                time.sleep(min(wait * (0.5 + secrets.randbelow(1024) / 1024), left))
-                wait = min(2 * wait, _WAIT_SECONDS_MAX)
-
-    def _connect(self, seconds: float) -> None:
-        sock = socket.create_connection(self._address, timeout=seconds)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                sock = self._tls.wrap_socket(sock, server_hostname=self._server_name)
-            self._reader = _core.NativeAnswerReader()
-            sock.sendall(self._hello)
-            self._socket = sock
-            self._window = 0
-            while not self._window:
-                self._read_answers(self._left())
-            self.connections += 1
-            # What nobody acknowledged goes again, in order; subscriptions go on where they are.
-            for sequence, packed in list(self._unanswered.items()):
-                sock.sendall(self._frame(sequence, packed))
-            for subscription in list(self._subscriptions.values()):
-                sock.sendall(subscription.frame())
-        except BaseException:
-            self._socket = None
-            sock.close()
-            raise
-
-    def _read_answers(self, seconds: float) -> bool:
-        """Handle the answers that are there, or wait for some; False when none came in time."""
-        sock = self._socket
-        if sock is None:
-            raise UnavailableError("there is no connection")
-        try:
-            answer = self._reader.next()
-            while answer is None:
-                sock.settimeout(max(seconds, 0.0))
-                try:
-                    data = sock.recv(_READ_BYTES)
-                except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
-                    return False
-                if not data:
-                    raise UnavailableError("the server closed the connection")
-                self._reader.feed(data)
-                answer = self._reader.next()
-            while answer is not None:
-                self._handle(answer)
-                answer = self._reader.next() if self._socket is sock else None
-        except (DataLossError, InvalidArgumentError):
-            # What answers is no server of native frames, or its bytes came to harm.
-            self.close()
-            raise
-        return True
-
-    def _handle(self, answer: tuple[object, ...]) -> None:
+    def _handle(self, answer: Answer) -> None:
         match answer:
-            case ("welcome", int(window), int(), int()):
-                self._window = window
             case ("published", int(sequence), list(runs)):
                 self._published(sequence, runs)
             case ("refused", int(sequence), int(code), int(retry_after_ms), str(reason)):
@@ -592,15 +487,6 @@ class EventClient:
                     self._subscriptions[number].take_in(events, dropped)
             case ("ended", int(number), int(code), str(reason)):
                 self._ended(number, code, reason)
-            case ("error", int(code), str(reason)):
-                self.close()
-                if Code(code) in RETRYABLE:
-                    raise UnavailableError(reason)
-                self._unanswered.clear()
-                self._under_way = 0
-                raise error_class(code)(reason)
-            case _:
-                pass
 
     def _published(self, sequence: int, runs: list[Any]) -> None:
         packed = self._unanswered.pop(sequence, None)
@@ -619,7 +505,7 @@ class EventClient:
             else:
                 self._refuse(some, Code(code), str(reason))
         if again:
-            self._again(again, _WAIT_SECONDS_MIN)
+            self._again(again, WAIT_SECONDS_MIN)
 
     def _refused(self, sequence: int, code: Code, retry_after_ms: int, reason: str) -> None:
         if sequence in self._fetched:
@@ -640,11 +526,11 @@ class EventClient:
         self._sequence += 1
         self._unanswered[self._sequence] = packed
         self._under_way += len(packed)
-        self._send(self._frame(self._sequence, packed))
+        self._send([self._frame(self._sequence, packed)])
 
     def _refuse(self, packed: list[_Packed], code: Code, reason: str) -> None:
         self._totals.refused += len(packed)
-        for event in packed[: _REFUSALS_MAX - len(self._totals.refusals)]:
+        for event in packed[: REFUSALS_MAX - len(self._totals.refusals)]:
             self._totals.refusals.append(EventRefusal(event[0], event[6], code.name, reason))
 
     def _ended(self, number: int, code: int, reason: str) -> None:
@@ -656,36 +542,12 @@ class EventClient:
             subscription.error = error_class(code)(reason)
 
 
-class EventDatagramSender:
+class EventDatagramSender(Datagrams):
     """Publishes over UDP. Nobody says whether events arrived; the server counts what is missing.
 
     Threads  One at a time.
     """
 
-    def __init__(self, address: tuple[str, int], *, key: str = "", tenant: str = "") -> None:
-        self._address = address
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        self._key, self._tenant = key, tenant
-        self._client = secrets.randbits(64)
-        self._sequence = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def publish(self, events: Event | Iterable[Event]) -> None:
         """One datagram. `ResourceExhaustedError` when it does not fit into 65507 bytes."""
-        packed = [
-            _pack(event, None) for event in ([events] if isinstance(events, Event) else events)
-        ]
-        datagram = _core.native_event_datagram(
-            self._client, self._sequence, self._key, self._tenant, packed
-        )
-        self._sequence += 1
-        self._socket.sendto(datagram, self._address)
-
-    def close(self) -> None:
-        self._socket.close()
+        self._send(_core.native_event_datagram(*self._sender(), _pack_all(events)))

@@ -24,19 +24,24 @@ Events of topics, which the server stores once however often a connection breaks
 
 from __future__ import annotations
 
-import secrets
-import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from millstream import _core
+from millstream._native_connection import (
+    REFUSALS_MAX,
+    RETRYABLE,
+    Address,
+    Answer,
+    Connection,
+    Datagrams,
+)
 from millstream._native_events import (
     Event,
     EventClient,
@@ -47,16 +52,7 @@ from millstream._native_events import (
     Fetched,
     Received,
 )
-from millstream.errors import (
-    Code,
-    DataLossError,
-    DeadlineExceededError,
-    InvalidArgumentError,
-    ResourceExhaustedError,
-    UnauthenticatedError,
-    UnavailableError,
-    error_class,
-)
+from millstream.errors import Code, InvalidArgumentError, error_class
 
 __all__ = [
     "Client",
@@ -76,16 +72,9 @@ __all__ = [
     "event_sender",
 ]
 
-_RETRYABLE: Final = frozenset(
-    {Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED}
-)
 _SAMPLE_BYTES: Final = 20
 _WRITE_OVERHEAD_BYTES: Final = 12
 _SERIES_PER_FRAME: Final = 1000
-_READ_BYTES: Final = 1 << 16
-_WAIT_SECONDS_MIN: Final = 0.05
-_WAIT_SECONDS_MAX: Final = 2.0
-_REFUSALS_MAX: Final = 100
 
 Refs = npt.ArrayLike
 Times = npt.ArrayLike
@@ -168,7 +157,7 @@ def connect_events(
     partition themselves: an id, and an epoch that grows with each start.
     """
     client = EventClient(
-        _host_and_port(address),
+        address,
         key=key,
         tenant=tenant,
         name=name,
@@ -186,10 +175,10 @@ def event_sender(
     address: str | tuple[str, int], *, key: str = "", tenant: str = ""
 ) -> EventDatagramSender:
     """What publishes events to ``host:port`` over UDP, best effort."""
-    return EventDatagramSender(_host_and_port(address), key=key, tenant=tenant)
+    return EventDatagramSender(address, key=key, tenant=tenant)
 
 
-class Client:
+class Client(Connection[_Batch]):
     """Writes samples over one TCP connection, several batches under way at a time.
 
     A connection that breaks is made anew, and what was not acknowledged is sent again: the server
@@ -200,7 +189,7 @@ class Client:
 
     def __init__(
         self,
-        address: str | tuple[str, int],
+        address: Address,
         *,
         key: str = "",
         tenant: str = "",
@@ -209,51 +198,20 @@ class Client:
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
     ) -> None:
-        self._address = _host_and_port(address)
-        self._tls = tls
-        self._server_name = server_name or self._address[0]
-        self._hello = _core.native_hello(key, tenant, name)
-        self._timeout = timeout
-        self._deadline = 0.0
-        self._socket: socket.socket | None = None
-        self._reader = _core.NativeAnswerReader()
+        super().__init__(
+            address,
+            key=key,
+            tenant=tenant,
+            name=name,
+            timeout=timeout,
+            tls=tls,
+            server_name=server_name,
+        )
         self._labels: list[dict[str, str]] = []
         self._refs: dict[frozenset[tuple[str, str]], int] = {}
+        # How many of the labels this connection's server knows.
         self._defined = 0
-        self._sequence = 0
-        # In order of their sequences, which is the order of their acknowledgements.
-        self._unanswered: dict[int, _Batch] = {}
-        self._window = 1
-        self._frame_bytes = 0
         self._totals = Totals()
-        #: How often a connection was made.
-        self.connections = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self.flush()
-        finally:
-            self.close()
-
-    def open(self) -> None:
-        """Connect now, and not first when something is written."""
-        self._begin()
-        self._until(lambda: self._socket is not None)
-
-    def close(self) -> None:
-        """Let go of the connection; what `flush` did not wait for may be lost."""
-        sock, self._socket = self._socket, None
-        if sock is not None:
-            sock.close()
 
     def series(self, label_sets: Sequence[Mapping[str, str]]) -> npt.NDArray[np.uint32]:
         """A reference for each label set, ``__name__`` among the labels; equal sets get equal ones."""
@@ -273,7 +231,7 @@ class Client:
         Returns when they are on their way; waits while the server has a window full of them. An
         error says that a batch was refused for good, this one or one before it that was on its way.
         """
-        self._begin()
+        self._start()
         # Copies: they may have to go again after the caller has changed his own.
         columns = (
             np.array(refs, dtype=np.uint32, order="C"),
@@ -289,165 +247,61 @@ class Client:
         for begin in range(0, len(columns[0]), step):
             self._until(lambda: self._socket is not None and len(self._unanswered) < self._window)
             part = slice(begin, begin + step)
-            self._sequence += 1
-            batch = _Batch(columns[0][part], columns[1][part], columns[2][part], begin)
-            self._unanswered[self._sequence] = batch
-            self._send_or_disconnect(self._sequence, batch)
+            self._write(_Batch(columns[0][part], columns[1][part], columns[2][part], begin))
 
     def flush(self) -> Totals:
         """Wait until everything written is acknowledged; what was, since the client was made."""
-        self._begin()
-        self._until(lambda: not self._unanswered)
+        self._wait_for_all()
         return self._totals
 
-    def _begin(self) -> None:
-        self._deadline = time.monotonic() + self._timeout
+    def _resume(self) -> Iterator[bytes]:
+        self._defined = 0
+        for sequence, batch in list(self._unanswered.items()):
+            yield from self._frames(sequence, batch)
 
-    def _left(self) -> float:
-        """How many seconds the call that runs may still take."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise DeadlineExceededError(
-                f"no answer from {self._address[0]}:{self._address[1]} within {self._timeout} s"
-            )
-        return left
+    def _write(self, batch: _Batch) -> None:
+        self._sequence += 1
+        self._unanswered[self._sequence] = batch
+        self._send(self._frames(self._sequence, batch))
 
-    def _until(self, done: Callable[[], bool]) -> None:
-        wait = _WAIT_SECONDS_MIN
-        while not done():
-            left = self._left()
-            try:
-                if self._socket is None:
-                    self._connect(left)
-                    wait = _WAIT_SECONDS_MIN
-                    continue
-                self._read_answer()
-            except ssl.SSLCertVerificationError as error:
-                self.close()
-                raise UnauthenticatedError(f"the server's certificate: {error}") from None
-            except (OSError, UnavailableError):
-                self.close()
-                # Others wait for the same server to come back.
-                time.sleep(min(wait * (0.5 + secrets.randbelow(1024) / 1024), left))
-                wait = min(2 * wait, _WAIT_SECONDS_MAX)
-
-    def _connect(self, seconds: float) -> None:
-        sock = socket.create_connection(self._address, timeout=seconds)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                sock = self._tls.wrap_socket(sock, server_hostname=self._server_name)
-            self._reader = _core.NativeAnswerReader()
-            sock.sendall(self._hello)
-            self._socket = sock
-            self._defined = 0
-            self._frame_bytes = 0
-            while not self._frame_bytes:
-                self._read_answer()
-            self.connections += 1
-            # What nobody acknowledged goes again, in order.
-            for sequence, batch in list(self._unanswered.items()):
-                self._send(sequence, batch)
-        except BaseException:
-            self._socket = None
-            sock.close()
-            raise
-
-    def _connected(self) -> socket.socket:
-        if self._socket is None:
-            raise UnavailableError("there is no connection")
-        return self._socket
-
-    def _send_or_disconnect(self, sequence: int, batch: _Batch) -> None:
-        try:
-            self._send(sequence, batch)
-        except (OSError, UnavailableError):
-            # It is among the unanswered, and goes again with the next connection.
-            self.close()
-
-    def _send(self, sequence: int, batch: _Batch) -> None:
-        sock = self._connected()
+    def _frames(self, sequence: int, batch: _Batch) -> Iterator[bytes]:
+        """A write, behind the series that the server does not know yet."""
         while self._defined < len(self._labels):
             part = self._labels[self._defined : self._defined + _SERIES_PER_FRAME]
-            sock.sendall(_core.native_series(self._defined, part))
+            yield _core.native_series(self._defined, part)
             self._defined += len(part)
-        frame = _core.native_write(sequence, batch.refs, batch.timestamps, batch.values)
-        sock.sendall(frame)
+        yield _core.native_write(sequence, batch.refs, batch.timestamps, batch.values)
 
-    def _read_answer(self) -> None:
-        """Handle the answers that are there, or wait for one."""
-        sock = self._connected()
-        try:
-            answer = self._reader.next()
-            while answer is None:
-                sock.settimeout(self._left())
-                data = sock.recv(_READ_BYTES)
-                if not data:
-                    raise UnavailableError("the server closed the connection")
-                self._reader.feed(data)
-                answer = self._reader.next()
-        except (DataLossError, InvalidArgumentError, ResourceExhaustedError):
-            # What answers is no server of native frames, or its bytes came to harm.
-            self.close()
-            raise
-        self._handle(answer)
-
-    def _handle(self, answer: tuple[object, ...]) -> None:
+    def _handle(self, answer: Answer) -> None:
         match answer:
-            case ("welcome", int(window), int(frame_bytes), int()):
-                self._window, self._frame_bytes = window, frame_bytes
             case ("ack", int(sequence), int(samples), int(rejected), list(errors)):
                 batch = self._unanswered.pop(sequence, None)
                 self._totals.samples += samples
                 self._totals.rejected += rejected
                 first = 0 if batch is None else batch.first_item
                 for item, code, reason in errors:
-                    if len(self._totals.refusals) < _REFUSALS_MAX:
+                    if len(self._totals.refusals) < REFUSALS_MAX:
                         self._totals.refusals.append(Refusal(first + item, code, reason))
             case ("refused", int(sequence), int(code), int(retry_after_ms), str(reason)):
                 self._refused(sequence, Code(code), retry_after_ms, reason)
-            case ("error", int(code), str(reason)):
-                self.close()
-                if Code(code) in _RETRYABLE:
-                    raise UnavailableError(reason)
-                self._unanswered.clear()
-                raise error_class(code)(reason)
-            case _:
-                pass
 
     def _refused(self, sequence: int, code: Code, retry_after_ms: int, reason: str) -> None:
         batch = self._unanswered.pop(sequence, None)
         if batch is None:
             return
         seconds = retry_after_ms / 1000
-        if code not in _RETRYABLE or seconds > self._left():
+        if code not in RETRYABLE or seconds > self._left():
             raise error_class(int(code))(reason)
         time.sleep(seconds)
         # Sequences ascend, so it goes as a new one.
-        self._sequence += 1
-        self._unanswered[self._sequence] = batch
-        self._send_or_disconnect(self._sequence, batch)
+        self._write(batch)
 
 
-class DatagramSender:
+class DatagramSender(Datagrams):
     """Writes samples over UDP. Nobody says whether they arrived; the server counts what is missing.
 
     Threads  One at a time.
     """
-
-    def __init__(self, address: str | tuple[str, int], *, key: str = "", tenant: str = "") -> None:
-        self._address = _host_and_port(address)
-        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        self._key, self._tenant = key, tenant
-        self._client = secrets.randbits(64)
-        self._sequence = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def send(
         self,
@@ -461,26 +315,10 @@ class DatagramSender:
         `ResourceExhaustedError` when it does not fit into 65507 bytes.
         """
         datagram = _core.native_datagram(
-            self._client,
-            self._sequence,
-            self._key,
-            self._tenant,
+            *self._sender(),
             [dict(labels) for labels in label_sets],
             np.ascontiguousarray(refs, dtype=np.uint32),
             np.ascontiguousarray(timestamps, dtype=np.int64),
             np.ascontiguousarray(values, dtype=np.float64),
         )
-        self._sequence += 1
-        self._socket.sendto(datagram, self._address)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def _host_and_port(address: str | tuple[str, int]) -> tuple[str, int]:
-    if not isinstance(address, str):
-        return address
-    host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit():
-        raise InvalidArgumentError(f"{address!r} is not host:port")
-    return host.strip("[]"), int(port)
+        self._send(datagram)
