@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Generic, TypeVar
 
 from millstream_gateway.backends.events import (
     EventNotifier,
@@ -15,8 +15,6 @@ from millstream_gateway.backends.events import (
     EventSubscription,
     NativeSubscription,
 )
-from millstream_gateway.schemas.access import TenantId
-from millstream_gateway.schemas.events import SubscriptionRequest
 from millstream_gateway.services.pool import BoundedPool
 
 # Many readers of one topic have news with each event; what comes in this time they get in one go.
@@ -26,7 +24,10 @@ _REST_SECONDS_MAX: Final = 0.01
 _NOTHING: Final[Callable[[], None]] = lambda: None  # noqa: E731
 
 
-class Tail:
+_S = TypeVar("_S", bound=EventSubscription | NativeSubscription)
+
+
+class Tail(Generic[_S]):
     """One subscription. Whoever has it polls it on a thread, and is told when that is worth while.
 
     Threads  Event loop, save `subscription`, which one thread at a time may use.
@@ -34,7 +35,7 @@ class Tail:
 
     __slots__ = ("_tails", "on_news", "subscription")
 
-    def __init__(self, tails: EventTails, subscription: EventSubscription) -> None:
+    def __init__(self, tails: EventTails, subscription: _S) -> None:
         self._tails = tails
         self.subscription = subscription
         self.on_news = _NOTHING
@@ -43,28 +44,6 @@ class Tail:
         """Let go; blocks for a moment, as the store does."""
         self._tails.forget(self.subscription.token)
         self.subscription.close()
-
-
-class NativeTail:
-    """As `Tail`, of a subscription that gives native frames."""
-
-    __slots__ = ("_tails", "on_news", "subscription")
-
-    def __init__(self, tails: EventTails, subscription: NativeSubscription) -> None:
-        self._tails = tails
-        self.subscription = subscription
-        self.on_news = _NOTHING
-
-    def close(self) -> None:
-        """Let go; blocks for a moment, as the store does."""
-        self._tails.forget(self.subscription.token)
-        self.subscription.close()
-
-
-class _Follower(Protocol):
-    on_news: Callable[[], None]
-
-    def close(self) -> None: ...
 
 
 class EventTails:
@@ -75,30 +54,18 @@ class EventTails:
         self._pool = pool
         self._notifier: EventNotifier | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tails: dict[int, _Follower] = {}
+        self._tails: dict[int, Tail[Any]] = {}
 
     @property
     def count(self) -> int:
         """How many there are."""
         return len(self._tails)
 
-    async def open(self, tenant: TenantId, request: SubscriptionRequest) -> Tail:
-        """Begin to follow."""
-        notifier = self._listening()
-        subscription = await self._pool.run(
-            lambda: self._store.subscribe(tenant, request, notifier)
-        )
-        tail = Tail(self, subscription)
-        self._tails[subscription.token] = tail
-        return tail
-
-    async def open_native(
-        self, subscribe: Callable[[EventNotifier], NativeSubscription]
-    ) -> NativeTail:
-        """Begin to follow for a connection of native frames."""
+    async def open(self, subscribe: Callable[[EventNotifier], _S]) -> Tail[_S]:
+        """Begin to follow what ``subscribe`` makes, on a thread."""
         notifier = self._listening()
         subscription = await self._pool.run(lambda: subscribe(notifier))
-        tail = NativeTail(self, subscription)
+        tail = Tail(self, subscription)
         self._tails[subscription.token] = tail
         return tail
 

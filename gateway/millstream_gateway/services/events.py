@@ -14,7 +14,7 @@ from millstream.errors import (
     PermissionDeniedError,
 )
 from millstream_gateway.backends.cancel import CancelSignal
-from millstream_gateway.backends.events import EventStore
+from millstream_gateway.backends.events import EventStore, EventSubscription
 from millstream_gateway.schemas.access import (
     AUDIT_TOPIC,
     Acl,
@@ -282,18 +282,21 @@ class EventService:
         """The groups of the tenant."""
         return await self._read(lambda: self._store.list_groups(caller.tenant))
 
-    async def subscribe(self, caller: Caller, request: SubscriptionRequest) -> Tail:
-        """Follow topics; patterns stand for those of them that the caller may read."""
-        return await self.subscribe_to(caller, request, await self.readable(caller, request.topics))
-
     async def subscribe_to(
         self, caller: Caller, request: SubscriptionRequest, topics: tuple[str, ...]
-    ) -> Tail:
+    ) -> Tail[EventSubscription]:
         """Follow what `readable` found."""
         if request.group:
             check_group(request.group)
             self._check_dead_letters(caller, request, topics)
-        return await self.tails.open(caller.tenant, request._replace(topics=topics))
+        return await self._follow(caller, request._replace(topics=topics))
+
+    async def _follow(
+        self, caller: Caller, request: SubscriptionRequest
+    ) -> Tail[EventSubscription]:
+        return await self.tails.open(
+            lambda notifier: self._store.subscribe(caller.tenant, request, notifier)
+        )
 
     def _check_dead_letters(
         self, caller: Caller, request: SubscriptionRequest, topics: tuple[str, ...]
@@ -418,7 +421,7 @@ class EventService:
         news = asyncio.Event()
         cancel.on_cancel(news.set)
         request = SubscriptionRequest((topic,), "latest")
-        tail = await self.tails.open(caller.tenant, request)
+        tail = await self._follow(caller, request)
         tail.on_news = news.set
         self._waiting.add(news)
         try:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from millstream.errors import MillstreamError
-from millstream_gateway.backends.events import EventStore
+from millstream_gateway.backends.events import EventStore, NativeSubscription
 from millstream_gateway.backends.wire import FetchHead, SubscribeHead, publish_head
 from millstream_gateway.schemas.access import Action, Caller
 from millstream_gateway.schemas.limits import Unit
-from millstream_gateway.services.event_tails import NativeTail
+from millstream_gateway.services.event_tails import Tail
 from millstream_gateway.services.events import EventService, check_topic
 from millstream_gateway.services.limits import charge_current
 from millstream_gateway.services.pool import BoundedPool
@@ -57,11 +57,13 @@ class NativeEvents:
             lambda: self._store.fetch_native(caller.tenant, payload)
         )
 
-    async def subscribe(self, caller: Caller, head: SubscribeHead, payload: bytes) -> NativeTail:
+    async def subscribe(
+        self, caller: Caller, head: SubscribeHead, payload: bytes
+    ) -> Tail[NativeSubscription]:
         """Follow what a subscribe frame names, and of patterns what the caller may read."""
         topics = await self._events.readable(caller, head.topics)
         shown = None if list(topics) == head.topics else topics
-        return await self._events.tails.open_native(
+        return await self._events.tails.open(
             lambda notifier: self._store.subscribe_native(caller.tenant, payload, shown, notifier)
         )
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from millstream.errors import MillstreamError, NotFoundError
-from millstream_gateway.backends.events import Frames
+from millstream_gateway.backends.events import EventSubscription, Frames
 from millstream_gateway.errors import LimitExceededError
 from millstream_gateway.schemas.access import Caller, Principal
 from millstream_gateway.schemas.events import SubscriptionRequest
@@ -74,7 +74,7 @@ class Feed:
         hub: StreamHub,
         subscription_id: str,
         request: SubscriptionRequest,
-        tail: Tail,
+        tail: Tail[EventSubscription],
         topics: tuple[str, ...],
     ) -> None:
         self._hub = hub

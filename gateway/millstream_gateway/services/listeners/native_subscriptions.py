@@ -15,8 +15,9 @@ from millstream.errors import (
     MillstreamError,
     ResourceExhaustedError,
 )
+from millstream_gateway.backends.events import NativeSubscription
 from millstream_gateway.backends.wire import NativeAnswers
-from millstream_gateway.services.event_tails import NativeTail
+from millstream_gateway.services.event_tails import Tail
 from millstream_gateway.services.native_events import NativeEvents
 
 log = structlog.get_logger(__name__)
@@ -27,7 +28,7 @@ SUBSCRIPTIONS_MAX: Final = 100
 class _Followed:
     __slots__ = ("credit", "ending", "tail", "waiting")
 
-    def __init__(self, tail: NativeTail) -> None:
+    def __init__(self, tail: Tail[NativeSubscription]) -> None:
         self.tail = tail
         self.waiting = False
         # Given since the tail was last asked: that is used by one thread at a time.
@@ -71,7 +72,7 @@ class NativeSubscriptions:
                 f"a connection has at most {SUBSCRIPTIONS_MAX} subscriptions"
             )
 
-    def add(self, tail: NativeTail) -> None:
+    def add(self, tail: Tail[NativeSubscription]) -> None:
         """Begin to send what comes."""
         number = tail.subscription.subscription
         self._followed[number] = _Followed(tail)
