@@ -30,6 +30,7 @@ from millstream_gateway.backends.meta_store import (
     check_expected,
     differences,
 )
+from millstream_gateway.backends.whole_files import replace_file
 
 log = structlog.get_logger(__name__)
 
@@ -165,22 +166,8 @@ class LocalMetaStore(_Watched):
     def _replace(self, text: bytes) -> None:
         if len(text) > _BYTES_MAX:
             raise UnavailableError(f"{self._file} would grow past {_BYTES_MAX} bytes")
-        temporary = self._folder / f"{FILE_NAME}.new"
-        # Only the holder of the lock writes here, so what may be there was left by a crash.
-        temporary.unlink(missing_ok=True)
-        file = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        with open(file, "wb") as out:  # noqa: PTH123
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(self._file)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        # Only the holder of the lock writes here.
+        replace_file(self._file, text)
 
     def _refresh(self) -> None:
         with self._reading:

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, Protocol
 import orjson
 
 from millstream.errors import UnavailableError
+from millstream_gateway.backends.whole_files import replace_file
 
 MARK_NAME: Final = "audit.published"
 LOCK_NAME: Final = "audit.lock"
@@ -228,15 +229,8 @@ class _FileReader:
             return Mark()
 
     def _save(self) -> None:
-        temporary = self._mark_path.with_name(f"{MARK_NAME}.new")
         try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(file, orjson.dumps(self._mark._asdict()))
-                os.fsync(file)
-            finally:
-                os.close(file)
-            temporary.replace(self._mark_path)
+            replace_file(self._mark_path, orjson.dumps(self._mark._asdict()))
         except OSError as error:
             raise _unreadable(self._mark_path, error) from None
 

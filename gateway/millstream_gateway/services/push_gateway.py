@@ -12,7 +12,6 @@ Threads  Any, save `start` and `stop`. The lock of a group is held while its sam
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -31,6 +30,7 @@ from millstream.errors import (
     UnavailableError,
 )
 from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.backends.whole_files import replace_file
 from millstream_gateway.backends.wire import count_forbidden
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
@@ -263,10 +263,13 @@ class PushGateway:
     def _drop(self, group: _Group) -> None:
         group.gone = True
         self._give_back(len(group.text))
-        with self._lock:
-            self._groups.pop(_key(group.tenant, group.labels), None)
-        if self._folder is not None:
-            _path(self._folder, group).unlink(missing_ok=True)
+        try:
+            # Before somebody pushes it again: that one's file must stay.
+            if self._folder is not None:
+                _path(self._folder, group).unlink(missing_ok=True)
+        finally:
+            with self._lock:
+                self._groups.pop(_key(group.tenant, group.labels), None)
 
     def _save(self, group: _Group, families: Mapping[str, Family], pushed_ms: int) -> None:
         if self._folder is None:
@@ -282,18 +285,10 @@ class PushGateway:
                 for one in families.values()
             ],
         }
-        path = _path(self._folder, group)
-        fresh = path.with_suffix(".tmp")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with fresh.open("wb") as file:
-                file.write(orjson.dumps(document))
-                if self._sync:
-                    file.flush()
-                    os.fsync(file.fileno())
-            fresh.replace(path)
-            if self._sync:
-                _sync_folder(self._folder)
+            path = _path(self._folder, group)
+            replace_file(path, orjson.dumps(document), sync=self._sync)
         except OSError as error:
             raise UnavailableError(f"the pushed group could not be kept: {error}") from None
 
@@ -374,11 +369,3 @@ def _read(content: bytes) -> _Group:
     }
     group.text = render((*group.families.values(), *_TIME_FAMILIES), group.series)
     return group
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
