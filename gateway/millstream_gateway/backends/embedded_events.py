@@ -14,6 +14,7 @@ from millstream_gateway.backends.events import (
 )
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.events import (
+    ANYBODY,
     CommitBy,
     EventStatus,
     Fetched,
@@ -99,7 +100,7 @@ class EmbeddedEvents:
         tenant: TenantId,
         group: str,
         offsets: Sequence[tuple[str, int, int]],
-        by: CommitBy = CommitBy(),  # noqa: B008 - a value
+        by: CommitBy = ANYBODY,
     ) -> None:
         self._engine().commit_offsets(
             group,

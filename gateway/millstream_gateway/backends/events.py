@@ -9,9 +9,9 @@ Errors   `NotFoundError` for a topic that is not there, also when it is another 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from millstream.errors import MillstreamError
+from millstream.errors import MillstreamError, UnimplementedError
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.event_json import text_frame
 from millstream_gateway.schemas.events import (
@@ -73,10 +73,10 @@ class EventSubscription(Protocol):
 Frames = tuple[bytes, int, int]
 
 
-def frames_of(
+def _frames_of(
     subscription: EventSubscription, head: bytes, limit: int, bytes_max: int
 ) -> Frames | MillstreamError:
-    """One answer of `EventStore.poll_frames`, for stores that poll one after the other."""
+    """One answer of `EventStore.poll_frames`."""
     try:
         events, dropped = subscription.poll_json(limit, bytes_max)
     except MillstreamError as error:
@@ -227,3 +227,36 @@ class EventStore(Protocol):
         notifier: EventNotifier,
     ) -> NativeSubscription:
         """Begin to read what the frame says, or these topics of it."""
+
+
+class JsonOnly:
+    """What an `EventStore` without native frames says to them; it polls one after the other."""
+
+    #: Why there are none.
+    _no_frames: ClassVar[str]
+
+    def poll_frames(
+        self,
+        subscriptions: Sequence[tuple[EventSubscription, bytes]],
+        *,
+        limit: int,
+        bytes_max: int,
+    ) -> list[Frames | MillstreamError]:
+        return [_frames_of(*one, limit, bytes_max) for one in subscriptions]
+
+    def publish_native(
+        self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]
+    ) -> list[tuple[bytes, int, int]]:
+        raise UnimplementedError(self._no_frames)
+
+    def fetch_native(self, tenant: TenantId, payload: bytes) -> bytes:
+        raise UnimplementedError(self._no_frames)
+
+    def subscribe_native(
+        self,
+        tenant: TenantId,
+        payload: bytes,
+        topics: Sequence[str] | None,
+        notifier: EventNotifier,
+    ) -> NativeSubscription:
+        raise UnimplementedError(self._no_frames)

@@ -6,7 +6,7 @@ import fnmatch
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -23,14 +23,13 @@ from millstream.errors import (
 from millstream_gateway.backends.events import (
     EventNotifier,
     EventSubscription,
-    Frames,
-    NativeSubscription,
-    frames_of,
+    JsonOnly,
 )
 from millstream_gateway.backends.notifier import TokenNotifier
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.event_json import event_frame
 from millstream_gateway.schemas.events import (
+    ANYBODY,
     CLEANUPS,
     DURABILITIES,
     PARTITIONS_MAX,
@@ -156,11 +155,10 @@ class FakeSubscription:
         self._store.forget(self.token)
 
 
-_NO_FRAMES: Final = "the fake knows no native frames"
-
-
-class FakeEvents:
+class FakeEvents(JsonOnly):
     """`EventStore` in memory."""
+
+    _no_frames = "the fake knows no native frames"
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -316,7 +314,7 @@ class FakeEvents:
         tenant: TenantId,
         group: str,
         offsets: Sequence[tuple[str, int, int]],
-        by: CommitBy = CommitBy(),  # noqa: B008 - a value
+        by: CommitBy = ANYBODY,
     ) -> None:
         if by.member or by.generation:
             raise FailedPreconditionError(f"the group {group} has no members")
@@ -363,15 +361,6 @@ class FakeEvents:
             self._subscriptions[token] = made
             return made
 
-    def poll_frames(
-        self,
-        subscriptions: Sequence[tuple[EventSubscription, bytes]],
-        *,
-        limit: int,
-        bytes_max: int,
-    ) -> list[Frames | MillstreamError]:
-        return [frames_of(*one, limit, bytes_max) for one in subscriptions]
-
     def topics_of(self, tenant: int) -> list[tuple[str, _Topic]]:
         """The topics of one tenant, by name."""
         return sorted((name, one) for (owner, name), one in self._topics.items() if owner == tenant)
@@ -396,23 +385,6 @@ class FakeEvents:
         if not 0 <= partition < len(partitions):
             raise InvalidArgumentError(f"the topic {name} has no partition {partition}")
         return partitions[partition]
-
-    def publish_native(
-        self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]
-    ) -> list[tuple[bytes, int, int]]:
-        raise UnimplementedError(_NO_FRAMES)
-
-    def fetch_native(self, tenant: TenantId, payload: bytes) -> bytes:
-        raise UnimplementedError(_NO_FRAMES)
-
-    def subscribe_native(
-        self,
-        tenant: TenantId,
-        payload: bytes,
-        topics: Sequence[str] | None,
-        notifier: EventNotifier,
-    ) -> NativeSubscription:
-        raise UnimplementedError(_NO_FRAMES)
 
 
 def _check(info: TopicInfo) -> None:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, cast
 
 import grpc
 
-from millstream.errors import MillstreamError, UnimplementedError, error_class
+from millstream.errors import MillstreamError, error_class
 from millstream.v1 import events_pb2 as pb
 from millstream_gateway.backends.events import (
     EventNotifier,
     EventSubscription,
-    Frames,
-    NativeSubscription,
-    frames_of,
+    JsonOnly,
 )
 from millstream_gateway.backends.node_channel import Link, NodeChannel, translated
 from millstream_gateway.backends.notifier import TokenNotifier
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.event_json import event_frame
 from millstream_gateway.schemas.events import (
+    ANYBODY,
     CommitBy,
     EventStatus,
     Fetched,
@@ -66,14 +65,14 @@ _ON_SLOW: Final = {
 }
 _ENDS: Final = {"earliest": pb.OFFSET_END_EARLIEST, "latest": pb.OFFSET_END_LATEST}
 
-_NO_FRAMES: Final = "events come over native frames at the node itself"
 
-
-class NodeEvents:
+class NodeEvents(JsonOnly):
     """`EventStore` over a node's `EventService`. Conversion only.
 
     A subscription has a thread of its own, which reads its stream: gRPC has no other way here.
     """
+
+    _no_frames = "events come over native frames at the node itself"
 
     def __init__(
         self, channel: NodeChannel, call: Call, series_max: Callable[[TenantId], int]
@@ -173,7 +172,7 @@ class NodeEvents:
         tenant: TenantId,
         group: str,
         offsets: Sequence[tuple[str, int, int]],
-        by: CommitBy = CommitBy(),  # noqa: B008 - a value
+        by: CommitBy = ANYBODY,
     ) -> None:
         request = pb.CommitRequest(
             tenant=tenant,
@@ -229,32 +228,6 @@ class NodeEvents:
         return Subscription(
             self._channel, _subscribe(tenant, request), cast(TokenNotifier, notifier)
         )
-
-    def poll_frames(
-        self,
-        subscriptions: Sequence[tuple[EventSubscription, bytes]],
-        *,
-        limit: int,
-        bytes_max: int,
-    ) -> list[Frames | MillstreamError]:
-        return [frames_of(*one, limit, bytes_max) for one in subscriptions]
-
-    def publish_native(
-        self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]
-    ) -> list[tuple[bytes, int, int]]:
-        raise UnimplementedError(_NO_FRAMES)
-
-    def fetch_native(self, tenant: TenantId, payload: bytes) -> bytes:
-        raise UnimplementedError(_NO_FRAMES)
-
-    def subscribe_native(
-        self,
-        tenant: TenantId,
-        payload: bytes,
-        topics: Sequence[str] | None,
-        notifier: EventNotifier,
-    ) -> NativeSubscription:
-        raise UnimplementedError(_NO_FRAMES)
 
 
 class Subscription:

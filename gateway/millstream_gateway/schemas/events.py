@@ -168,6 +168,10 @@ class CommitBy(NamedTuple):
     reset: bool = False
 
 
+#: Of the group, and of nobody in particular.
+ANYBODY: Final = CommitBy()
+
+
 class SubscriptionRequest(NamedTuple):
     """What is to be followed, from where, and what happens when the reader falls behind."""
 

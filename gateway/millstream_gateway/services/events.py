@@ -26,6 +26,7 @@ from millstream_gateway.schemas.access import (
 )
 from millstream_gateway.schemas.event_json import read_published
 from millstream_gateway.schemas.events import (
+    ANYBODY,
     CommitBy,
     EventStatus,
     Fetched,
@@ -270,7 +271,7 @@ class EventService:
         caller: Caller,
         group: str,
         offsets: Sequence[tuple[str, int, int]],
-        by: CommitBy = CommitBy(),  # noqa: B008 - a value
+        by: CommitBy = ANYBODY,
     ) -> None:
         """Keep how far a group is."""
         check_group(group)
