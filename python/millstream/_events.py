@@ -292,6 +292,11 @@ def seconds_of(timeout: Wait | None) -> float | None:
     return span_ms(timeout) / 1000
 
 
+def milliseconds_of(wait: Wait | None) -> int:
+    """As `seconds_of`, in whole milliseconds; None is none."""
+    return int((seconds_of(wait) or 0) * 1000)
+
+
 def note_place(places: Places, event: Event) -> None:
     """The next event of the partition is wanted now."""
     of_topic = places.setdefault(event.topic, {})

@@ -28,6 +28,7 @@ from millstream._events import (
     event_of,
     fields_of,
     first_error,
+    milliseconds_of,
     new_events,
     seconds_of,
 )
@@ -207,7 +208,7 @@ class Topic(Requests):
             where,
             limit=count_of(limit, "limit"),
             bytes_max=READ_BYTES,
-            wait_ms=int((seconds_of(timeout) or 0) * 1000),
+            wait_ms=milliseconds_of(timeout),
         )
         return Events(list(map(event_of, found)), next_offset, end_offset)
 
@@ -366,7 +367,7 @@ class Subscription(Iterator[Event]):
         if not self._group:
             raise InvalidArgumentError("subscribe with a group to refuse events")
         place = (event.topic, event.partition, event.offset)
-        delay_ms = None if delay is None else int((seconds_of(delay) or 0) * 1000)
+        delay_ms = None if delay is None else milliseconds_of(delay)
         self._engine.nack_events(
             self._group, self.member, [place], delay_ms=delay_ms, reason=reason
         )
@@ -410,10 +411,10 @@ def consumer_fields(
 ) -> dict[str, Any]:
     """How a subscription is a member of its group, as a server takes it."""
     return {
-        "session_timeout_ms": int((seconds_of(session_timeout) or 0) * 1000),
-        "rebalance_timeout_ms": int((seconds_of(rebalance_timeout) or 0) * 1000),
+        "session_timeout_ms": milliseconds_of(session_timeout),
+        "rebalance_timeout_ms": milliseconds_of(rebalance_timeout),
         "max_attempts": count_of(max_attempts, "max_attempts"),
         "dead_letter_topic": dead_letter_topic,
-        "backoff_ms": int((seconds_of(backoff) or 0) * 1000),
-        "backoff_max_ms": int((seconds_of(backoff_max) or 0) * 1000),
+        "backoff_ms": milliseconds_of(backoff),
+        "backoff_max_ms": milliseconds_of(backoff_max),
     }

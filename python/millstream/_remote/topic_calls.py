@@ -22,8 +22,8 @@ from millstream._events import (
     Where,
     event_of_json,
     json_of,
+    milliseconds_of,
     published_of_json,
-    seconds_of,
 )
 from millstream._remote.calls import Answer, Ask, Call, document
 from millstream._remote.retries import Repeat
@@ -137,7 +137,7 @@ def fetch(
         "partition": count_of(partition, "partition"),
         "offset": offset,
         "limit": count_of(limit, "limit"),
-        "wait_ms": int((seconds_of(timeout) or 0) * 1000),
+        "wait_ms": milliseconds_of(timeout),
     }
     if time is not None:
         asked["timestamp"] = moment_ms(time, clock.time_ns() // 1_000_000)
@@ -187,7 +187,7 @@ def nack_frame(event: Event, delay: Wait | None, reason: str) -> str:
         "reason": reason,
     }
     if delay is not None:
-        asked["delay_ms"] = int((seconds_of(delay) or 0) * 1000)
+        asked["delay_ms"] = milliseconds_of(delay)
     return json.dumps(asked)
 
 
