@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import urllib.parse
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -36,6 +37,8 @@ _BODY_BYTES_MAX: Final = 16 * 1024
 _FIELDS_MAX: Final = 20
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _JWKS_HEADERS: Final = {"Cache-Control": "public, max-age=300"}
+
+T = TypeVar("T")
 
 
 def _form(*fields: str, all_needed: bool = False) -> dict[str, Any]:
@@ -199,12 +202,12 @@ async def change_password(request: Request, services: ServicesDep, caller: Calle
         raise InvalidArgumentError("old_password and new_password are needed, and nothing else")
     access = services.access
     await access.authenticator.check_elsewhere(caller.client)
-    suspects = (caller.client, f"user {caller.principal.name[:200]}")
-    for suspect in suspects:
-        access.authenticator.check_wait(suspect)
-    if not await services.passwords.run(lambda: access.users.change_own(caller, old, new)):
-        for suspect in suspects:
-            access.authenticator.count_failure(suspect)
+    if not await _tried(
+        services,
+        caller.client,
+        caller.principal.name,
+        lambda: access.users.change_own(caller, old, new),
+    ):
         access.audit.note(caller, "user.password", "forbidden", reason="the old one is wrong")
         raise PermissionDeniedError("the old password is wrong")
     return Response(status_code=204, headers=_NO_STORE)
@@ -295,20 +298,29 @@ async def _fields_of(request: Request) -> dict[str, str]:
 
 
 async def _by_password(services: Services, fields: dict[str, str], client: str) -> Principal:
-    """Whose name and password these are; both the address and the name may fail so often only."""
+    """Whose name and password these are."""
     name, password = fields.get("username", ""), fields.get("password", "")
     if not name or not password:
         raise InvalidArgumentError("username and password are needed")
+    principal = await _tried(
+        services, client, name, lambda: services.access.users.check(name, password)
+    )
+    if principal is None:
+        raise UnauthenticatedError("no user has this name and this password")
+    return principal
+
+
+async def _tried(services: Services, client: str, name: str, check: Callable[[], T]) -> T:
+    """What comes of a password; both the address and the name may fail so often only."""
     authenticator = services.access.authenticator
     suspects = (client, f"user {name[:200]}")
     for suspect in suspects:
         authenticator.check_wait(suspect)
-    principal = await services.passwords.run(lambda: services.access.users.check(name, password))
-    if principal is None:
+    found = await services.passwords.run(check)
+    if not found:
         for suspect in suspects:
             authenticator.count_failure(suspect)
-        raise UnauthenticatedError("no user has this name and this password")
-    return principal
+    return found
 
 
 def _key_of(request: Request, fields: dict[str, str]) -> str:
