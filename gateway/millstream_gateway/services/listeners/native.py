@@ -310,22 +310,14 @@ class NativeConnection(asyncio.Protocol):
         return await self._listener.pool.wait_and_run(lambda: session.step(data))
 
     async def _store(self, write: Write) -> None:
-        listener = self._listener
-        if self._hello is None:
-            # The session lets no other frame come first.
-            raise FailedPreconditionError("the first frame must be a hello")
+        listener, hello = self._listener, self._greeted()
         try:
-            outcome = await listener.store(self._hello, self._client, write.body)
+            outcome = await listener.store(hello, self._client, write.body)
         except MillstreamError as error:
             if error.code in listener.door.final:
                 raise
             listener.metrics.dropped.inc(write.samples)
-            wait_ms = (
-                error.retry_after_ms if isinstance(error, TooManyRequestsError) else _RETRY_AFTER_MS
-            )
-            answer = listener.answers.refused(
-                write.sequence, error, min(wait_ms, _RETRY_AFTER_MS_MAX)
-            )
+            answer = self._refusal(write.sequence, error)
         else:
             answer = listener.answers.ack(write.sequence, outcome)
         self._answer(answer)
