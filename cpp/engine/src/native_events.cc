@@ -1,6 +1,7 @@
 #include "millstream/engine/native_events.h"
 
 #include <algorithm>
+#include <deque>
 #include <unordered_map>
 #include <utility>
 
@@ -91,16 +92,20 @@ class PublishedAnswer {
 class ReadBatch {
  public:
   void Add(std::string_view topic, const events::StoredEvent& event) {
-    const auto [place, inserted] = topics_.try_emplace(std::string(topic), static_cast<uint32_t>(topics_.size()));
-    if (inserted) batch_.topics.push_back(place->first);
+    // Most events are of the topic of the one before.
+    if (batch_.events.empty() || batch_.topics[last_] != topic) {
+      const auto [place, inserted] = topics_.try_emplace(std::string(topic), static_cast<uint32_t>(topics_.size()));
+      if (inserted) batch_.topics.push_back(place->first);
+      last_ = place->second;
+    }
     const events::EventView& view = event.view();
-    ids_.push_back(std::make_unique<std::string>(event.Id()));
+    ids_.push_back(event.Id());
     wire::NativeEvent& out = batch_.events.emplace_back();
-    out.topic = place->second;
+    out.topic = last_;
     out.is_json = view.is_json;
     out.key = view.key;
     out.timestamp = view.timestamp;
-    out.id = *ids_.back();
+    out.id = ids_.back();
     out.partition = event.partition();
     out.number = event.offset();
     out.headers = view.headers;
@@ -111,7 +116,8 @@ class ReadBatch {
  private:
   wire::NativeEventBatch batch_;
   std::unordered_map<std::string, uint32_t> topics_;  // its keys stay where they are
-  std::vector<std::unique_ptr<std::string>> ids_;
+  uint32_t last_ = 0;
+  std::deque<std::string> ids_;  // stay where they are
 };
 
 Result<wire::NativeFetched> Fetch(events::Broker& broker, TenantId tenant, const wire::NativeFetch& fetch,

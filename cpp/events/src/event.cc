@@ -136,7 +136,11 @@ Result<EventView> DecodeEvent(std::string_view record) {
 }
 
 Result<std::shared_ptr<StoredEvent>> StoredEvent::Make(std::string record) {
-  std::shared_ptr<StoredEvent> event(new StoredEvent(std::move(record)));
+  // In one piece with its count.
+  struct Made : StoredEvent {
+    explicit Made(std::string bytes) : StoredEvent(std::move(bytes)) {}
+  };
+  std::shared_ptr<StoredEvent> event = std::make_shared<Made>(std::move(record));
   MS_ASSIGN_OR_RETURN(event->view_, DecodeEvent(event->record_));
   return event;
 }

@@ -1,7 +1,5 @@
 #include "millstream/events/event_id.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "millstream/events/limits.h"
@@ -32,8 +30,15 @@ std::string FormatEventId(const EventId& id) {
       (static_cast<uint64_t>(id.taken_ms) & kTimeMask) << 16 | uint64_t{7} << 12 | (topic >> 20 & 0xFFF);
   const uint64_t low =
       uint64_t{2} << 62 | (topic & 0xFFFFF) << 42 | uint64_t{id.partition & 0x3FF} << 32 | id.offset_low;
-  return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, high >> 16 & 0xFFFF, high & 0xFFFF, low >> 48,
-                     low & kTimeMask);
+  // By hand: every event that is published or read has one.
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string out(kEventIdBytes, '-');
+  size_t at = 0;
+  for (int digit = 0; digit < 32; ++digit) {
+    if (digit == 8 || digit == 12 || digit == 16 || digit == 20) ++at;
+    out[at++] = kHex[(digit < 16 ? high : low) >> (60 - digit % 16 * 4) & 0xF];
+  }
+  return out;
 }
 
 std::optional<EventId> ParseEventId(std::string_view text) {

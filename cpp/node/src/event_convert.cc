@@ -59,20 +59,20 @@ v1::TopicCleanup ToProto(events::TopicCleanup cleanup) {
   return v1::TOPIC_CLEANUP_COMPACT_DELETE;
 }
 
-v1::EventStatus ToProto(events::EventStatus status) {
-  return status == events::EventStatus::kDurable ? v1::EVENT_STATUS_DURABLE : v1::EVENT_STATUS_ACCEPTED;
-}
-
 void ToProto(const events::Published& published, const std::string& topic, v1::EventPlace* out) {
   out->set_id(published.id);
   out->set_topic(topic);
   out->set_partition(published.partition);
   out->set_offset(published.offset);
-  out->set_status(ToProto(published.status));
+  out->set_status(node::ToProto(published.status));
   out->set_timestamp_ms(published.timestamp);
 }
 
 }  // namespace
+
+v1::EventStatus ToProto(events::EventStatus status) {
+  return status == events::EventStatus::kDurable ? v1::EVENT_STATUS_DURABLE : v1::EVENT_STATUS_ACCEPTED;
+}
 
 namespace {
 

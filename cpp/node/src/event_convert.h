@@ -20,6 +20,7 @@ Result<std::vector<events::PublishEvent>> EventsOf(const v1::SubmitEventRequest&
 Status CommitOffsets(events::Broker& broker, const v1::CommitRequest& request, const std::string& member);
 Status NackEvents(events::Broker& broker, const v1::NackRequest& request, const std::string& member);
 
+v1::EventStatus ToProto(events::EventStatus status);
 void ToProto(const events::TopicInfo& topic, v1::Topic* out);
 void ToProto(const events::TopicDescription& description, v1::DescribeTopicResponse* out);
 void ToProto(const events::GroupDescription& group, v1::DescribeGroupResponse* out);

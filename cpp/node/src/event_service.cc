@@ -180,12 +180,12 @@ grpc::ServerUnaryReactor* EventService::Nack(grpc::CallbackServerContext* /*cont
   });
 }
 
-grpc::ServerWriteReactor<v1::SubscribeResponse>* EventService::Subscribe(grpc::CallbackServerContext* /*context*/,
-                                                                         const v1::SubscribeRequest* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* EventService::Subscribe(grpc::CallbackServerContext* /*context*/,
+                                                                    const grpc::ByteBuffer* request) {
   return SubscribeStream::Begin(database_.Events(), *feeds_, streams_, *request);
 }
 
-grpc::ServerBidiReactor<v1::StreamEventsRequest, v1::StreamEventsResponse>* EventService::StreamEvents(
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* EventService::StreamEvents(
     grpc::CallbackServerContext* /*context*/) {
   return EventsStream::Begin(database_.Events(), *feeds_, streams_);
 }

@@ -20,7 +20,29 @@ inline constexpr int kWaitingThreads = 32;
 // More calls than that wait to be begun: refused.
 inline constexpr size_t kQueuedEventCallsMax = 1024;
 
-class EventService final : public v1::EventService::CallbackService {
+// A service of these methods.
+template <template <class> class... Methods>
+struct CallsOf {
+  using Type = v1::EventService::Service;
+};
+template <template <class> class First, template <class> class... Rest>
+struct CallsOf<First, Rest...> {
+  using Type = First<typename CallsOf<Rest...>::Type>;
+};
+
+// v1::EventService::CallbackService, but that its streams carry bytes: see event_stream.h.
+using EventCalls =
+    CallsOf<v1::EventService::WithCallbackMethod_CreateTopic, v1::EventService::WithCallbackMethod_AlterTopic,
+            v1::EventService::WithCallbackMethod_DeleteTopic, v1::EventService::WithCallbackMethod_DescribeTopic,
+            v1::EventService::WithCallbackMethod_ListTopics, v1::EventService::WithCallbackMethod_SubmitEvent,
+            v1::EventService::WithCallbackMethod_GetEvent, v1::EventService::WithCallbackMethod_Fetch,
+            v1::EventService::WithCallbackMethod_Commit, v1::EventService::WithCallbackMethod_GroupOffsets,
+            v1::EventService::WithCallbackMethod_ListGroups, v1::EventService::WithCallbackMethod_DeleteGroup,
+            v1::EventService::WithCallbackMethod_DescribeGroup, v1::EventService::WithCallbackMethod_Nack,
+            v1::EventService::WithCallbackMethod_QueryMetrics, v1::EventService::WithRawCallbackMethod_Subscribe,
+            v1::EventService::WithRawCallbackMethod_StreamEvents>::Type;
+
+class EventService final : public EventCalls {
  public:
   static Result<std::unique_ptr<EventService>> Start(engine::Database& database, QueryService& queries,
                                                      env::Executor& executor);
@@ -56,9 +78,9 @@ class EventService final : public v1::EventService::CallbackService {
                                           v1::DescribeGroupResponse* response) override;
   grpc::ServerUnaryReactor* Nack(grpc::CallbackServerContext* context, const v1::NackRequest* request,
                                  v1::NackResponse* response) override;
-  grpc::ServerWriteReactor<v1::SubscribeResponse>* Subscribe(grpc::CallbackServerContext* context,
-                                                             const v1::SubscribeRequest* request) override;
-  grpc::ServerBidiReactor<v1::StreamEventsRequest, v1::StreamEventsResponse>* StreamEvents(
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Subscribe(grpc::CallbackServerContext* context,
+                                                        const grpc::ByteBuffer* request) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StreamEvents(
       grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* QueryMetrics(grpc::CallbackServerContext* context, const v1::QueryRequest* request,
                                          v1::QueryResponse* response) override {

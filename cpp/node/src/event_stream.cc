@@ -7,6 +7,30 @@
 #include "proto_convert.h"
 
 namespace millstream::node {
+namespace {
+
+EventStream::Message Serialized(const google::protobuf::Message& message) {
+  const grpc::Slice bytes(message.SerializeAsString());
+  return std::make_unique<const grpc::ByteBuffer>(&bytes, 1);
+}
+
+std::string_view TextOf(const grpc::Slice& slice) {
+  return {reinterpret_cast<const char*>(slice.begin()), slice.size()};
+}
+
+// What was received, as one piece.
+Result<grpc::Slice> Whole(const grpc::ByteBuffer& message) {
+  grpc::Slice whole;
+  if (!message.DumpToSingleSlice(&whole).ok()) return Internal("a message whose bytes are not to be had");
+  return whole;
+}
+
+Status Parse(const grpc::Slice& message, google::protobuf::Message* out) {
+  if (out->ParseFromString(std::string(TextOf(message)))) return Status::Ok();
+  return InvalidArgument("the message is no {}", out->GetTypeName());
+}
+
+}  // namespace
 
 void StreamHandle::Nudge() {
   MutexLock lock(mutex_);
@@ -124,7 +148,7 @@ void EventStream::Send(Message message) {
 }
 
 void EventStream::Enqueue(Message message, std::shared_ptr<Feed> from) {
-  const google::protobuf::Message* first = nullptr;
+  const grpc::ByteBuffer* first = nullptr;
   {
     MutexLock lock(mutex_);
     if (ending_) return;
@@ -140,7 +164,7 @@ void EventStream::Enqueue(Message message, std::shared_ptr<Feed> from) {
 }
 
 void EventStream::Written(bool ok) {
-  const google::protobuf::Message* next = nullptr;
+  const grpc::ByteBuffer* next = nullptr;
   std::shared_ptr<Feed> sent_of;
   bool finish = false;
   {
@@ -288,28 +312,30 @@ void EventStream::RunFeed(const std::shared_ptr<Feed>& feed) {
 }
 
 SubscribeStream* SubscribeStream::Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry,
-                                        const v1::SubscribeRequest& request) {
+                                        const grpc::ByteBuffer& request) {
   auto* stream = new SubscribeStream(broker, pool, registry);
   if (!stream->Register()) return stream;
-  stream->Spawn([stream, &request] {
-    const Status opened = stream->OpenFeed(request, [stream](const std::string& member) {
-      auto first = std::make_unique<v1::SubscribeResponse>();
-      first->set_member(member);
-      stream->Send(std::move(first));
+  const auto message = Whole(request);
+  const Status parsed = message.ok() ? Parse(*message, &stream->request_) : message.status();
+  if (!parsed.ok()) {
+    stream->End(parsed);
+    return stream;
+  }
+  stream->Spawn([stream] {
+    const Status opened = stream->OpenFeed(stream->request_, [stream](const std::string& member) {
+      v1::SubscribeResponse first;
+      first.set_member(member);
+      stream->Send(Serialized(first));
     });
     if (!opened.ok()) stream->End(opened);
   });
   return stream;
 }
 
-void SubscribeStream::Write(const google::protobuf::Message& message) {
-  StartWrite(static_cast<const v1::SubscribeResponse*>(&message));
-}
-
 EventStream::Message SubscribeStream::Wrap(const events::Polled& polled) {
-  auto response = std::make_unique<v1::SubscribeResponse>();
-  ToProto(polled, response.get());
-  return response;
+  v1::SubscribeResponse response;
+  ToProto(polled, &response);
+  return Serialized(response);
 }
 
 EventsStream* EventsStream::Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry) {
@@ -320,33 +346,66 @@ EventsStream* EventsStream::Begin(events::Broker& broker, WorkPool& pool, Stream
 
 void EventsStream::OnReadDone(bool ok) {
   if (ok) {
-    Spawn([this] { Handle(); });
+    Spawn([this] { Take(); });
   } else if (!HasFeed()) {
     EndWhenSent();
   }
 }
 
-void EventsStream::Submit() {
+void EventsStream::Take() {
+  auto message = Whole(incoming_);
+  if (!message.ok()) {
+    End(message.status());
+    return;
+  }
+  auto view = ReadSubmit(TextOf(*message));
+  if (!view.has_value()) {
+    const Status parsed = Parse(*message, &request_);
+    if (!parsed.ok()) {
+      End(parsed);
+      return;
+    }
+    // A commit after events that were made of what it commits must not be there without them.
+    if (request_.request_case() != v1::StreamEventsRequest::kSubmit) {
+      if (!Holds()) Handle();
+      return;
+    }
+  }
   auto made = std::make_unique<Submitted>();
+  made->bytes = message->size();
+  if (view.has_value()) {
+    made->message = *std::move(message);
+    made->view = *std::move(view);
+  } else {
+    made->request.Swap(&request_);
+    made->view.id = made->request.id();
+    made->view.tenant = made->request.submit().tenant();
+    auto events = EventsOf(made->request.submit());
+    if (events.ok()) {
+      made->view.events = *std::move(events);
+    } else {
+      made->refused = std::move(events).status();
+    }
+  }
+  Submit(std::move(made));
+  ReadOn();
+}
+
+void EventsStream::Submit(std::unique_ptr<Submitted> made) {
   Submitted* submitted = made.get();
-  submitted->request.Swap(&incoming_);
-  submitted->bytes = submitted->request.ByteSizeLong();
-  const v1::SubmitEventRequest& submit = submitted->request.submit();
   Owe();
   {
     MutexLock lock(submitted_mutex_);
     submitted_.push_back(std::move(made));
     submitted_bytes_ += submitted->bytes;
   }
-  auto events = EventsOf(submit);
   // The job that runs has a pin, so there is one to be had.
   MS_CHECK(Pin());
-  if (!events.ok()) {
-    submitted->refused = std::move(events).status();
+  if (!submitted->refused.ok()) {
     SubmitDone(submitted);
     return;
   }
-  broker_.PublishLater(TenantId(submit.tenant()), *events,
+  broker_.PublishLater(TenantId(submitted->view.tenant), submitted->view.events,
                        [this, submitted](std::vector<Result<events::Published>> answers) {
                          submitted->answers = std::move(answers);
                          SubmitDone(submitted);
@@ -381,14 +440,15 @@ void EventsStream::SendSubmitted() {
       submitted_.pop_front();
       submitted_bytes_ -= submitted->bytes;
     }
-    auto response = std::make_unique<v1::StreamEventsResponse>();
-    response->set_id(submitted->request.id());
     if (submitted->refused.ok()) {
-      ToProto(submitted->request.submit(), std::move(submitted->answers), response->mutable_submitted());
+      const grpc::Slice bytes(WriteSubmitted(submitted->view.id, submitted->view.events, submitted->answers));
+      Send(std::make_unique<const grpc::ByteBuffer>(&bytes, 1));
     } else {
-      ToProto(submitted->refused, response->mutable_error());
+      v1::StreamEventsResponse response;
+      response.set_id(submitted->view.id);
+      ToProto(submitted->refused, response.mutable_error());
+      Send(Serialized(response));
     }
-    Send(std::move(response));
     Paid();
   }
   if (handle) {
@@ -405,40 +465,33 @@ bool EventsStream::Holds() {
 }
 
 void EventsStream::Handle() {
-  if (incoming_.request_case() == v1::StreamEventsRequest::kSubmit) {
-    Submit();
-    ReadOn();
-    return;
-  }
-  // A commit after events that were made of what it commits must not be there without them.
-  if (Holds()) return;
-  auto response = std::make_unique<v1::StreamEventsResponse>();
-  response->set_id(incoming_.id());
+  v1::StreamEventsResponse response;
+  response.set_id(request_.id());
   bool is_sent = false;
-  const Status status = Answer(response.get(), &is_sent);
-  if (!status.ok()) ToProto(status, response->mutable_error());
-  if (!is_sent) Send(std::move(response));
+  const Status status = Answer(&response, &is_sent);
+  if (!status.ok()) ToProto(status, response.mutable_error());
+  if (!is_sent) Send(Serialized(response));
   ReadOn();
 }
 
 Status EventsStream::Answer(v1::StreamEventsResponse* response, bool* is_sent) {
-  switch (incoming_.request_case()) {
+  switch (request_.request_case()) {
     case v1::StreamEventsRequest::kSubscribe:
       if (HasFeed()) return FailedPrecondition("the stream has a subscription; unsubscribe first");
-      subscribe_id_ = incoming_.id();
-      return OpenFeed(incoming_.subscribe(), [&](const std::string& member) {
+      subscribe_id_ = request_.id();
+      return OpenFeed(request_.subscribe(), [&](const std::string& member) {
         // Before the first event.
-        auto done = std::make_unique<v1::StreamEventsResponse>(*response);
-        done->mutable_done()->set_member(member);
-        Send(std::move(done));
+        v1::StreamEventsResponse done = *response;
+        done.mutable_done()->set_member(member);
+        Send(Serialized(done));
         *is_sent = true;
       });
     case v1::StreamEventsRequest::kCommit:
-      MS_RETURN_IF_ERROR(CommitOffsets(broker_, incoming_.commit(), MemberIn(incoming_.commit().group())));
+      MS_RETURN_IF_ERROR(CommitOffsets(broker_, request_.commit(), MemberIn(request_.commit().group())));
       response->mutable_done();
       return Status::Ok();
     case v1::StreamEventsRequest::kNack:
-      MS_RETURN_IF_ERROR(NackEvents(broker_, incoming_.nack(), MemberIn(incoming_.nack().group())));
+      MS_RETURN_IF_ERROR(NackEvents(broker_, request_.nack(), MemberIn(request_.nack().group())));
       response->mutable_done();
       return Status::Ok();
     case v1::StreamEventsRequest::kUnsubscribe:
@@ -478,21 +531,17 @@ void EventsStream::RoomAgain() {
   Unpin();
 }
 
-void EventsStream::Write(const google::protobuf::Message& message) {
-  StartWrite(static_cast<const v1::StreamEventsResponse*>(&message));
-}
-
 EventStream::Message EventsStream::Wrap(const events::Polled& polled) {
-  auto response = std::make_unique<v1::StreamEventsResponse>();
-  ToProto(polled, response->mutable_events());
-  return response;
+  v1::StreamEventsResponse response;
+  ToProto(polled, response.mutable_events());
+  return Serialized(response);
 }
 
 void EventsStream::FeedFailed(const Status& status) {
-  auto response = std::make_unique<v1::StreamEventsResponse>();
-  response->set_id(subscribe_id_);
-  ToProto(status, response->mutable_error());
-  Send(std::move(response));
+  v1::StreamEventsResponse response;
+  response.set_id(subscribe_id_);
+  ToProto(status, response.mutable_error());
+  Send(Serialized(response));
 }
 
 }  // namespace millstream::node

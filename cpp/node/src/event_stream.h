@@ -23,7 +23,8 @@
 #include "millstream/base/mutex.h"
 #include "millstream/base/result.h"
 #include "millstream/events/broker.h"
-#include "millstream/v1/events.grpc.pb.h"
+#include "millstream/v1/events.pb.h"
+#include "submit_wire.h"
 #include "work_pool.h"
 
 namespace millstream::node {
@@ -66,7 +67,8 @@ class StreamRegistry {
 
 class EventStream {
  public:
-  using Message = std::unique_ptr<google::protobuf::Message>;
+  // As it goes out. Streams carry bytes, so that the messages of which there are most need not be protobuf's objects.
+  using Message = std::unique_ptr<const grpc::ByteBuffer>;
 
   // Keeps the stream from being finished until Unpin; false when it is finished already.
   bool Pin() EXCLUDES(mutex_);
@@ -80,7 +82,7 @@ class EventStream {
   ~EventStream() = default;
 
   // Hands the message to gRPC, which answers with Written.
-  virtual void Write(const google::protobuf::Message& message) = 0;
+  virtual void Write(const grpc::ByteBuffer& message) = 0;
   virtual void FinishCall(const grpc::Status& status) = 0;
   virtual Message Wrap(const events::Polled& polled) = 0;
   virtual void FeedFailed(const Status& status) = 0;
@@ -148,10 +150,10 @@ class EventStream {
 };
 
 // Subscribe.
-class SubscribeStream final : public grpc::ServerWriteReactor<v1::SubscribeResponse>, private EventStream {
+class SubscribeStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, private EventStream {
  public:
   static SubscribeStream* Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry,
-                                const v1::SubscribeRequest& request);
+                                const grpc::ByteBuffer& request);
 
  private:
   using EventStream::EventStream;
@@ -160,22 +162,21 @@ class SubscribeStream final : public grpc::ServerWriteReactor<v1::SubscribeRespo
   void OnCancel() override { End(Cancelled("the caller has gone")); }
   void OnDone() override { delete this; }
 
-  void Write(const google::protobuf::Message& message) override;
-  void FinishCall(const grpc::Status& status) override {
-    grpc::ServerWriteReactor<v1::SubscribeResponse>::Finish(status);
-  }
+  void Write(const grpc::ByteBuffer& message) override { StartWrite(&message); }
+  void FinishCall(const grpc::Status& status) override { grpc::ServerWriteReactor<grpc::ByteBuffer>::Finish(status); }
   Message Wrap(const events::Polled& polled) override;
   void FeedFailed(const Status& status) override { End(status); }
+
+  v1::SubscribeRequest request_;
 };
 
 // StreamEvents.
-class EventsStream final : public grpc::ServerBidiReactor<v1::StreamEventsRequest, v1::StreamEventsResponse>,
-                           private EventStream {
+class EventsStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>, private EventStream {
  public:
   static EventsStream* Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry);
 
  private:
-  using Reactor = grpc::ServerBidiReactor<v1::StreamEventsRequest, v1::StreamEventsResponse>;
+  using Reactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
   using EventStream::EventStream;
 
   void OnReadDone(bool ok) override;
@@ -183,7 +184,7 @@ class EventsStream final : public grpc::ServerBidiReactor<v1::StreamEventsReques
   void OnCancel() override { End(Cancelled("the caller has gone")); }
   void OnDone() override { delete this; }
 
-  void Write(const google::protobuf::Message& message) override;
+  void Write(const grpc::ByteBuffer& message) override { StartWrite(&message); }
   void FinishCall(const grpc::Status& status) override { Reactor::Finish(status); }
   Message Wrap(const events::Polled& polled) override;
   void FeedFailed(const Status& status) override;
@@ -191,25 +192,30 @@ class EventsStream final : public grpc::ServerBidiReactor<v1::StreamEventsReques
 
   // Events on their way: several requests are at a time. All requests take effect, and are answered, in their order.
   struct Submitted {
-    v1::StreamEventsRequest request;
+    grpc::Slice message;
+    v1::StreamEventsRequest request;  // where ReadSubmit did not read it
+    SubmitView view;                  // of either
     uint64_t bytes = 0;
     Status refused;
     std::vector<Result<events::Published>> answers;
     bool is_done = false;  // under submitted_mutex_; what is above is written before
   };
 
-  // What was read last; sends its answer, or has the events published.
+  // Has the events published that were read last, or handles the request when it is its turn.
+  void Take();
+  void Submit(std::unique_ptr<Submitted> made) EXCLUDES(submitted_mutex_);
+  // Does what request_ asks and sends its answer.
   void Handle();
   // Whether what was read last has to wait for events before it; then SendSubmitted handles it, and nothing is read.
   bool Holds() EXCLUDES(submitted_mutex_);
-  void Submit() EXCLUDES(submitted_mutex_);
   void SubmitDone(Submitted* submitted) EXCLUDES(submitted_mutex_);
   void SendSubmitted() EXCLUDES(submitted_mutex_);
   bool MayRead() EXCLUDES(submitted_mutex_);
   Status Answer(v1::StreamEventsResponse* response, bool* is_sent);
   void ReadOn();
 
-  v1::StreamEventsRequest incoming_;
+  grpc::ByteBuffer incoming_;
+  v1::StreamEventsRequest request_;
   uint64_t subscribe_id_ = 0;
   Mutex submitted_mutex_;
   std::deque<std::unique_ptr<Submitted>> submitted_ GUARDED_BY(submitted_mutex_);
