@@ -437,6 +437,8 @@ def test_queries_beyond_those_at_a_time_are_refused_until_one_ends(
         assert refused.status_code == 429
         assert f"limits.{name} allows" in refused.json()["error"]
         assert refused.headers["retry-after"] == "1"
+        assert refused.headers["ratelimit-policy"] == f'"{name}";q=1;qu="concurrent-requests"'
+        assert refused.headers["ratelimit"] == f'"{name}";r=0;t=1'
         assert client.get("/health").status_code == 200
         backend.go_on.set()
         assert running.result(20).status_code == 200

@@ -70,6 +70,8 @@ _AT_A_TIME_WORDS: Final = {
     _QUERIES: "queries at a time, and as many run",
     _SOCKETS: "WebSockets at a time, and as many are open",
 }
+# When to ask again for a place: nobody knows when one will be free.
+_PLACE_RETRY_S: Final = 1
 _NO_RULES: Final = Plan(tenant=0, tag="", rules=())
 _PlanKey = tuple[int, str, str, str, bool, bool]
 _Key = TypeVar("_Key")
@@ -134,7 +136,11 @@ class Place:
             limit=f"limits.{one.name}",
             scope=one.scope.value,
             value=one.most,
-            retry_after_ms=1000,
+            retry_after_ms=_PLACE_RETRY_S * 1000,
+            headers={
+                "RateLimit-Policy": f'"{one.name}";q={one.most};qu="concurrent-requests"',
+                "RateLimit": f'"{one.name}";r=0;t={_PLACE_RETRY_S}',
+            },
         )
 
     def __enter__(self) -> Self:
