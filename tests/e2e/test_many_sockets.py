@@ -20,6 +20,9 @@ from tests.services.millstream import Millstream
 CLIENTS = 10_000
 ALLOWED = 9_000
 BYTES_OF_EACH = 20_000
+# The kernel's queue of connections that nobody has accepted yet is shorter than all of them: on a busy machine it
+# resets a few, which connect again.
+_RESETS_MAX = CLIENTS // 100
 _DEADLINE_SECONDS = 120
 _HANDSHAKE = (
     b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -45,19 +48,30 @@ def connect_at_once(address: tuple[str, int], count: int, stack: ExitStack) -> l
     stack.callback(poller.close)
     waiting: dict[int, socket.socket] = {}
     heads: dict[int, bytes] = {}
-    for _ in range(count):
+    resets = 0
+
+    def connect() -> None:
         made = stack.enter_context(socket.socket())
         made.setblocking(False)
         made.connect_ex(address)
         waiting[made.fileno()] = made
         poller.register(made.fileno(), select.EPOLLOUT)
+
+    for _ in range(count):
+        connect()
     deadline = time.monotonic() + _DEADLINE_SECONDS
     while waiting:
         assert time.monotonic() < deadline, f"{len(waiting)} of {count} have no answer"
         for number, events in poller.poll(1.0):
             made = waiting[number]
+            if number not in heads and events & (select.EPOLLERR | select.EPOLLHUP):
+                resets += 1
+                assert resets <= _RESETS_MAX, f"{resets} connections were reset"
+                poller.unregister(number)
+                del waiting[number]
+                connect()
+                continue
             if number not in heads:
-                assert events & select.EPOLLOUT, f"a connection was reset: {events:#x}"
                 made.send(_HANDSHAKE)
                 heads[number] = b""
                 poller.modify(number, select.EPOLLIN)
@@ -106,6 +120,30 @@ def test_ten_thousand_clients_connect_at_once_and_those_over_the_limit_are_told(
         refused = [head.lower() for head in heads if b" 429 " in head.split(b"\r\n", 1)[0]]
         assert len(refused) == CLIENTS - ALLOWED
         assert all(b"retry-after: " in head for head in refused)
-        assert each < BYTES_OF_EACH
+        # All at once they also cost what their handshakes need.
+        assert each < 2 * BYTES_OF_EACH
         # Requests are let in beside them.
         assert client.get("/health").status == 200
+
+
+def test_an_open_socket_costs_little(tmp_path: Path) -> None:
+    count, wave = 3_000, 100
+    environment = {
+        f"MILLSTREAM_LIMITS__{whose}_WEBSOCKETS": "100000"
+        for whose in ("CLIENT", "CALLER", "TENANT")
+    }
+    with (
+        descriptors(count + 1000),
+        Millstream(tmp_path / "data", tmp_path / "log", env=environment) as server,
+        ExitStack() as stack,
+    ):
+        parts = urlsplit(server.url)
+        address = (parts.hostname or "", parts.port or 0)
+        connect_at_once(address, wave, stack)
+        before = resident_bytes(server.pid)
+        for _ in range(count // wave):
+            heads = connect_at_once(address, wave, stack)
+            assert all(head.startswith(b"HTTP/1.1 101 ") for head in heads)
+        each = (resident_bytes(server.pid) - before) / count
+        print(f"{count} sockets, {each:,.0f} bytes each")
+        assert each < BYTES_OF_EACH
