@@ -322,12 +322,13 @@ def test_what_follows_a_known_head_is_never_taken_for_a_body(tmp_path: Path) -> 
 
 
 def test_a_limit_counts_every_request_once(tmp_path: Path) -> None:
-    limits = LimitsSettings(json_requests_per_second=5, burst="60s")
+    # A busy machine may take its time: there are half a minute's requests too many.
+    limits = LimitsSettings(json_requests_per_second=1, burst="60s")
     with server(tmp_path, limits=limits) as port:
-        answers = talk(port, [request()] * 303, 303)
+        answers = talk(port, [request()] * 90, 90)
     codes = [head[9:12] for head, _ in answers]
-    assert codes[:300] == [b"200"] * 300
-    assert b"429" in codes[300:]
+    assert codes[:60] == [b"200"] * 60
+    assert b"429" in codes[60:]
     refused = next(head for head, _ in answers if head[9:12] == b"429")
     assert b"retry-after" in refused
 
