@@ -206,6 +206,7 @@ class Engine:
         min_compaction_lag_ms: typing.SupportsInt | typing.SupportsIndex = 0,
         min_dirty_ratio: typing.SupportsFloat | typing.SupportsIndex | None = None,
         metrics: typing.Any = None,
+        schema: typing.Any = None,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> dict: ...
     def delete_group(

@@ -71,6 +71,7 @@ class Topic(Requests):
         delete_retention: Span | None = None,
         min_compaction_lag: Span = 0,
         min_dirty_ratio: float | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there.
 
@@ -80,7 +81,8 @@ class Topic(Requests):
         three are compaction's: docs/events.md. ``metrics`` are rules that make samples of
         the events: ``{"metric": "orders_total", "labels": {"region": "payload.region"}}`` counts
         them; with ``"value": "payload.amount"`` a counter adds a field up, and with
-        ``"type": "gauge"`` the samples are the field itself.
+        ``"type": "gauge"`` the samples are the field itself. ``schema`` is a JSON Schema (draft-07
+        or 2020-12) that payloads must match: an event that does not is refused by itself.
 
         >>> import millstream
         >>> with millstream.open(":memory:") as db:
@@ -99,6 +101,7 @@ class Topic(Requests):
             delete_retention_ms=None if delete_retention is None else span_ms(delete_retention),
             min_compaction_lag_ms=span_ms(min_compaction_lag),
             min_dirty_ratio=min_dirty_ratio,
+            schema=None if schema is None else dict(schema),
         )
         return cast(dict[str, Any], made)
 
@@ -106,7 +109,16 @@ class Topic(Requests):
         """Change options.
 
         They are named as ``describe`` names them; the number of partitions only grows, and
-        ``metrics`` are all rules, in place of those that there are.
+        ``metrics`` are all rules, in place of those that there are. ``schema=None`` removes the
+        schema.
+
+        >>> import millstream
+        >>> with millstream.open(":memory:") as db:
+        ...     _ = db.topic("orders").create(schema={"required": ["amount"]})
+        ...     refused = db.topic("orders").publish_many([{"amount": 1}, {}], strict=False)[1]
+        ...     db.topic("orders").alter(schema=None)["schema"]
+        >>> print(refused)
+        INVALID_ARGUMENT: the payload does not match the topic's schema: at "": "required": there is no property "amount"
         """
         return cast(dict[str, Any], self._engine.alter_topic(self.name, dict(changes)))
 

@@ -197,6 +197,7 @@ Result<TopicInfo> Broker::AlterTopic(TenantId tenant, const std::string& name, c
     if (changes.delete_retention_ms.has_value()) options->delete_retention_ms = *changes.delete_retention_ms;
     if (changes.min_compaction_lag_ms.has_value()) options->min_compaction_lag_ms = *changes.min_compaction_lag_ms;
     if (changes.min_dirty_ratio.has_value()) options->min_dirty_ratio = *changes.min_dirty_ratio;
+    if (changes.schema.has_value()) options->schema = *changes.schema;
     return Status::Ok();
   }));
   return topic->info();

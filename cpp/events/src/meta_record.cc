@@ -19,7 +19,13 @@ enum class Kind : uint8_t {
 };
 
 // Options that a topic need not have, each as its number and its bytes.
-enum class Option : uint8_t { kMetrics = 1, kDeleteRetentionMs = 2, kMinCompactionLagMs = 3, kMinDirtyRatio = 4 };
+enum class Option : uint8_t {
+  kMetrics = 1,
+  kDeleteRetentionMs = 2,
+  kMinCompactionLagMs = 3,
+  kMinDirtyRatio = 4,
+  kSchema = 5,
+};
 
 constexpr std::string_view kSnapshotMagic = "MSEVMETA";
 constexpr uint32_t kSnapshotVersion = 1;
@@ -69,6 +75,7 @@ std::vector<std::pair<Option, std::string>> MoreOptions(const TopicOptions& opti
   if (options.min_dirty_ratio != usual.min_dirty_ratio) {
     add(Option::kMinDirtyRatio, [&](auto* writer) { writer->Double(options.min_dirty_ratio); });
   }
+  if (!options.schema.empty()) more.emplace_back(Option::kSchema, options.schema.text());
   return more;
 }
 
@@ -202,6 +209,12 @@ Status GetMore(codec::ByteReader* reader, TopicOptions* options) {
       case Option::kMinDirtyRatio: {
         codec::ByteReader value(bytes);
         if (!value.Double(&options->min_dirty_ratio) || !value.empty()) return Malformed("a topic's min_dirty_ratio");
+        continue;
+      }
+      case Option::kSchema: {
+        auto schema = TopicSchema::Compile(bytes);
+        if (!schema.ok()) return DataLoss("the schema of a topic: {}", schema.status().message());
+        options->schema = std::move(*schema);
         continue;
       }
     }

@@ -163,6 +163,7 @@ Result<TopicPtr> MetaStore::Create(TopicInfo info) {
   Task task;
   task.decide = [this, &info]() -> Result<std::optional<MetaChange>> {
     MS_RETURN_IF_ERROR(CheckRules(info));
+    MS_RETURN_IF_ERROR(CheckSchema(info));
     const ReaderLock lock(mutex_);
     if (by_name_.contains({info.tenant, info.name})) return AlreadyExists("topic \"{}\" exists already", info.name);
     if (by_number_.size() >= kTopicsMax || next_number_ == UINT32_MAX) {
@@ -194,6 +195,7 @@ Result<TopicPtr> MetaStore::Alter(TenantId tenant, const std::string& name,
     MS_RETURN_IF_ERROR(change(&put.topic.options));
     MS_RETURN_IF_ERROR(CheckTopicOptions(put.topic.options));
     MS_RETURN_IF_ERROR(CheckRules(put.topic));
+    MS_RETURN_IF_ERROR(CheckSchema(put.topic));
     return std::optional<MetaChange>(std::move(put));
   };
   Run(&task);
@@ -284,6 +286,17 @@ Status MetaStore::CheckRules(const TopicInfo& info) const {
     }
   }
   return Status::Ok();
+}
+
+Status MetaStore::CheckSchema(const TopicInfo& info) const {
+  const uint64_t bytes = info.options.schema.text().size();
+  if (bytes == 0) return Status::Ok();
+  const ReaderLock lock(mutex_);
+  const auto before = by_number_.find(info.number);
+  const uint64_t freed = before == by_number_.end() ? 0 : before->second->options().schema.text().size();
+  if (schema_bytes_ - freed + bytes <= kSchemaBytesTotalMax) return Status::Ok();
+  return ResourceExhausted("the schemas of all topics have {} bytes; at most {} are taken", schema_bytes_,
+                           kSchemaBytesTotalMax);
 }
 
 void MetaStore::NoteRules(uint32_t number, const TopicPtr& topic) {
@@ -419,8 +432,10 @@ TopicPtr MetaStore::Apply(const MetaChange& change) {
       topic = std::make_shared<Topic>(info);
       by_name_[{info.tenant, info.name}] = topic;
     } else {
+      schema_bytes_ -= topic->options().schema.text().size();
       topic->set_options(info.options);
     }
+    schema_bytes_ += info.options.schema.text().size();
     NoteRules(info.number, topic);
     return topic;
   }
@@ -429,6 +444,7 @@ TopicPtr MetaStore::Apply(const MetaChange& change) {
     if (found == by_number_.end()) return nullptr;
     TopicPtr topic = found->second;
     topic->set_deleted();
+    schema_bytes_ -= topic->options().schema.text().size();
     by_number_.erase(found);
     by_name_.erase({topic->tenant(), topic->name()});
     DropOffsetsOf(gone->number);

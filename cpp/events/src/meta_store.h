@@ -96,6 +96,8 @@ class MetaStore {
   // Whether the topic may have its rules: no other of its tenant gives the same metrics.
   Status CheckRules(const TopicInfo& info) const EXCLUDES(mutex_);
   void NoteRules(uint32_t number, const TopicPtr& topic) REQUIRES(mutex_);
+  // Whether there is room for the topic's schema.
+  Status CheckSchema(const TopicInfo& info) const EXCLUDES(mutex_);
   Status WriteSnapshot() EXCLUDES(mutex_);
 
   const env::Env env_;
@@ -114,6 +116,7 @@ class MetaStore {
   std::unordered_map<uint32_t, TopicPtr> by_number_ GUARDED_BY(mutex_);
   std::map<uint32_t, TopicPtr> ruled_ GUARDED_BY(mutex_);  // those with metric rules
   std::atomic<uint64_t> rules_version_{0};                 // written under mutex_
+  uint64_t schema_bytes_ GUARDED_BY(mutex_) = 0;           // of all topics
   std::map<GroupKey, std::map<PlaceKey, uint64_t>> groups_ GUARDED_BY(mutex_);
   size_t offsets_ GUARDED_BY(mutex_) = 0;
   std::map<GroupKey, uint64_t> generations_ GUARDED_BY(mutex_);  // set aside

@@ -15,7 +15,17 @@
 namespace millstream::events {
 namespace {
 
-Status CheckEvent(const EventView& event, uint64_t bytes_max) {
+// What is JSON, and what the topic's schema takes. An event that deletes its key has nothing that could match.
+Status CheckPayload(const EventView& event, const TopicOptions& options) {
+  if (options.schema.empty() || (Compacts(options.cleanup) && IsTombstone(event))) {
+    return event.is_json ? CheckJson(event.payload) : Status::Ok();
+  }
+  if (!event.is_json) return InvalidArgument("the topic has a schema: the payload must be JSON, not bytes");
+  return options.schema.Check(event.payload);
+}
+
+Status CheckEvent(const EventView& event, const TopicOptions& options) {
+  const uint64_t bytes_max = options.event_bytes_max;
   uint64_t bytes = event.payload.size();
   if (event.key.has_value()) {
     if (event.key->size() > kKeyBytesMax) {
@@ -45,7 +55,7 @@ Status CheckEvent(const EventView& event, uint64_t bytes_max) {
                              event.producer->id.size());
     }
   }
-  return event.is_json ? CheckJson(event.payload) : Status::Ok();
+  return CheckPayload(event, options);
 }
 
 // The topics of one request: each looked up once.
@@ -104,7 +114,7 @@ void Prepare(Broker::Impl& broker, TenantId tenant, std::span<const PublishEvent
       }
     }
     const KnownTopic& topic = *last_topic;
-    Status status = topic.status.ok() ? CheckEvent(event.event, topic.options.event_bytes_max) : topic.status;
+    Status status = topic.status.ok() ? CheckEvent(event.event, topic.options) : topic.status;
     if (status.ok() && Compacts(topic.options.cleanup) && !event.event.key.has_value()) {
       status = InvalidArgument("topic \"{}\" keeps the newest event of each key (cleanup {}): the event needs a key",
                                event.topic, CleanupName(topic.options.cleanup));

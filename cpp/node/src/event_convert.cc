@@ -90,6 +90,12 @@ events::MetricRules RulesOf(const Rules& rules) {
   return events::MetricRules(std::move(out));
 }
 
+// No text is no schema.
+Result<events::TopicSchema> SchemaOf(const std::string& text) {
+  if (text.empty()) return events::TopicSchema();
+  return events::TopicSchema::Compile(text);
+}
+
 }  // namespace
 
 Result<events::TopicOptions> OptionsOf(const v1::CreateTopicRequest& request) {
@@ -104,6 +110,7 @@ Result<events::TopicOptions> OptionsOf(const v1::CreateTopicRequest& request) {
   if (request.has_delete_retention_ms()) options.delete_retention_ms = request.delete_retention_ms();
   options.min_compaction_lag_ms = request.min_compaction_lag_ms();
   if (request.has_min_dirty_ratio()) options.min_dirty_ratio = request.min_dirty_ratio();
+  MS_ASSIGN_OR_RETURN(options.schema, SchemaOf(request.schema()));
   return options;
 }
 
@@ -120,6 +127,9 @@ Result<events::TopicChanges> ChangesOf(const v1::AlterTopicRequest& request) {
   if (request.has_delete_retention_ms()) changes.delete_retention_ms = request.delete_retention_ms();
   if (request.has_min_compaction_lag_ms()) changes.min_compaction_lag_ms = request.min_compaction_lag_ms();
   if (request.has_min_dirty_ratio()) changes.min_dirty_ratio = request.min_dirty_ratio();
+  if (request.has_schema()) {
+    MS_ASSIGN_OR_RETURN(changes.schema, SchemaOf(request.schema()));
+  }
   return changes;
 }
 
@@ -245,6 +255,7 @@ void ToProto(const events::TopicInfo& topic, v1::Topic* out) {
   out->set_delete_retention_ms(topic.options.delete_retention_ms);
   out->set_min_compaction_lag_ms(topic.options.min_compaction_lag_ms);
   out->set_min_dirty_ratio(topic.options.min_dirty_ratio);
+  out->set_schema(topic.options.schema.text());
 }
 
 void ToProto(const events::TopicDescription& description, v1::DescribeTopicResponse* out) {

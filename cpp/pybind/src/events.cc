@@ -91,6 +91,27 @@ events::MetricRules RulesOf(const py::handle& given) {
   return events::MetricRules(std::move(rules));
 }
 
+py::module_ Json() {
+  return py::module_::import("json");
+}
+
+// A schema as Python has it; None and absent are none.
+events::TopicSchema SchemaOf(const py::handle& given) {
+  if (given.is_none()) return {};
+  if (!py::isinstance<py::dict>(given)) throw StatusError(InvalidArgument("\"schema\" must be an object"));
+  std::string text;
+  try {
+    text =
+        Json().attr("dumps")(given, py::arg("ensure_ascii") = false, py::arg("allow_nan") = false).cast<std::string>();
+  } catch (const py::error_already_set& error) {
+    throw StatusError(InvalidArgument("\"schema\" is nothing that JSON can say: {}", error.what()));
+  } catch (const py::cast_error&) {
+    throw StatusError(InvalidArgument("\"schema\" is nothing that JSON can say"));
+  }
+  const py::gil_scoped_release released;
+  return ValueOrThrow(events::TopicSchema::Compile(text));
+}
+
 py::dict TopicDict(const events::TopicInfo& info) {
   py::dict out;
   out["name"] = info.name;
@@ -105,15 +126,19 @@ py::dict TopicDict(const events::TopicInfo& info) {
   out["min_dirty_ratio"] = info.options.min_dirty_ratio;
   out["created_ms"] = info.created_ms;
   out["metrics"] = RulesList(info.options.metrics);
+  const events::TopicSchema& schema = info.options.schema;
+  out["schema"] = schema.empty() ? py::object(py::none()) : py::object(Json().attr("loads")(schema.text()));
   return out;
 }
 
 py::dict CreateTopic(Database& self, const std::string& name, int64_t partitions, const std::string& durability,
                      int64_t retention_ms, int64_t retention_bytes, const std::string& cleanup, int64_t event_bytes_max,
                      std::optional<int64_t> delete_retention_ms, int64_t min_compaction_lag_ms,
-                     std::optional<double> min_dirty_ratio, const py::object& metrics, uint32_t tenant) {
+                     std::optional<double> min_dirty_ratio, const py::object& metrics, const py::object& schema,
+                     uint32_t tenant) {
   events::TopicInfo info;
   const events::MetricRules rules = RulesOf(metrics);
+  const events::TopicSchema compiled = SchemaOf(schema);
   {
     const py::gil_scoped_release released;
     if (partitions < 1 || partitions > events::kTopicPartitionsMax) {
@@ -128,6 +153,7 @@ py::dict CreateTopic(Database& self, const std::string& name, int64_t partitions
     options.cleanup = ValueOrThrow(events::ParseCleanup(cleanup));
     if (event_bytes_max > 0) options.event_bytes_max = static_cast<uint64_t>(event_bytes_max);
     options.metrics = rules;
+    options.schema = compiled;
     options.delete_retention_ms = delete_retention_ms.value_or(options.delete_retention_ms);
     options.min_compaction_lag_ms = min_compaction_lag_ms;
     options.min_dirty_ratio = min_dirty_ratio.value_or(options.min_dirty_ratio);
@@ -142,7 +168,7 @@ events::TopicChanges ChangesOf(const py::dict& changes) {
     const auto name = key.cast<std::string>();
     if (name != "cleanup" && name != "partitions" && name != "retention_ms" && name != "retention_bytes" &&
         name != "event_bytes_max" && name != "delete_retention_ms" && name != "min_compaction_lag_ms" &&
-        name != "min_dirty_ratio" && name != "metrics") {
+        name != "min_dirty_ratio" && name != "metrics" && name != "schema") {
       throw StatusError(InvalidArgument("a topic's \"{}\" cannot be changed", name));
     }
     if (name == "cleanup") {
@@ -151,6 +177,10 @@ events::TopicChanges ChangesOf(const py::dict& changes) {
     }
     if (name == "metrics") {
       out.metrics = RulesOf(value);
+      continue;
+    }
+    if (name == "schema") {
+      out.schema = SchemaOf(value);
       continue;
     }
     if (name == "min_dirty_ratio") {
@@ -607,7 +637,7 @@ void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
            py::arg("durability") = "local", py::arg("retention_ms") = 0, py::arg("retention_bytes") = 0,
            py::arg("cleanup") = "delete", py::arg("event_bytes_max") = 0, py::arg("delete_retention_ms") = py::none(),
            py::arg("min_compaction_lag_ms") = 0, py::arg("min_dirty_ratio") = py::none(),
-           py::arg("metrics") = py::none(), py::arg("tenant") = default_tenant)
+           py::arg("metrics") = py::none(), py::arg("schema") = py::none(), py::arg("tenant") = default_tenant)
       .def("alter_topic", &AlterTopic, py::arg("name"), py::arg("changes"), py::kw_only(),
            py::arg("tenant") = default_tenant)
       .def(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import threading
 import time
 import uuid
@@ -63,6 +64,7 @@ _DEFAULTS: Final[TopicInfo] = {
     "min_dirty_ratio": 0.5,
     "created_ms": 0,
     "metrics": [],
+    "schema": None,
 }
 _Key = tuple[int, str]
 
@@ -234,6 +236,9 @@ class FakeEvents(JsonOnly):
         topic = self._topic(tenant, event.topic)
         if topic.info["cleanup"] != "delete" and event.key is None:
             raise InvalidArgumentError("the topic is compacted: the event needs a key")
+        schema = topic.info["schema"]
+        if schema is not None:
+            _check_payload(schema, event)
         most = topic.info["event_bytes_max"] or _EVENT_BYTES_MAX
         if len(event.payload) > most:
             raise InvalidArgumentError(f"the event is larger than {most} bytes")
@@ -385,6 +390,19 @@ class FakeEvents(JsonOnly):
         if not 0 <= partition < len(partitions):
             raise InvalidArgumentError(f"the topic {name} has no partition {partition}")
         return partitions[partition]
+
+
+def _check_payload(schema: dict[str, Any], event: NewEvent) -> None:
+    """Of a JSON Schema only what a payload must have."""
+    if not event.is_json:
+        raise InvalidArgumentError("the topic has a schema: the payload must be JSON, not bytes")
+    payload = json.loads(event.payload)
+    if isinstance(payload, dict):
+        for name in schema.get("required", ()):
+            if name not in payload:
+                raise InvalidArgumentError(
+                    f'the payload does not match: at "": "required": there is no property "{name}"'
+                )
 
 
 def _check(info: TopicInfo) -> None:

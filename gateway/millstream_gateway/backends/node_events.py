@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -325,6 +326,9 @@ def _options(options: TopicOptions) -> dict[str, Any]:
         found["durability"] = _DURABILITIES[found["durability"]]
     if "cleanup" in found:
         found["cleanup"] = _CLEANUPS[found["cleanup"]]
+    if "schema" in found:
+        schema = found["schema"]
+        found["schema"] = "" if schema is None else json.dumps(schema, ensure_ascii=False)
     return found
 
 
@@ -342,6 +346,7 @@ def _topic(topic: Any) -> TopicInfo:
         "min_dirty_ratio": topic.min_dirty_ratio,
         "created_ms": topic.created_ms,
         "metrics": [_rule_of(one) for one in topic.metrics],
+        "schema": json.loads(topic.schema) if topic.schema else None,
     }
 
 

@@ -84,7 +84,7 @@ def _answers(description: str, schema: dict[str, Any]) -> dict[int | str, dict[s
     return {200: {"description": description, "content": content}, **problems(404)}
 
 
-@router.post("/topics", status_code=201, responses=problems(409), response_model_exclude_none=True)
+@router.post("/topics", status_code=201, responses=problems(409), response_model_exclude_unset=True)
 @needs(WRITES_EVENTS)
 async def create_topic(new: NewTopic, services: ServicesDep, caller: CallerDep) -> TopicDetails:
     """Make a topic."""
@@ -111,14 +111,14 @@ async def list_topics(
     return _json({"topics": found[:limit], "next": more})
 
 
-@router.get("/topics/{topic}", responses=problems(404), response_model_exclude_none=True)
+@router.get("/topics/{topic}", responses=problems(404), response_model_exclude_unset=True)
 @needs(READS_EVENTS)
 async def describe_topic(topic: str, services: ServicesDep, caller: CallerDep) -> TopicDetails:
     """A topic, its options, and what its partitions hold."""
     return _described(await services.events.describe_topic(caller, topic))
 
 
-@router.patch("/topics/{topic}", responses=problems(404, 409), response_model_exclude_none=True)
+@router.patch("/topics/{topic}", responses=problems(404, 409), response_model_exclude_unset=True)
 @needs(WRITES_EVENTS)
 async def alter_topic(
     topic: str, change: TopicChange, services: ServicesDep, caller: CallerDep

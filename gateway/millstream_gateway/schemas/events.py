@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, NotRequired, Required, TypedDict
+from typing import Any, Final, Literal, NamedTuple, NotRequired, Required, TypedDict
 
 #: Where a read begins.
 Where = int | Literal["earliest", "latest"]
@@ -110,6 +110,7 @@ class TopicInfo(TypedDict):
     min_dirty_ratio: float
     created_ms: int
     metrics: list[MetricRule]
+    schema: dict[str, Any] | None
     partition_states: NotRequired[list[PartitionState]]
 
 
@@ -126,6 +127,7 @@ class TopicOptions(TypedDict, total=False):
     delete_retention_ms: int
     min_compaction_lag_ms: int
     min_dirty_ratio: float
+    schema: dict[str, Any] | None
 
 
 class GroupOffset(NamedTuple):

@@ -86,9 +86,21 @@ class TopicChange(_Body):
         description="What events become samples of; as a change, in place of all rules there are.",
     )
 
+    payload_schema: dict[str, Any] | None = Field(
+        default=None,
+        alias="schema",
+        description="A JSON Schema (draft-07 or 2020-12) that the payloads of events must match "
+        "from now on, which then must be JSON; null is none. At most 64 KiB; references lead "
+        "within it only, and patterns are RE2's.",
+        examples=[{"type": "object", "required": ["amount"]}],
+    )
+
     def options(self) -> dict[str, Any]:
         """What was given, as the store takes it."""
-        found = {name: value for name, value in self if value is not None and name != "name"}
+        left_out = ("name", "payload_schema")
+        found = {name: value for name, value in self if value is not None and name not in left_out}
+        if "payload_schema" in self.model_fields_set:
+            found["schema"] = self.payload_schema
         if self.metrics is not None:
             found["metrics"] = [rule.model_dump(exclude_none=True) for rule in self.metrics]
         return found
@@ -132,6 +144,9 @@ class TopicDescription(BaseModel):
     min_dirty_ratio: float
     created_ms: int
     metrics: list[MetricRule]
+    payload_schema: dict[str, Any] | None = Field(
+        default=None, alias="schema", description="The JSON Schema that payloads must match."
+    )
 
 
 class TopicDetails(TopicDescription):

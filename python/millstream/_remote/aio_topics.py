@@ -74,6 +74,7 @@ class Topic:
         delete_retention: Span | None = None,
         min_compaction_lag: Span = 0,
         min_dirty_ratio: float | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there."""
         return await self._client._run(
@@ -89,6 +90,7 @@ class Topic:
                 delete_retention=delete_retention,
                 min_compaction_lag=min_compaction_lag,
                 min_dirty_ratio=min_dirty_ratio,
+                schema=schema,
             )
         )
 

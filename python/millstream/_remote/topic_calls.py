@@ -48,6 +48,7 @@ def create(
     delete_retention: Span | None,
     min_compaction_lag: Span,
     min_dirty_ratio: float | None,
+    schema: Mapping[str, Any] | None,
 ) -> Ask[dict[str, Any]]:
     body: dict[str, Any] = {
         "name": topic,
@@ -65,6 +66,8 @@ def create(
         body["delete_retention_ms"] = span_ms(delete_retention)
     if min_dirty_ratio is not None:
         body["min_dirty_ratio"] = min_dirty_ratio
+    if schema is not None:
+        body["schema"] = dict(schema)
     return document("POST", "/v1/topics", body)
 
 

@@ -78,6 +78,7 @@ class Topic(Requests):
         delete_retention: Span | None = None,
         min_compaction_lag: Span = 0,
         min_dirty_ratio: float | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there."""
         return self._client._run(
@@ -93,6 +94,7 @@ class Topic(Requests):
                 delete_retention=delete_retention,
                 min_compaction_lag=min_compaction_lag,
                 min_dirty_ratio=min_dirty_ratio,
+                schema=schema,
             )
         )
 
@@ -100,7 +102,8 @@ class Topic(Requests):
         """Change options.
 
         They are named as ``describe`` names them; the number of partitions only grows, and
-        ``metrics`` are all rules, in place of those that there are.
+        ``metrics`` are all rules, in place of those that there are. ``schema=None`` removes the
+        schema.
         """
         return self._client._run(ask.alter(self.name, changes))
 

@@ -34,6 +34,14 @@ topic_app = typer.Typer(no_args_is_help=True, help="Topics of events: make, publ
 
 _BATCH = 1000
 NameArgument = Annotated[str, typer.Argument(help="The topic.")]
+SchemaOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A file with the JSON Schema (draft-07 or 2020-12) that payloads must match; - is "
+        "standard input.",
+    ),
+]
 
 
 class Place(Protocol):
@@ -181,6 +189,7 @@ def create_command(
             "[by LABEL=FIELD,...] [where FILTER]. May be given several times.",
         ),
     ] = None,
+    schema: SchemaOption = None,
     server: ServerOption = None,
     data: DataOption = None,
     token: TokenOption = None,
@@ -192,6 +201,8 @@ def create_command(
 
     Example: millstream topic create orders --data ./data
     --metric "orders_amount_total = counter(payload.amount) by region=payload.region"
+
+    Example: millstream topic create orders --schema order.json --data ./data
     """
     with _place(server, data, token, tenant, create=True) as place:
         made = place.topic(name).create(
@@ -208,8 +219,75 @@ def create_command(
             if min_compaction_lag is None
             else duration(min_compaction_lag) / 1000,
             min_dirty_ratio=min_dirty_ratio,
+            schema=_schema(schema),
         )
     sys.stderr.write(f"made topic {made['name']}\n")
+
+
+@topic_app.command("alter")
+def alter_command(
+    name: NameArgument,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="More than there are; never fewer.")
+    ] = None,
+    retention: Annotated[
+        str | None, typer.Option(help="How long events are kept, such as 7d; 0s is for ever.")
+    ] = None,
+    retention_bytes: Annotated[
+        int | None, typer.Option(min=0, help="How much of each partition is kept; 0 is all.")
+    ] = None,
+    cleanup: Annotated[str | None, typer.Option(help="delete, compact or compact,delete.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="As in create; takes the place of all rules that there are."),
+    ] = None,
+    schema: SchemaOption = None,
+    no_schema: Annotated[
+        bool, typer.Option("--no-schema", help="Take events of any payload again.")
+    ] = False,
+    server: ServerOption = None,
+    data: DataOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
+) -> None:
+    """Change a topic; what is not named stays.
+
+    A schema holds for events from then on; those that are there stay.
+
+    Example: millstream topic alter orders --schema order.json --data ./data
+    """
+    if schema is not None and no_schema:
+        raise typer.BadParameter("give --schema or --no-schema, not both")
+    given: dict[str, Any] = {
+        "partitions": partitions,
+        "retention_ms": None if retention is None else round(duration(retention)),
+        "retention_bytes": retention_bytes,
+        "cleanup": cleanup,
+        "metrics": None if metric is None else [parse_rule(one) for one in metric],
+        "schema": _schema(schema),
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    if no_schema:
+        changes["schema"] = None
+    if not changes:
+        raise typer.BadParameter("name what is to change")
+    with _place(server, data, token, tenant) as place:
+        place.topic(name).alter(**changes)
+    sys.stderr.write(f"changed topic {name}\n")
+
+
+def _schema(path: Path | None) -> dict[str, Any] | None:
+    """The JSON Schema in a file, or on standard input."""
+    if path is None:
+        return None
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        found = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"--schema {path}: {error}") from None
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"--schema {path}: a schema is a JSON object")
+    return found
 
 
 @topic_app.command("list")
@@ -252,6 +330,9 @@ def describe_command(
         if key == "metrics":
             for rule in value:
                 sys.stdout.write(f"metric: {show_rule(rule)}\n")
+        elif key == "schema":
+            if value is not None:
+                sys.stdout.write(f"schema: {json.dumps(value)}\n")
         elif key != "partition_states":
             sys.stdout.write(f"{key}: {value}\n")
     states = found["partition_states"]

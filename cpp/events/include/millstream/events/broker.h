@@ -98,6 +98,7 @@ struct TopicChanges {
   std::optional<int64_t> delete_retention_ms = {};
   std::optional<int64_t> min_compaction_lag_ms = {};
   std::optional<double> min_dirty_ratio = {};
+  std::optional<TopicSchema> schema = {};  // empty removes it; events that are there stay
 };
 
 enum class OffsetEnd { kEarliest, kLatest };

@@ -11,6 +11,7 @@
 #include "millstream/base/strong_int.h"
 #include "millstream/events/limits.h"
 #include "millstream/events/metric_rule.h"
+#include "millstream/events/topic_schema.h"
 
 namespace millstream::events {
 
@@ -39,6 +40,7 @@ struct TopicOptions {
   int64_t delete_retention_ms = kDeleteRetentionMsDefault;
   int64_t min_compaction_lag_ms = 0;
   double min_dirty_ratio = kMinDirtyRatioDefault;
+  TopicSchema schema = {};  // what payloads must match when they are published
   friend bool operator==(const TopicOptions&, const TopicOptions&) = default;
 };
 
