@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `make test` and CI run, stage by stage, ending at the first stage that fails. Arguments name the stages to run;
-# without any, all run. Needs no terminal and no standard input.
+# without any, all run but `nightly`. Needs no terminal and no standard input.
 source "$(dirname "$0")/common.sh"
 exec </dev/null
 
@@ -43,6 +43,9 @@ stage_e2e() {
   # Each file by one process: its tests share the services that it starts.
   "$venv/bin/pytest" -p tests.no_skips -p tests.no_secrets --quiet --durations=10 -n "$jobs" --dist loadfile tests/e2e
 }
+
+# clients that take minutes to build, by name only: make test STAGES="build nightly"
+stage_nightly() { "$venv/bin/pytest" -p tests.no_skips -p tests.no_secrets --quiet -s tests/nightly; }
 
 stages=(setup build unit lint python page asan tsan wheel e2e)
 [ $# -eq 0 ] || stages=("$@")

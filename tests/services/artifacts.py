@@ -42,6 +42,9 @@ class GoProgram:
     version: str
     package: str
     tags: str = ""
+    # Alone: by `go install`, which reads what the tags leave in, and no more. For modules that replace none of their
+    # requirements.
+    is_alone: bool = False
 
 
 PROMETHEUS = GoProgram(
@@ -58,6 +61,16 @@ NODE_EXPORTER = GoProgram(
     package="github.com/prometheus/node_exporter",
 )
 ALL_PROGRAMS = (PROMETHEUS, NODE_EXPORTER)
+# Not among them: only the nightly tier needs it, and its modules take 2.5 GB.
+TELEGRAF = GoProgram(
+    name="telegraf",
+    module="github.com/influxdata/telegraf",
+    version="v1.37.2",
+    package="github.com/influxdata/telegraf/cmd/telegraf",
+    tags="custom,inputs.file,parsers.influx,outputs.http,outputs.influxdb,outputs.influxdb_v2,"
+    "serializers.prometheusremotewrite",
+    is_alone=True,
+)
 
 
 def cache_root() -> Path:
@@ -182,7 +195,15 @@ def ensure(program: GoProgram) -> Path:
         )
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             where = Path(scratch)
-            env = _build_env(CGO_ENABLED="0")
+            env = _build_env(CGO_ENABLED="0", GOBIN=str(where))
+            options = ["-p", "2", "-trimpath", "-ldflags", "-s -w"]
+            if program.tags:
+                options += ["-tags", program.tags]
+            if program.is_alone:
+                package = f"{program.package}@{program.version}"
+                _run([str(go), "install", *options, package], cwd=where, env=env)
+                (where / program.package.rsplit("/", 1)[1]).rename(target)
+                return target
             # `go install PACKAGE@VERSION` refuses modules with replace directives; requiring the package from an
             # empty module does not, and the requirements of that one module decide every other version.
             _run([str(go), "mod", "init", "millstream.invalid/tools"], cwd=where, env=env)
@@ -192,20 +213,9 @@ def ensure(program: GoProgram) -> Path:
                 env=env,
             )
             built = where / "out"
-            command = [
-                str(go),
-                "build",
-                "-p",
-                "2",
-                "-trimpath",
-                "-ldflags",
-                "-s -w",
-                "-o",
-                str(built),
-            ]
-            if program.tags:
-                command += ["-tags", program.tags]
-            _run([*command, program.package], cwd=where, env=env)
+            _run(
+                [str(go), "build", *options, "-o", str(built), program.package], cwd=where, env=env
+            )
             built.rename(target)
     return target
 
