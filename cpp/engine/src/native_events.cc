@@ -88,7 +88,7 @@ class PublishedAnswer {
   NativePublishOutcome outcome_;
 };
 
-// Events that were read, as they stand in a frame. Owns the ids.
+// Events that were read, as they stand in a frame. Owns the ids; all else is viewed, so that the events must stay.
 class ReadBatch {
  public:
   void Add(std::string_view topic, const events::StoredEvent& event) {
@@ -120,8 +120,7 @@ class ReadBatch {
   std::deque<std::string> ids_;  // stay where they are
 };
 
-Result<wire::NativeFetched> Fetch(events::Broker& broker, TenantId tenant, const wire::NativeFetch& fetch,
-                                  ReadBatch* batch) {
+Result<events::Fetched> Fetch(events::Broker& broker, TenantId tenant, const wire::NativeFetch& fetch) {
   const std::string topic(fetch.topic);
   events::FetchOptions options;
   switch (fetch.from) {
@@ -143,12 +142,7 @@ Result<wire::NativeFetched> Fetch(events::Broker& broker, TenantId tenant, const
   options.limit = std::min<uint64_t>(fetch.limit, events::kFetchEventsMax);
   // What stands round the payloads needs room, too.
   options.bytes_max = std::min<uint64_t>(fetch.bytes_max, wire::kNativeFrameBytesMax / 2);
-  MS_ASSIGN_OR_RETURN(const events::Fetched fetched, broker.Fetch(tenant, topic, fetch.partition, options));
-  for (const events::EventPtr& event : fetched.events) batch->Add(topic, *event);
-  return wire::NativeFetched{.sequence = fetch.sequence,
-                             .next_offset = fetched.next_offset,
-                             .end_offset = fetched.end_offset,
-                             .batch = batch->Take()};
+  return broker.Fetch(tenant, topic, fetch.partition, options);
 }
 
 }  // namespace
@@ -205,10 +199,14 @@ Result<std::string> ReadNativeFetchTopic(std::string_view payload) {
 
 Result<std::string> FetchNative(events::Broker& broker, TenantId tenant, std::string_view payload) {
   MS_ASSIGN_OR_RETURN(const wire::NativeFetch fetch, wire::DecodeNativeFetch(payload));
-  ReadBatch batch;
-  const Result<wire::NativeFetched> fetched = Fetch(broker, tenant, fetch, &batch);
+  const Result<events::Fetched> fetched = Fetch(broker, tenant, fetch);
   if (!fetched.ok()) return RefusedFrame(fetch.sequence, fetched.status());
-  const Result<std::string> frame = EncodeNative(*fetched);
+  ReadBatch batch;
+  for (const events::EventPtr& event : fetched->events) batch.Add(fetch.topic, *event);
+  const Result<std::string> frame = EncodeNative(wire::NativeFetched{.sequence = fetch.sequence,
+                                                                     .next_offset = fetched->next_offset,
+                                                                     .end_offset = fetched->end_offset,
+                                                                     .batch = batch.Take()});
   return frame.ok() ? *frame : RefusedFrame(fetch.sequence, frame.status());
 }
 
