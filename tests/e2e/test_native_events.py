@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from millstream import _core, native
@@ -22,60 +20,26 @@ from millstream.errors import (
     PermissionDeniedError,
 )
 from millstream.native import Event
-from millstream.v1 import events_pb2, events_pb2_grpc
 from tests.e2e.test_native import answer_to, cutting_proxy
+from tests.services.event_places import Place, node_place, server_place
 from tests.services.http import Client
 from tests.services.listeners import Listening, own_metric
-from tests.services.node import Node
 from tests.services.process import wait_until
 
 pytestmark = pytest.mark.e2e
 
 
-@dataclass(frozen=True)
-class Place:
-    """Somewhere that takes events over native frames."""
-
-    address: tuple[str, int]
-    metrics_url: str
-    create: Callable[..., None]
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("server")
-    settings = {"native": {"port": 0, "hello_timeout": "2s", "write_timeout": "1s"}}
-    with (
-        Listening(folder / "data", folder / "logs", settings) as started,
-        Client(started.url) as client,
-    ):
-
-        def create(name: str, **options: object) -> None:
-            body = json.dumps({"name": name, **options}).encode()
-            told = client.request(
-                "POST", "/v1/topics", body=body, headers={"Content-Type": "application/json"}
-            )
-            assert told.status == 201, told.text
-
-        yield Place(started.address_of("native"), started.url, create)
+    settings = {"hello_timeout": "2s", "write_timeout": "1s"}
+    with server_place(tmp_path_factory.mktemp("server"), settings) as place:
+        yield place
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("node")
-    started = Node(folder / "data", folder / "logs", arguments=["--native", "127.0.0.1:0"])
-    try:
-        with grpc.insecure_channel(started.address) as channel:
-            # The generated module has no types.
-            make: Any = events_pb2_grpc.EventServiceStub
-            events = make(channel)
-
-            def create(name: str, **options: Any) -> None:
-                events.CreateTopic(events_pb2.CreateTopicRequest(name=name, **options))
-
-            yield Place(started.address_of("native"), started.health_url, create)
-    finally:
-        started.stop()
+    with node_place(tmp_path_factory.mktemp("node")) as place:
+        yield place
 
 
 @pytest.fixture(params=["server", "node"])

@@ -1,159 +1,23 @@
 #include "millstream/native/client.h"
 
 #include <algorithm>
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ssl/context.hpp>
-#include <boost/asio/ssl/host_name_verification.hpp>
-#include <boost/asio/ssl/stream.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/write.hpp>
-#include <chrono>
 #include <map>
 #include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "connection.h"
 #include "millstream/wire/labels_decoder.h"
 #include "millstream/wire/native_frame.h"
 
 namespace millstream::native {
 
-namespace asio = boost::asio;
-using asio::ip::tcp;
-using boost::system::error_code;
-
 namespace {
 
-constexpr int kWaitMsMin = 50;
-constexpr int kWaitMsMax = 2'000;
 constexpr size_t kSeriesFrameBytes = 1 << 20;
 constexpr size_t kWriteOverheadBytes = 12;
 constexpr size_t kSampleBytes = 20;
-constexpr size_t kReadBytes = 64 << 10;
-
-bool IsRetryable(StatusCode code) {
-  return code == StatusCode::kResourceExhausted || code == StatusCode::kUnavailable ||
-         code == StatusCode::kDeadlineExceeded || code == StatusCode::kAborted;
-}
-
-void Wait(int ms) {
-  asio::io_context context;
-  asio::steady_timer timer(context, std::chrono::milliseconds(ms));
-  error_code ignored;
-  timer.wait(ignored);
-}
-
-// One connection, with TLS or without; each call ends within the timeout.
-class Connection {
- public:
-  static Result<std::unique_ptr<Connection>> Open(const ClientOptions& options) {
-    error_code error;
-    const auto address = asio::ip::make_address(options.host, error);
-    if (error) return InvalidArgument("\"{}\" is no address", options.host);
-    std::unique_ptr<Connection> made(new Connection(options));
-    MS_RETURN_IF_ERROR(made->Connect({address, options.port}));
-    if (options.tls) MS_RETURN_IF_ERROR(made->Secure(*options.tls, options.host));
-    return made;
-  }
-
-  Status Send(std::string_view bytes) {
-    return Finish("cannot send", [&](auto done) {
-      WithStream([&](auto& stream) { asio::async_write(stream, asio::buffer(bytes.data(), bytes.size()), done); });
-    });
-  }
-
-  Status Receive(wire::NativeFrameReader* reader) {
-    size_t got = 0;
-    MS_RETURN_IF_ERROR(Finish("no answer", [&](auto done) {
-      WithStream([&](auto& stream) {
-        stream.async_read_some(asio::buffer(read_), [&got, done](error_code error, size_t bytes) mutable {
-          got = bytes;
-          done(error, bytes);
-        });
-      });
-    }));
-    reader->Feed(std::string_view(read_).substr(0, got));
-    return Status::Ok();
-  }
-
- private:
-  explicit Connection(const ClientOptions& options)
-      : timeout_(options.timeout_ms), socket_(context_), read_(kReadBytes, '\0') {}
-
-  Status Connect(const tcp::endpoint& endpoint) {
-    MS_RETURN_IF_ERROR(Finish("cannot connect", [&](auto done) {
-      socket_.async_connect(endpoint, [done](error_code error) mutable { done(error, 0); });
-    }));
-    error_code ignored;
-    socket_.set_option(tcp::no_delay(true), ignored);
-    return Status::Ok();
-  }
-
-  Status Secure(const ClientTls& tls, const std::string& host) {
-    const std::string& name = tls.server_name.empty() ? host : tls.server_name;
-    asio::ssl::context context(asio::ssl::context::tls_client);
-    error_code error;
-    SSL_CTX_set_min_proto_version(context.native_handle(), TLS1_3_VERSION);
-    context.set_verify_mode(asio::ssl::verify_peer, error);
-    if (!error) context.load_verify_file(tls.ca_file, error);
-    if (!error && !tls.cert_file.empty()) context.use_certificate_chain_file(tls.cert_file, error);
-    if (!error && !tls.cert_file.empty()) {
-      context.use_private_key_file(tls.key_file, asio::ssl::context::pem, error);
-    }
-    if (error) return InvalidArgument("the certificates cannot be used: {}", error.message());
-    tls_ = std::make_unique<TlsStream>(socket_, context);
-    tls_->set_verify_callback(asio::ssl::host_name_verification(name), error);
-    error_code no_address;
-    (void)asio::ip::make_address(name, no_address);
-    if (no_address) SSL_set_tlsext_host_name(tls_->native_handle(), name.c_str());
-    const Status status = Finish("no handshake", [&](auto done) {
-      tls_->async_handshake(asio::ssl::stream_base::client, [done](error_code failed) mutable { done(failed, 0); });
-    });
-    if (SSL_get_verify_result(tls_->native_handle()) != X509_V_OK) {
-      return FailedPrecondition("the server's certificate: {}",
-                                X509_verify_cert_error_string(SSL_get_verify_result(tls_->native_handle())));
-    }
-    return status;
-  }
-
-  template <typename Use>
-  void WithStream(Use use) {
-    if (tls_ != nullptr) {
-      use(*tls_);
-    } else {
-      use(socket_);
-    }
-  }
-
-  // Starts one operation and runs it to its end.
-  template <typename Start>
-  Status Finish(std::string_view what, Start start) {
-    std::optional<error_code> ended;
-    start([&ended](error_code error, size_t /*bytes*/) { ended = error; });
-    context_.restart();
-    context_.run_for(timeout_);
-    if (!ended) {
-      error_code ignored;
-      socket_.close(ignored);
-      context_.run();
-      return DeadlineExceeded("{} within {} ms", what, timeout_.count());
-    }
-    if (*ended == asio::error::eof) return Unavailable("the server closed the connection");
-    if (*ended) return Unavailable("{}: {}", what, ended->message());
-    return Status::Ok();
-  }
-
-  using TlsStream = asio::ssl::stream<tcp::socket&>;
-
-  const std::chrono::milliseconds timeout_;
-  asio::io_context context_{1};
-  tcp::socket socket_;
-  std::unique_ptr<TlsStream> tls_;
-  std::string read_;
-};
 
 struct Batch {
   std::vector<uint32_t> refs;
