@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "millstream/codec/byte_io.h"
-#include "millstream/codec/crc32c.h"
 #include "millstream/wire/native_frame.h"
+#include "native_text.h"
 
 namespace millstream::wire {
 namespace {
@@ -42,10 +42,6 @@ bool ReadU32(ByteReader& in, uint32_t* value) {
   return true;
 }
 
-bool ReadText(ByteReader& in, std::string_view* text) {
-  return in.Bytes(text) && text->size() <= kNativeTextBytesMax;
-}
-
 bool ReadCode(ByteReader& in, StatusCode* code) {
   uint8_t number = 0;
   if (!in.U8(&number) || number > static_cast<uint8_t>(StatusCode::kUnauthenticated)) return false;
@@ -69,7 +65,8 @@ bool ReadTopics(ByteReader& in, std::vector<std::string_view>* topics) {
   uint64_t count = 0;
   if (!in.Count(&count, std::min(in.remaining(), kNativeEventTopicsMax))) return false;
   topics->resize(count);
-  return std::all_of(topics->begin(), topics->end(), [&in](std::string_view& topic) { return ReadText(in, &topic); });
+  return std::all_of(topics->begin(), topics->end(),
+                     [&in](std::string_view& topic) { return ReadNativeText(in, &topic); });
 }
 
 void WriteEvent(const NativeEvent& event, ByteWriter* out) {
@@ -194,8 +191,8 @@ Result<NativePublish> DecodeNativePublish(std::string_view payload) {
   ByteReader in(payload);
   NativePublish out;
   uint8_t flags = 0;
-  const bool read = in.U64(&out.sequence) && in.U8(&flags) && (flags & ~kWithIds) == 0 && ReadText(in, &out.producer) &&
-                    in.U32(&out.epoch) && ReadBatch(in, &out.batch);
+  const bool read = in.U64(&out.sequence) && in.U8(&flags) && (flags & ~kWithIds) == 0 &&
+                    ReadNativeText(in, &out.producer) && in.U32(&out.epoch) && ReadBatch(in, &out.batch);
   out.wants_ids = flags == kWithIds;
   return Whole(read, in, std::move(out), "publish");
 }
@@ -250,7 +247,7 @@ std::string EncodeNative(const NativeFetch& fetch) {
 Result<NativeFetch> DecodeNativeFetch(std::string_view payload) {
   ByteReader in(payload);
   NativeFetch out;
-  const bool read = in.U64(&out.sequence) && ReadText(in, &out.topic) && ReadU32(in, &out.partition) &&
+  const bool read = in.U64(&out.sequence) && ReadNativeText(in, &out.topic) && ReadU32(in, &out.partition) &&
                     ReadFrom(in, &out.from) && in.U64(&out.at) && in.Varint(&out.limit) && in.Varint(&out.bytes_max);
   return Whole(read, in, out, "fetch");
 }
@@ -382,35 +379,21 @@ bool IsNativeEventDatagram(std::string_view bytes) {
 }
 
 Result<std::string> EncodeNativeEventDatagram(const NativeEventDatagram& datagram) {
-  std::string checked;
-  ByteWriter out(&checked);
-  out.U64(datagram.client);
-  out.U64(datagram.sequence);
-  out.Bytes(datagram.key);
-  out.Bytes(datagram.tenant);
-  out.Raw(datagram.publish);
-  if (kDatagramMagic.size() + 4 + checked.size() > kNativeDatagramBytesMax) {
-    return ResourceExhausted("a datagram of {} bytes; the limit is {}", checked.size() + 8, kNativeDatagramBytesMax);
-  }
-  std::string bytes(kDatagramMagic);
-  ByteWriter(&bytes).U32(codec::Crc32c(checked));
-  return bytes + checked;
+  return EncodeNativeEnvelope(kDatagramMagic, {.client = datagram.client,
+                                               .sequence = datagram.sequence,
+                                               .key = datagram.key,
+                                               .tenant = datagram.tenant,
+                                               .rest = datagram.publish});
 }
 
 Result<NativeEventDatagram> DecodeNativeEventDatagram(std::string_view bytes) {
-  ByteReader in(bytes);
-  std::string_view magic;
-  uint32_t checksum = 0;
-  if (!in.Raw(kDatagramMagic.size(), &magic) || magic != kDatagramMagic || !in.U32(&checksum)) {
-    return InvalidArgument("this is no native datagram of events");
-  }
-  if (codec::Crc32c(in.rest()) != checksum) return DataLoss("the checksum of a datagram does not match");
-  NativeEventDatagram out;
-  if (!in.U64(&out.client) || !in.U64(&out.sequence) || !ReadText(in, &out.key) || !ReadText(in, &out.tenant)) {
-    return InvalidArgument("the datagram is cut off or malformed");
-  }
-  out.publish = in.rest();
-  return out;
+  MS_ASSIGN_OR_RETURN(const NativeEnvelope envelope,
+                      DecodeNativeEnvelope(kDatagramMagic, "native datagram of events", bytes));
+  return NativeEventDatagram{.client = envelope.client,
+                             .sequence = envelope.sequence,
+                             .key = envelope.key,
+                             .tenant = envelope.tenant,
+                             .publish = envelope.rest};
 }
 
 }  // namespace millstream::wire

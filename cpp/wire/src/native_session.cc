@@ -1,9 +1,9 @@
 #include <utility>
 
 #include "millstream/codec/byte_io.h"
-#include "millstream/codec/crc32c.h"
 #include "millstream/wire/labels_decoder.h"
 #include "millstream/wire/native_frame.h"
+#include "native_text.h"
 #include "pairs_batch.h"
 
 namespace millstream::wire {
@@ -23,10 +23,6 @@ uint32_t RefAt(std::string_view refs, uint32_t index) {
   uint32_t ref = 0;
   ByteReader in(refs.substr(4 * size_t{index}));
   return in.U32(&ref) ? ref : 0;
-}
-
-bool ReadText(ByteReader& in, std::string_view* text) {
-  return in.Bytes(text) && text->size() <= kNativeTextBytesMax;
 }
 
 }  // namespace
@@ -104,7 +100,8 @@ Result<NativeSession::Hello> NativeSession::TakeHello(std::string_view payload) 
   std::string_view magic;
   NativeHello hello;
   if (!in.Raw(kHelloMagic.size(), &magic) || magic != kHelloMagic || !in.U8(&hello.version) ||
-      !ReadText(in, &hello.key) || !ReadText(in, &hello.tenant) || !ReadText(in, &hello.client) || !in.empty()) {
+      !ReadNativeText(in, &hello.key) || !ReadNativeText(in, &hello.tenant) || !ReadNativeText(in, &hello.client) ||
+      !in.empty()) {
     return InvalidArgument("the hello frame is cut off or malformed");
   }
   if (hello.version != kNativeVersion) return Unimplemented("version {} of native frames is unknown", hello.version);
@@ -197,35 +194,20 @@ Result<NativeSession::Write> NativeSession::TakeWrite(std::string_view payload) 
 }
 
 Result<std::string> EncodeNativeDatagram(const NativeDatagram& datagram) {
-  std::string checked;
-  ByteWriter out(&checked);
-  out.U64(datagram.client);
-  out.U64(datagram.sequence);
-  out.Bytes(datagram.key);
-  out.Bytes(datagram.tenant);
-  out.Raw(datagram.batch);
-  if (kDatagramMagic.size() + 4 + checked.size() > kNativeDatagramBytesMax) {
-    return ResourceExhausted("a datagram of {} bytes; the limit is {}", checked.size() + 8, kNativeDatagramBytesMax);
-  }
-  std::string bytes(kDatagramMagic);
-  ByteWriter(&bytes).U32(codec::Crc32c(checked));
-  return bytes + checked;
+  return EncodeNativeEnvelope(kDatagramMagic, {.client = datagram.client,
+                                               .sequence = datagram.sequence,
+                                               .key = datagram.key,
+                                               .tenant = datagram.tenant,
+                                               .rest = datagram.batch});
 }
 
 Result<NativeDatagram> DecodeNativeDatagram(std::string_view bytes) {
-  ByteReader in(bytes);
-  std::string_view magic;
-  uint32_t checksum = 0;
-  if (!in.Raw(kDatagramMagic.size(), &magic) || magic != kDatagramMagic || !in.U32(&checksum)) {
-    return InvalidArgument("this is no native datagram");
-  }
-  if (codec::Crc32c(in.rest()) != checksum) return DataLoss("the checksum of a datagram does not match");
-  NativeDatagram out;
-  if (!in.U64(&out.client) || !in.U64(&out.sequence) || !ReadText(in, &out.key) || !ReadText(in, &out.tenant)) {
-    return InvalidArgument("the datagram is cut off or malformed");
-  }
-  out.batch = in.rest();
-  return out;
+  MS_ASSIGN_OR_RETURN(const NativeEnvelope envelope, DecodeNativeEnvelope(kDatagramMagic, "native datagram", bytes));
+  return NativeDatagram{.client = envelope.client,
+                        .sequence = envelope.sequence,
+                        .key = envelope.key,
+                        .tenant = envelope.tenant,
+                        .batch = envelope.rest};
 }
 
 }  // namespace millstream::wire
