@@ -10,7 +10,6 @@ namespace millstream::wire {
 namespace {
 
 using codec::ByteReader;
-using codec::ByteWriter;
 
 constexpr std::string_view kHelloMagic = "MSN1";
 constexpr std::string_view kDatagramMagic = "MSU1";
