@@ -264,9 +264,7 @@ class StreamHub:
         """Have a subscription polled."""
         self._ready.append(feed)
         if len(self._pumps) < _PUMPS_MAX and not self._stopped:
-            pump = asyncio.get_running_loop().create_task(self._pump())
-            self._pumps.add(pump)
-            pump.add_done_callback(self._pumps.discard)
+            self._pumps.add(asyncio.get_running_loop().create_task(self._pump()))
 
     async def stop(self) -> None:
         """Say goodbye to everybody."""
@@ -282,6 +280,14 @@ class StreamHub:
         self._pending.clear()
 
     async def _pump(self) -> None:
+        try:
+            await self._poll_ready()
+        finally:
+            # At once, not when the loop tells of the task's end: what is enqueued in between would
+            # find as many pumps as there may be, and none of them would ever look at it.
+            self._pumps.discard(asyncio.current_task())
+
+    async def _poll_ready(self) -> None:
         while self._ready:
             feeds = self._next_feeds()
             polled = await self._pool.wait_and_run(
