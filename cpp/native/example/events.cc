@@ -33,7 +33,7 @@ using millstream::native::ReceivedEvent;
 
 constexpr size_t kBatch = 100;
 constexpr size_t kPoll = 1000;
-constexpr int kPatienceMs = 10'000;
+constexpr int kPatienceMs = 60'000;
 
 struct Wanted {
   std::string topic;
