@@ -7,15 +7,10 @@
 // one '|', which stands nowhere else in what a server sends, then the time at which it was published and its number: so
 // events are counted at the speed of memory, whatever the protocol, and the load generator takes little of the cores
 // that it shares with the server. One subscriber of sixteen is looked at closely.
-#include <arpa/inet.h>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -25,14 +20,16 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
+#include "load.h"
+
 namespace {
+
+using namespace millstream::bench;  // NOLINT(google-build-using-namespace)
 
 using Clock = std::chrono::steady_clock;
 
@@ -46,11 +43,6 @@ int64_t Now() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
 }
 
-[[noreturn]] void Fail(std::string_view what) {
-  fmt::print(stderr, "fanout_load: {} ({})\n", what, std::strerror(errno));
-  std::exit(1);
-}
-
 struct Settings {
   std::string protocol;
   uint16_t port = 0;
@@ -60,28 +52,6 @@ struct Settings {
   std::string topic;
   std::string key;
 };
-
-int Connect(uint16_t port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) Fail("no socket");
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) Fail("cannot connect");
-  const int on = 1;
-  (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  return fd;
-}
-
-void SendAll(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t sent = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent <= 0) Fail("cannot send");
-    bytes.remove_prefix(static_cast<size_t>(sent));
-  }
-}
 
 void ReceiveUntil(int fd, std::string_view end) {
   std::string got;
@@ -171,6 +141,7 @@ void Publish(int fd, const Settings& settings, std::atomic<bool>* failed) {
       }
       if (got <= 0) break;
     }
+    // What becomes due meanwhile goes in one piece.
     std::this_thread::sleep_for(std::chrono::microseconds(500));
   }
 }
@@ -232,12 +203,6 @@ class Reader {
   uint64_t bytes_ = 0;
 };
 
-double Milliseconds(const std::vector<int64_t>& sorted, double part) {
-  if (sorted.empty()) return 0;
-  const auto at = static_cast<size_t>(part * static_cast<double>(sorted.size()));
-  return static_cast<double>(sorted[std::min(at, sorted.size() - 1)]) / 1e6;
-}
-
 int Run(const Settings& settings) {
   Reader reader(settings.subscribers);
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -268,8 +233,8 @@ int Run(const Settings& settings) {
     if (!published) continue;
     if (std::ranges::all_of(reader.subscribers(), [&](const Subscriber& one) { return one.events >= total; })) break;
     // Whoever drops events never comes to the end.
-    if (count > 0) quiet_since = Now();
-    if (quiet_since != 0 && Now() - quiet_since > 3'000'000'000) break;
+    if (count > 0 || quiet_since == 0) quiet_since = Now();
+    if (Now() - quiet_since > 3'000'000'000) break;
   }
   const double seconds = static_cast<double>(Now() - began) / 1e9;
   publishing.join();
@@ -289,14 +254,6 @@ int Run(const Settings& settings) {
              static_cast<double>(reader.bytes()) / 1e6 / seconds, Milliseconds(delays, 0.5), Milliseconds(delays, 0.99),
              Milliseconds(delays, 1), cpu);
   return failed ? 1 : 0;
-}
-
-size_t Number(const char* text) {
-  size_t value = 0;
-  const std::string_view digits(text);
-  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (parsed.ec != std::errc() || value == 0) Fail(fmt::format("{:?} is no number", digits));
-  return value;
 }
 
 }  // namespace

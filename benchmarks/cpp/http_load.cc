@@ -6,10 +6,7 @@
 //
 // Prints seconds, requests, and the median and 99th percentile of their times in milliseconds. Every request brings ten
 // metrics of its connection's host, at a time of its own.
-#include <arpa/inet.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,24 +17,20 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <deque>
 #include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace millstream {
+#include "load.h"
+
+namespace millstream::bench {
 namespace {
 
 constexpr int kMetrics = 10;
 constexpr int64_t kBaseMs = 1'732'000'000'000;
 constexpr size_t kAnswerBytesMax = 64 << 10;
-
-[[noreturn]] void Die(std::string_view why) {
-  fmt::print(stderr, "{}\n", why);
-  std::exit(1);
-}
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -73,18 +66,8 @@ constexpr std::array<Form, 2> kForms = {{
 
 class Connection {
  public:
-  Connection(int port, int host, const Form& form, std::string_view key) : host_(host), form_(form), key_(key) {
-    fd_ = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    const int on = 1;
-    if (fd_ < 0 || ::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
-        ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0) {
-      Die("cannot connect");
-    }
-  }
+  Connection(uint16_t port, int host, const Form& form, std::string_view key)
+      : host_(host), form_(form), key_(key), fd_(Connect(port)) {}
   ~Connection() { ::close(fd_); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -101,20 +84,20 @@ class Connection {
     sent_at_ = Now();
     // A request is smaller than the buffer of a socket on which nothing is under way.
     if (::send(fd_, request_.data(), request_.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request_.size())) {
-      Die("the server takes no request");
+      Fail("the server takes no request");
     }
   }
 
   // Reads what came; the seconds that the answer took when it is whole now, else nothing below zero.
   double Receive() {
     const ssize_t got = ::recv(fd_, answer_.data() + received_, answer_.size() - received_, 0);
-    if (got <= 0) Die("the server closed a connection");
+    if (got <= 0) Fail("the server closed a connection");
     received_ += static_cast<size_t>(got);
     const std::string_view answer(answer_.data(), received_);
     const size_t end = answer.find("\r\n\r\n");
     if (end == std::string_view::npos) return -1;
     const std::string_view status = answer.substr(0, 12);
-    if (!status.ends_with("200") && !status.ends_with("204")) Die(answer);
+    if (!status.ends_with("200") && !status.ends_with("204")) Fail(answer);
     if (answer.size() - end - 4 < ContentLength(answer.substr(0, end))) return -1;
     return Now() - sent_at_;
   }
@@ -135,7 +118,7 @@ class Connection {
   const int host_;
   const Form& form_;
   const std::string_view key_;
-  int fd_ = -1;
+  const int fd_;
   int64_t number_ = 0;
   double sent_at_ = 0;
   std::string body_;
@@ -144,14 +127,14 @@ class Connection {
   std::vector<char> answer_ = std::vector<char>(kAnswerBytesMax);
 };
 
-void Run(int port, const Form& form, int count, double seconds, std::string_view key) {
+void Run(uint16_t port, const Form& form, int count, double seconds, std::string_view key) {
   const int poll = ::epoll_create1(0);
-  if (poll < 0) Die("cannot poll");
+  if (poll < 0) Fail("cannot poll");
   std::deque<Connection> connections;
   for (int host = 0; host < count; ++host) {
     Connection& one = connections.emplace_back(port, host, form, key);
     epoll_event event{.events = EPOLLIN, .data = {.ptr = &one}};
-    if (::epoll_ctl(poll, EPOLL_CTL_ADD, one.fd(), &event) != 0) Die("cannot poll");
+    if (::epoll_ctl(poll, EPOLL_CTL_ADD, one.fd(), &event) != 0) Fail("cannot poll");
   }
   std::vector<float> taken;
   const double began = Now();
@@ -170,21 +153,22 @@ void Run(int port, const Form& form, int count, double seconds, std::string_view
     now = Now();
   }
   ::close(poll);
-  if (taken.empty()) Die("no answer in all this time");
+  if (taken.empty()) Fail("no answer in all this time");
   std::ranges::sort(taken);
   fmt::print("{} {} {} {}\n", now - began, taken.size(), taken[taken.size() / 2] * 1e3,
              taken[taken.size() * 99 / 100] * 1e3);
 }
 
 }  // namespace
-}  // namespace millstream
+}  // namespace millstream::bench
 
 int main(int argc, char** argv) {
+  using namespace millstream::bench;  // NOLINT(google-build-using-namespace)
   const std::vector<std::string> arguments(argv + 1, argv + argc);
-  if (arguments.size() < 4) millstream::Die("http_load PORT json|influx CONNECTIONS SECONDS [KEY]");
-  const auto form = std::ranges::find(millstream::kForms, arguments[1], &millstream::Form::name);
-  if (form == millstream::kForms.end()) millstream::Die("json or influx");
+  if (arguments.size() < 4) Fail("http_load PORT json|influx CONNECTIONS SECONDS [KEY]");
+  const auto form = std::ranges::find(kForms, arguments[1], &Form::name);
+  if (form == kForms.end()) Fail("json or influx");
   const std::string key = arguments.size() > 4 ? arguments[4] : "";
-  millstream::Run(std::stoi(arguments[0]), *form, std::stoi(arguments[2]), std::stod(arguments[3]), key);
+  Run(static_cast<uint16_t>(Number(arguments[0])), *form, std::stoi(arguments[2]), std::stod(arguments[3]), key);
   return 0;
 }

@@ -7,24 +7,18 @@
 // requests with acks=1 to partition 0. Prints one JSON object: events that were acknowledged, and how long batches
 // took. What is sent is made once beforehand, whatever the protocol, so that the load generator takes little of the
 // cores that it shares with the server. Topics must be there; the stream of JetStream is made.
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -35,23 +29,23 @@
 #include <variant>
 #include <vector>
 
+#include "kafka_wire.h"
+#include "load.h"
+#include "millstream/codec/crc32c.h"
 #include "millstream/v1/events.pb.h"
 #include "millstream/wire/native_events.h"
 #include "millstream/wire/native_frame.h"
 
 namespace {
 
+using namespace millstream::bench;  // NOLINT(google-build-using-namespace)
 using Clock = std::chrono::steady_clock;
+namespace codec = millstream::codec;
 namespace v1 = millstream::v1;
 namespace wire = millstream::wire;
 
 constexpr size_t kEventBytes = 256;
 constexpr std::string_view kInbox = "_INBOX.load";
-
-[[noreturn]] void Fail(std::string_view what) {
-  fmt::print(stderr, "publish_load: {} ({})\n", what, std::strerror(errno));
-  std::exit(1);
-}
 
 struct Settings {
   std::string protocol;
@@ -84,32 +78,9 @@ class InFlight {
   std::deque<Clock::time_point> sent_;
 };
 
-int Connect(uint16_t port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (fd < 0 || connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) Fail("cannot connect");
-  const int on = 1;
-  (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  return fd;
-}
-
-void SendAll(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t sent = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent <= 0) Fail("cannot send");
-    bytes.remove_prefix(static_cast<size_t>(sent));
-  }
-}
-
-void Receive(int fd, std::string* into) {
+void ReceiveMore(int fd, std::string* into) {
   std::array<char, 65536> buffer;
-  const ssize_t count = recv(fd, buffer.data(), buffer.size(), 0);
-  if (count <= 0) Fail("the server closed the connection");
-  into->append(buffer.data(), static_cast<size_t>(count));
+  into->append(buffer.data(), Receive(fd, buffer.data(), buffer.size()));
 }
 
 std::string Payload() {
@@ -144,18 +115,23 @@ size_t TakeAcknowledgements(std::string* bytes) {
   return count;
 }
 
+void MakeStream(const Settings& settings) {
+  const int fd = Connect(settings.port);
+  const std::string stream =
+      fmt::format(R"({{"name":"{0}","subjects":["{0}"],"storage":"file","num_replicas":1}})", settings.topic);
+  SendAll(fd, fmt::format("CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\nSUB {1} 1\r\n"
+                          "PUB $JS.API.STREAM.CREATE.{0} {1} {2}\r\n{3}\r\n",
+                          settings.topic, kInbox, stream.size(), stream));
+  std::string in;
+  while (TakeAcknowledgements(&in) == 0) ReceiveMore(fd, &in);
+  (void)close(fd);
+}
+
 void RunNats(const Settings& settings, size_t number, Clock::time_point end, Result* result) {
   const int fd = Connect(settings.port);
   const std::string inbox = fmt::format("{}.{}", kInbox, number);
   std::string in;
   SendAll(fd, fmt::format("CONNECT {{\"verbose\":false,\"pedantic\":false}}\r\nSUB {} 1\r\n", inbox));
-  if (number == 0) {
-    const std::string stream =
-        fmt::format(R"({{"name":"{0}","subjects":["{0}"],"storage":"file","num_replicas":1}})", settings.topic);
-    SendAll(fd,
-            fmt::format("PUB $JS.API.STREAM.CREATE.{} {} {}\r\n{}\r\n", settings.topic, inbox, stream.size(), stream));
-    while (TakeAcknowledgements(&in) == 0) Receive(fd, &in);
-  }
   std::string batch;
   for (size_t i = 0; i < settings.batch; ++i) {
     batch += fmt::format("PUB {} {} {}\r\n{}\r\n", settings.topic, inbox, kEventBytes, Payload());
@@ -167,7 +143,7 @@ void RunNats(const Settings& settings, size_t number, Clock::time_point end, Res
       SendAll(fd, batch);
       in_flight.Sent();
     }
-    Receive(fd, &in);
+    ReceiveMore(fd, &in);
     acknowledged += TakeAcknowledgements(&in);
     for (; acknowledged >= settings.batch; acknowledged -= settings.batch) {
       in_flight.Acknowledged(settings.batch, result);
@@ -178,65 +154,30 @@ void RunNats(const Settings& settings, size_t number, Clock::time_point end, Res
 
 // --- Kafka ---
 
-class BigEndian {
- public:
-  template <typename T>
-  BigEndian& Put(T value) {
-    for (int shift = 8 * (static_cast<int>(sizeof(T)) - 1); shift >= 0; shift -= 8) {
-      bytes += static_cast<char>(static_cast<uint64_t>(value) >> shift & 0xFF);
-    }
-    return *this;
-  }
-  BigEndian& Zigzag(int64_t value) {
-    auto rest = static_cast<uint64_t>(value) << 1 ^ static_cast<uint64_t>(value >> 63);
-    for (; rest >= 0x80; rest >>= 7) bytes += static_cast<char>(rest | 0x80);
-    bytes += static_cast<char>(rest);
-    return *this;
-  }
-  BigEndian& Text(std::string_view text) {
-    Put(static_cast<int16_t>(text.size()));
-    bytes += text;
-    return *this;
-  }
-
-  std::string bytes;
-};
-
-uint32_t Crc32c(std::string_view bytes) {
-  uint32_t crc = ~0U;
-  for (const char byte : bytes) {
-    crc ^= static_cast<uint8_t>(byte);
-    for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (0x82F63B78U & (0U - (crc & 1)));
-  }
-  return ~crc;
-}
-
 // Source  https://kafka.apache.org/documentation/#recordbatch and the Produce API, version 3.
 std::string ProduceRequest(const Settings& settings) {
-  BigEndian records;
+  KafkaWriter records;
   const int64_t now =
       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
           .count();
   records.Put(int16_t{0}).Put(static_cast<int32_t>(settings.batch - 1)).Put(now).Put(now);
   records.Put(int64_t{-1}).Put(int16_t{-1}).Put(int32_t{-1}).Put(static_cast<int32_t>(settings.batch));
   for (size_t i = 0; i < settings.batch; ++i) {
-    BigEndian record;
+    KafkaWriter record;
     record.Put(int8_t{0}).Zigzag(0).Zigzag(static_cast<int64_t>(i)).Zigzag(-1).Zigzag(kEventBytes);
     record.bytes += Payload();
     record.Zigzag(0);
     records.Zigzag(static_cast<int64_t>(record.bytes.size())).bytes += record.bytes;
   }
-  BigEndian batch;
+  KafkaWriter batch;
   batch.Put(int64_t{0}).Put(static_cast<int32_t>(records.bytes.size() + 9)).Put(int32_t{-1}).Put(int8_t{2});
-  batch.Put(Crc32c(records.bytes)).bytes += records.bytes;
-  BigEndian request;
+  batch.Put(codec::Crc32c(records.bytes)).bytes += records.bytes;
+  KafkaWriter request;
   request.Put(int16_t{0}).Put(int16_t{3}).Put(int32_t{1}).Text("load");
   request.Put(int16_t{-1}).Put(int16_t{1}).Put(int32_t{30'000});
   request.Put(int32_t{1}).Text(settings.topic).Put(int32_t{1}).Put(int32_t{0});
   request.Put(static_cast<int32_t>(batch.bytes.size())).bytes += batch.bytes;
-  BigEndian framed;
-  framed.Put(static_cast<int32_t>(request.bytes.size())).bytes += request.bytes;
-  return framed.bytes;
+  return request.Framed();
 }
 
 void RunKafka(const Settings& settings, size_t /*number*/, Clock::time_point end, Result* result) {
@@ -251,13 +192,11 @@ void RunKafka(const Settings& settings, size_t /*number*/, Clock::time_point end
       SendAll(fd, request);
       in_flight.Sent();
     }
-    Receive(fd, &in);
+    ReceiveMore(fd, &in);
     while (in.size() >= 4) {
-      uint32_t size = 0;
-      std::memcpy(&size, in.data(), sizeof(size));
-      size = ntohl(size);
+      const size_t size = KafkaNumber(in, 0, 4);
       if (in.size() < 4 + size) break;
-      if (size + 4 < error_at + 2 || in[error_at] != 0 || in[error_at + 1] != 0) Fail("an event was refused");
+      if (size + 4 < error_at + 2 || KafkaNumber(in, error_at, 2) != 0) Fail("an event was refused");
       in.erase(0, 4 + size);
       in_flight.Acknowledged(settings.batch, result);
     }
@@ -274,7 +213,7 @@ wire::NativeFrame Next(int fd, wire::NativeFrameReader* reader) {
     if (!frame.ok()) Fail(frame.status().ToString());
     if (frame->has_value()) return **frame;
     std::string more;
-    Receive(fd, &more);
+    ReceiveMore(fd, &more);
     reader->Feed(more);
   }
 }
@@ -432,25 +371,18 @@ void RunGrpc(const Settings& settings, size_t number, Clock::time_point end, Res
   stream.Run(stub);
 }
 
-double Milliseconds(const std::vector<int64_t>& sorted, double part) {
-  if (sorted.empty()) return 0;
-  const auto at = static_cast<size_t>(part * static_cast<double>(sorted.size()));
-  return static_cast<double>(sorted[std::min(at, sorted.size() - 1)]) / 1e6;
-}
-
 int Run(const Settings& settings) {
   const auto run = settings.protocol == "nats"     ? RunNats
                    : settings.protocol == "kafka"  ? RunKafka
                    : settings.protocol == "native" ? RunNative
                                                    : RunGrpc;
+  if (settings.protocol == "nats") MakeStream(settings);
   std::vector<Result> results(settings.connections);
   std::vector<std::thread> threads;
   const Clock::time_point began = Clock::now();
   const Clock::time_point end = began + std::chrono::seconds(settings.seconds);
   for (size_t i = 0; i < settings.connections; ++i) {
     threads.emplace_back([&, i] { run(settings, i, end, &results[i]); });
-    // The first makes the stream that the others need.
-    if (i == 0 && settings.connections > 1) std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
   for (std::thread& thread : threads) thread.join();
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
@@ -466,14 +398,6 @@ int Run(const Settings& settings) {
              events, seconds, static_cast<double>(events) / seconds, Milliseconds(delays, 0.5),
              Milliseconds(delays, 0.99));
   return 0;
-}
-
-size_t Number(const char* text) {
-  size_t value = 0;
-  const std::string_view digits(text);
-  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (parsed.ec != std::errc() || value == 0) Fail(fmt::format("{} is no number", digits));
-  return value;
 }
 
 }  // namespace
