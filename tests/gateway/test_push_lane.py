@@ -42,7 +42,7 @@ def backend(tmp_path: Path) -> Iterator[EmbeddedBackend]:
 
 @pytest.fixture
 def lane(backend: EmbeddedBackend) -> Iterator[PushLane]:
-    lane = backend.push_lane()
+    lane = backend.push_lane(2)
     yield lane
     lane.close()
 
@@ -103,7 +103,7 @@ def test_an_engine_that_was_closed_refuses_what_comes_by_its_lane(
 
 
 class WithoutLane(EmbeddedBackend):
-    def push_lane(self) -> None:  # type: ignore[override]
+    def push_lane(self, _threads: int, /) -> None:  # type: ignore[override]
         return None
 
 

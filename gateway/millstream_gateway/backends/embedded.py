@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from millstream.errors import MillstreamError, UnavailableError
 from millstream_gateway.backends.cancel import CancelSignal
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from millstream import _core
     from millstream._core import CancelToken, Engine, QueryResult, ReadView
 
-# One decodes while the other waits for the partitions.
-_LANE_THREADS: Final = 2
 _Item = tuple[str, bytes, int | None, Mapping[str, str], int, int, int]
 
 
@@ -106,10 +104,10 @@ class EmbeddedBackend:
             one if isinstance(one, MillstreamError) else _outcome(one.fields()) for one in results
         ]
 
-    def push_lane(self) -> PushLane:
+    def push_lane(self, threads: int, /) -> PushLane:
         from millstream import _core
 
-        return _Lane(_core.PushLane(self._open_engine(), _LANE_THREADS), self._series_limits)
+        return _Lane(_core.PushLane(self._open_engine(), threads), self._series_limits)
 
     def _push_or_error(self, tenant: TenantId, write: WriteBody) -> PushOutcome | MillstreamError:
         try:

@@ -103,7 +103,7 @@ class FakeBackend:
     ) -> list[PushOutcome | MillstreamError]:
         return [self._outcome_or_error(tenant, write) for tenant, write in writes]
 
-    def push_lane(self) -> None:
+    def push_lane(self, _threads: int, /) -> None:
         return None
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:

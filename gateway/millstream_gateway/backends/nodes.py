@@ -94,7 +94,7 @@ class NodesBackend:
             ]
             return [_outcome_or_error(call) for call in calls]
 
-    def push_lane(self) -> None:
+    def push_lane(self, _threads: int, /) -> None:
         return None
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:

@@ -82,7 +82,7 @@ class Backend(Protocol):
     ) -> list[PushOutcome | MillstreamError]:
         """Store several bodies at once; in place of an outcome stands the error of that body."""
 
-    def push_lane(self) -> PushLane | None:
+    def push_lane(self, threads: int, /) -> PushLane | None:
         """A lane of its own for whoever asks, who closes it first; None where `push_all` is all."""
 
     def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,13 +17,16 @@ from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.limits import charge_current
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
-from millstream_gateway.services.shared_push import Pending, SharedPush
+from millstream_gateway.services.push_queue import Pending, PushQueue
 from millstream_gateway.settings import LimitsSettings
 
 _T = TypeVar("_T")
 _SNAPPY_FORMATS: Final = frozenset({"remote_write", "remote_write_2"})
-# Larger ones keep a thread busy for longer than the way to it takes.
+# Larger ones keep a thread busy for longer than the way to it takes: each goes by itself.
 SHARED_BYTES_MAX: Final = 16 << 10
+# One is decoded while the other waits for the partitions.
+_SHARED_CALLS_MAX: Final = 2
+_SHARED_GROUP_MAX: Final = 64
 _GZIP_STEP_BYTES: Final = 1 << 16
 # Small bodies may exceed the ratio: a few kilobytes of zeros harm nobody.
 _GZIP_RATIO_FREE_BYTES: Final = 1 << 20
@@ -80,23 +82,27 @@ class IngestService:
         self._pool = pool
         self._limits = limits
         self._metrics = metrics
-        self._shared = SharedPush(backend, pool)
-        self._alone: set[asyncio.Task[None]] = set()
+        self._shared = PushQueue(
+            backend, pool, calls_max=_SHARED_CALLS_MAX, group_max=_SHARED_GROUP_MAX
+        )
+        self._alone = PushQueue(backend, pool, calls_max=limits.ingest_threads, group_max=1)
         self.budget = BodyBudget(limits.ingest_bytes_in_flight)
 
     def stop(self) -> None:
         """Finish what is on its way. Event loop only."""
         self._shared.stop()
+        self._alone.stop()
 
     def check_room(self) -> None:
         """`OverloadedError` when no write can be taken now."""
         self._pool.check_room()
         self._shared.check_room()
+        self._alone.check_room()
 
     @property
     def has_room(self) -> bool:
         """Whether `check_room` would let a write in."""
-        return self._pool.has_room and self._shared.has_room
+        return self._pool.has_room and self._shared.has_room and self._alone.has_room
 
     def fits(self, write: WriteBody) -> bool:
         """Whether `begin` may take this body, as far as its size goes."""
@@ -106,24 +112,10 @@ class IngestService:
 
     def begin(self, pending: Pending) -> None:
         """Store a body, which `has_room` and `fits` were asked for; whoever is told calls `count`."""
-        if len(pending.write.body) <= SHARED_BYTES_MAX:
-            self._shared.begin(pending)
-            return
-        task = asyncio.get_running_loop().create_task(self._push_alone(pending))
-        self._alone.add(task)
-        task.add_done_callback(self._alone.discard)
+        self._queue_of(pending.write).begin(pending)
 
-    async def _push_alone(self, pending: Pending) -> None:
-        tenant, write = pending.tenant, pending.write
-        try:
-            outcome = await self._pool.run(lambda: self._backend.push(tenant, write))
-        except asyncio.CancelledError:
-            pending.drop()
-            raise
-        except Exception as error:
-            pending.fail(error)
-        else:
-            pending.succeed(outcome)
+    def _queue_of(self, write: WriteBody) -> PushQueue:
+        return self._shared if len(write.body) <= SHARED_BYTES_MAX else self._alone
 
     async def remote_write(self, tenant: TenantId, form: str, body: bytes) -> PushOutcome:
         """Store a snappy block of ``form``, which is one of the versions of remote write."""
@@ -148,16 +140,15 @@ class IngestService:
 
         ``form`` is what the server's own metrics call it, when that is not its format.
         """
+        form = form or write.format
+        if gzip_limit_name is None:
+            return self._counted(form, await self._queue_of(write).push(tenant, write))
 
         def work() -> PushOutcome:
-            if gzip_limit_name is None:
-                return self._backend.push(tenant, write)
             plain = self._plain(write.body, gzip_limit_name)
             return self._backend.push(tenant, replace(write, body=plain))
 
-        if gzip_limit_name is None and len(write.body) <= SHARED_BYTES_MAX:
-            return self._counted(form or write.format, await self._shared.push(tenant, write))
-        return await self.apply(form or write.format, work)
+        return await self.apply(form, work)
 
     async def apply(self, form: str, work: Callable[[], PushOutcome]) -> PushOutcome:
         """Do the work of one write on a thread, and count what came of it."""

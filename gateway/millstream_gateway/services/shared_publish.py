@@ -1,6 +1,6 @@
 """Events that are published at the same time go to the engine as one call.
 
-As `SharedPush` does for small writes of metrics, and in the order of coming: one call at a time, so
+As `PushQueue` does for small writes of metrics, and in the order of coming: one call at a time, so
 that what one socket publishes one after the other stays so, and whatever comes while the engine
 brings a batch to the disk is the next batch.
 """

@@ -1,4 +1,4 @@
-"""Small writes that come at the same time go to the backend as one call.
+"""Writes on their way to the backend: so many calls at a time, each for a group of them.
 
 A small write costs less than the way to a worker thread and back. So those that arrive while others
 are on that way wait, and then travel together: one hop to a thread, and in the engine one wait, for
@@ -13,16 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from itertools import islice
-from typing import Final, Protocol
+from typing import Protocol
 
 from millstream.errors import MillstreamError
 from millstream_gateway.backends.protocol import Backend, PushLane
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.pool import BoundedPool
-
-_CALLS_MAX: Final = 2
-_GROUP_MAX: Final = 64
 
 
 class Pending(Protocol):
@@ -69,15 +66,21 @@ class _Awaited:
         self.future.cancel()
 
 
-class SharedPush:
-    """At most as many writes wait as the pool takes calls; one more is refused at once.
+class PushQueue:
+    """``calls_max`` calls at a time, each with at most ``group_max`` writes.
+
+    At most as many writes wait as the pool takes calls; one more is refused at once.
 
     Threads  Event loop only.
     """
 
-    def __init__(self, backend: Backend, pool: BoundedPool) -> None:
+    def __init__(
+        self, backend: Backend, pool: BoundedPool, *, calls_max: int, group_max: int
+    ) -> None:
         self._backend = backend
         self._pool = pool
+        self._calls_max = calls_max
+        self._group_max = group_max
         self._waiting: deque[Pending] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._lane: PushLane | None = None
@@ -112,8 +115,8 @@ class SharedPush:
 
     def _send(self) -> None:
         self._woken = False
-        while self._waiting and len(self._calls) + len(self._groups) < _CALLS_MAX:
-            group = list(islice(self._waiting, _GROUP_MAX))
+        while self._waiting and len(self._calls) + len(self._groups) < self._calls_max:
+            group = list(islice(self._waiting, self._group_max))
             for _ in group:
                 self._waiting.popleft()
             # Whoever stopped waiting wants nothing stored.
@@ -140,7 +143,7 @@ class SharedPush:
 
     def _open_lane(self) -> PushLane | None:
         if self._has_lane is None:
-            self._lane = self._backend.push_lane()
+            self._lane = self._backend.push_lane(self._calls_max)
             self._has_lane = self._lane is not None
             if self._lane is not None:
                 asyncio.get_running_loop().add_reader(
