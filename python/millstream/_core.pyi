@@ -207,6 +207,7 @@ class Engine:
         min_dirty_ratio: typing.SupportsFloat | typing.SupportsIndex | None = None,
         metrics: typing.Any = None,
         schema: typing.Any = None,
+        from_metrics: typing.Any = None,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> dict: ...
     def delete_group(

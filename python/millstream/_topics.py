@@ -72,6 +72,7 @@ class Topic(Requests):
         min_compaction_lag: Span = 0,
         min_dirty_ratio: float | None = None,
         schema: Mapping[str, Any] | None = None,
+        from_metrics: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there.
 
@@ -83,6 +84,8 @@ class Topic(Requests):
         them; with ``"value": "payload.amount"`` a counter adds a field up, and with
         ``"type": "gauge"`` the samples are the field itself. ``schema`` is a JSON Schema (draft-07
         or 2020-12) that payloads must match: an event that does not is refused by itself.
+        ``from_metrics`` are selectors: samples that are written to a series which any of them
+        selects become events of the topic, before the write is acknowledged.
 
         >>> import millstream
         >>> with millstream.open(":memory:") as db:
@@ -102,6 +105,7 @@ class Topic(Requests):
             min_compaction_lag_ms=span_ms(min_compaction_lag),
             min_dirty_ratio=min_dirty_ratio,
             schema=None if schema is None else dict(schema),
+            from_metrics=from_metrics,
         )
         return cast(dict[str, Any], made)
 
@@ -109,8 +113,8 @@ class Topic(Requests):
         """Change options.
 
         They are named as ``describe`` names them; the number of partitions only grows, and
-        ``metrics`` are all rules, in place of those that there are. ``schema=None`` removes the
-        schema.
+        ``metrics`` are all rules, in place of those that there are, as ``from_metrics`` are all
+        selectors. ``schema=None`` removes the schema.
 
         >>> import millstream
         >>> with millstream.open(":memory:") as db:

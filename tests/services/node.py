@@ -25,9 +25,16 @@ def built(program: str) -> Path:
 class Node(Process):
     """`millstreamd` on free ports; ready when constructed."""
 
-    def __init__(self, data: Path, log_dir: Path, *, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        data: Path,
+        log_dir: Path,
+        *,
+        grpc: str = "127.0.0.1:0",
+        arguments: Sequence[str] = (),
+    ) -> None:
         command: list[str | Path] = [built("node/millstreamd"), "--data", data]
-        command += ["--grpc", "127.0.0.1:0", "--health", "127.0.0.1:0", *arguments]
+        command += ["--grpc", grpc, "--health", "127.0.0.1:0", *arguments]
         super().__init__("millstreamd", command, log_dir)
         line = self.wait_ready("says where it listens", READY_DEADLINE_SECONDS, self._reported)
         self._addresses = {name: (host, int(port)) for name, host, port in _PART.findall(line)}

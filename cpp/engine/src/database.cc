@@ -168,7 +168,10 @@ Status Database::Impl::OpenFolder(const std::string& path) {
 }
 
 Status Database::Impl::StartEvents(const std::string& folder) {
-  MS_ASSIGN_OR_RETURN(events_, events::Broker::Open(env_, folder, {.durability = options_.durability}));
+  MS_ASSIGN_OR_RETURN(
+      events_,
+      events::Broker::Open(env_, folder, {.durability = options_.durability, .check_selectors = MetricFeed::Check}));
+  feed_ = std::make_unique<MetricFeed>(*events_);
   MS_ASSIGN_OR_RETURN(events_timer_,
                       MaintenanceTimer::Start(kEventsInterval, [this] { events_->Maintain(false); }, *env_.executor));
   MS_ASSIGN_OR_RETURN(groups_timer_,
@@ -320,6 +323,7 @@ std::map<std::string, double> Database::Stats() const {
   }
   for (const auto& [name, value] : impl_->events_->Stats()) out[name] += value;
   for (const auto& [name, value] : impl_->transforms_->Stats()) out[name] += value;
+  for (const auto& [name, value] : impl_->feed_->Stats()) out[name] += value;
   add("millstream_partitions", impl_->partitions_.size());
   add("millstream_series_cache_entries", impl_->cache_.size());
   add("millstream_delta_series", impl_->deltas_.series());

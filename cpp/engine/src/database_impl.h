@@ -10,6 +10,7 @@
 
 #include "delta_accumulator.h"
 #include "maintenance_timer.h"
+#include "metric_feed.h"
 #include "millstream/base/mutex.h"
 #include "millstream/engine/database.h"
 #include "millstream/log/local_log.h"
@@ -52,6 +53,7 @@ class Database::Impl {
     TenantId tenant;
     Result<wire::DecodedWrite> decoded;
     storage::SeriesLimits series = {};
+    bool is_of_events = false;  // samples that metric rules made: they do not become events again
   };
   std::vector<Result<PushOutcome>> Push(std::vector<Incoming> incoming) EXCLUDES(open_mutex_);
 
@@ -108,6 +110,7 @@ class Database::Impl {
   std::shared_ptr<events::Broker> events_;
   std::unique_ptr<MaintenanceTimer> timer_;
   std::unique_ptr<MaintenanceTimer> events_timer_;
+  std::unique_ptr<MetricFeed> feed_;
   std::unique_ptr<Transforms> transforms_;
   std::unique_ptr<MaintenanceTimer> groups_timer_;
 

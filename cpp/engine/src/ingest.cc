@@ -32,6 +32,9 @@ class DecodedSource final : public SeriesSource {
 
   Result<model::Labels> LabelsOf(uint32_t origin) override {
     cache_.Forget(KeyOf(origin));
+    return LabelsOfKnown(origin);
+  }
+  Result<model::Labels> LabelsOfKnown(uint32_t origin) override {
     return wire::DecodeLabels(decoded_.encoding, decoded_.series[origin].raw_labels);
   }
   void Resolved(uint32_t origin, SeriesPlace place) override { cache_.Put(KeyOf(origin), place); }
@@ -132,12 +135,14 @@ std::optional<tsdb::LastSample> Database::Impl::LastOf(TenantId tenant, const wi
 // A decoded request from its labels to its outcome. The database is open and held open as long as it lives.
 class Database::Impl::PendingPush {
  public:
-  PendingPush(Impl& database, TenantId tenant, wire::DecodedWrite decoded, const storage::SeriesLimits& series)
+  PendingPush(Impl& database, TenantId tenant, wire::DecodedWrite decoded, const storage::SeriesLimits& series,
+              MetricFeed* feed)
       : database_(database),
         tenant_(tenant),
         decoded_(std::move(decoded)),
         source_(tenant, decoded_, database.cache_),
-        writer_(tenant, database.doors_, source_, &outcome_, database.LimitsOf(series), database.MonotonicNow()) {}
+        writer_(tenant, database.doors_, source_, &outcome_, database.LimitsOf(series), database.MonotonicNow(), feed) {
+  }
 
   // Finds the series' places and sends their samples, without waiting.
   Status Start() {
@@ -185,7 +190,8 @@ std::vector<Result<PushOutcome>> Database::Impl::Push(std::vector<Incoming> inco
     Incoming& one = incoming[i];
     refused[i] = ready.ok() ? one.decoded.status() : ready;
     if (!refused[i].ok()) continue;
-    pending[i] = std::make_unique<PendingPush>(*this, one.tenant, std::move(one.decoded).value(), one.series);
+    pending[i] = std::make_unique<PendingPush>(*this, one.tenant, std::move(one.decoded).value(), one.series,
+                                               one.is_of_events ? nullptr : feed_.get());
     refused[i] = pending[i]->Start();
   }
   std::vector<Result<PushOutcome>> outcomes;
@@ -207,7 +213,7 @@ Result<uint64_t> Database::Impl::WriteTransformed(TenantId tenant, uint64_t seri
     decoded.values.push_back(sample.value);
   }
   std::vector<Incoming> incoming;
-  incoming.push_back({tenant, std::move(decoded), {.most = series_max, .new_per_second = 0}});
+  incoming.push_back({tenant, std::move(decoded), {.most = series_max, .new_per_second = 0}, true});
   MS_ASSIGN_OR_RETURN(const PushOutcome outcome, std::move(Push(std::move(incoming)).front()));
   return outcome.rejected;
 }
@@ -280,7 +286,8 @@ Result<PushOutcome> Database::Write(TenantId tenant, std::span<const model::Labe
   MS_ASSIGN_OR_RETURN(const model::Labels valid, ValidLabels(labels));
   PushOutcome outcome;
   SingleSource source(valid);
-  RequestWriter writer(tenant, impl_->doors_, source, &outcome, impl_->LimitsOf({}), impl_->MonotonicNow());
+  RequestWriter writer(tenant, impl_->doors_, source, &outcome, impl_->LimitsOf({}), impl_->MonotonicNow(),
+                       impl_->feed_.get());
   const RequestWriter::Target target{.origin = 0,
                                      .place = {impl_->PartitionOf(tenant, valid), SeriesRef(0)},
                                      .labels = &valid,
@@ -387,7 +394,8 @@ Result<PushOutcome> Database::Append(TenantId tenant, std::span<const uint64_t> 
 
   PushOutcome outcome;
   HandleSource source(*impl_, entries);
-  RequestWriter writer(tenant, impl_->doors_, source, &outcome, impl_->LimitsOf({}), impl_->MonotonicNow());
+  RequestWriter writer(tenant, impl_->doors_, source, &outcome, impl_->LimitsOf({}), impl_->MonotonicNow(),
+                       impl_->feed_.get());
   size_t at = 0;
   for (uint32_t origin = 0; origin < entries.size(); ++origin) {
     const Impl::HandleEntry& series = entries[origin].series;

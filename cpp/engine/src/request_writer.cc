@@ -45,10 +45,13 @@ void AddStart(std::span<const TimestampMs> starts, size_t i, Columns* columns) {
 }  // namespace
 
 RequestWriter::RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source,
-                             PushOutcome* outcome, const storage::SeriesLimits& series, std::chrono::nanoseconds now)
+                             PushOutcome* outcome, const storage::SeriesLimits& series, std::chrono::nanoseconds now,
+                             MetricFeed* feed)
     : tenant_(tenant),
       series_(series),
       now_(now),
+      feed_(feed),
+      wanted_(feed == nullptr ? nullptr : feed->Wanted(tenant)),
       doors_(doors),
       source_(source),
       outcome_(outcome),
@@ -65,6 +68,7 @@ std::vector<RequestWriter::Lane> RequestWriter::MakeLanes() const {
     lane.batch.tenant = tenant_;
     lane.batch.tenant_series = series_;
     lane.batch.now = now_;
+    lane.batch.lists_rejected = wanted_ != nullptr;
   }
   return lanes;
 }
@@ -178,6 +182,12 @@ Status RequestWriter::Await(Flight& flight) {
         source_.Resolved(lane.origins[i], {PartitionId(static_cast<uint32_t>(p)), ref});
       }
     }
+    if (wanted_ != nullptr) {
+      const auto labels = [&](size_t series) { return source_.LabelsOfKnown(lane.origins[series]); };
+      Status selected =
+          feed_->Select(*wanted_, PartitionId(static_cast<uint32_t>(p)), lane.batch, lane.task.outcome, labels, &fed_);
+      if (flight.first_error.ok()) flight.first_error = std::move(selected);
+    }
     if (lane.task.offset) offsets_[p] = std::max(offsets_[p].value_or(Offset(0)), *lane.task.offset);
   }
   return flight.first_error;
@@ -231,6 +241,7 @@ Status RequestWriter::Finish() {
     if (doors_[p].log != nullptr) MS_RETURN_IF_ERROR(doors_[p].log->WaitDurable(*offsets_[p]));
     token += fmt::format("{}{}:{}", token.empty() ? "" : ",", p, offsets_[p]->value());
   }
+  if (!fed_.empty()) MS_RETURN_IF_ERROR(feed_->Publish(tenant_, fed_));
   outcome_->offset_token = std::move(token);
   std::sort(outcome_->refusals.begin(), outcome_->refusals.end(),
             [](const ItemRefusal& a, const ItemRefusal& b) { return a.item < b.item; });

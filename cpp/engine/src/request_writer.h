@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "metric_feed.h"
 #include "millstream/engine/database.h"
 #include "millstream/model/histogram.h"
 #include "millstream/storage/log.h"
@@ -30,6 +31,8 @@ class SeriesSource {
   virtual ~SeriesSource() = default;
 
   virtual Result<model::Labels> LabelsOf(uint32_t origin) = 0;
+  // The same of a series that was found where it was thought to be.
+  virtual Result<model::Labels> LabelsOfKnown(uint32_t origin) { return LabelsOf(origin); }
   // The series of `origin` was found or made.
   virtual void Resolved(uint32_t origin, SeriesPlace place) = 0;
 };
@@ -43,7 +46,7 @@ struct PartitionDoor {
 class RequestWriter {
  public:
   RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source, PushOutcome* outcome,
-                const storage::SeriesLimits& series, std::chrono::nanoseconds now);
+                const storage::SeriesLimits& series, std::chrono::nanoseconds now, MetricFeed* feed = nullptr);
   // Waits for what Start sent.
   ~RequestWriter();
   RequestWriter(const RequestWriter&) = delete;
@@ -102,12 +105,15 @@ class RequestWriter {
   const TenantId tenant_;
   const storage::SeriesLimits series_;  // of the tenant
   const std::chrono::nanoseconds now_;  // of the monotonic clock
+  MetricFeed* const feed_;              // may be null
+  const std::shared_ptr<const MetricFeed::Selection> wanted_;
   const std::span<const PartitionDoor> doors_;
   SeriesSource& source_;
   PushOutcome* const outcome_;
   std::vector<Lane> lanes_;
   std::unique_ptr<Flight> flight_;
   std::vector<std::optional<Offset>> offsets_;
+  std::vector<MetricFeed::Sample> fed_;  // what topics get when all is written
   size_t pending_ = 0;
 };
 

@@ -137,7 +137,9 @@ Result<std::optional<TransformState>> Transforms::LoadState(uint32_t topic) cons
 }
 
 Status Transforms::Adopt() {
-  const events::Broker::RuledTopics ruled = broker_.TopicsWithRules();
+  events::Broker::RuledTopics ruled = broker_.TopicsWithRules();
+  // Others are fed from metrics only.
+  std::erase_if(ruled.topics, [](const events::TopicInfo& topic) { return topic.options.metrics.empty(); });
   adopted_ = false;
   std::erase_if(feeds_, [&](const auto& entry) {
     const bool stays =

@@ -161,10 +161,26 @@ void Broker::Impl::TellOfTopic(const TopicPtr& topic) {
 
 // --- topics ---
 
+Status Broker::Impl::CheckSelectors(const std::vector<std::string>& selectors) const {
+  if (selectors.empty()) return Status::Ok();
+  if (selectors.size() > kFromMetricsMax) {
+    return InvalidArgument("from_metrics has at most {} selectors, not {}", kFromMetricsMax, selectors.size());
+  }
+  for (const std::string& selector : selectors) {
+    if (selector.empty() || selector.size() > kFromMetricsBytesMax) {
+      return InvalidArgument("a selector of from_metrics has 1 to {} bytes, not {}", kFromMetricsBytesMax,
+                             selector.size());
+    }
+  }
+  if (options_.check_selectors == nullptr) return Unimplemented("this broker has no metrics to feed topics from");
+  return options_.check_selectors(selectors);
+}
+
 Result<TopicInfo> Broker::CreateTopic(TenantId tenant, const std::string& name, const TopicOptions& options) {
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_RETURN_IF_ERROR(CheckTopicName(name));
   MS_RETURN_IF_ERROR(CheckTopicOptions(options));
+  MS_RETURN_IF_ERROR(impl_->CheckSelectors(options.from_metrics));
   TopicInfo info{.name = name, .tenant = tenant, .created_ms = impl_->env_.clock->WallNow(), .options = options};
   info.options.metrics = RulesFrom(options.metrics, {}, {});
   MS_ASSIGN_OR_RETURN(const TopicPtr topic, impl_->meta_->Create(std::move(info)));
@@ -174,6 +190,7 @@ Result<TopicInfo> Broker::CreateTopic(TenantId tenant, const std::string& name, 
 Result<TopicInfo> Broker::AlterTopic(TenantId tenant, const std::string& name, const TopicChanges& changes) {
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_RETURN_IF_ERROR(CheckMayChange(name));
+  if (changes.from_metrics.has_value()) MS_RETURN_IF_ERROR(impl_->CheckSelectors(*changes.from_metrics));
   // Before the rules are there: what is published from here on may be theirs, what is answered from then on is.
   std::vector<uint64_t> ends;
   if (changes.metrics.has_value() && !changes.metrics->empty()) {
@@ -193,6 +210,7 @@ Result<TopicInfo> Broker::AlterTopic(TenantId tenant, const std::string& name, c
     if (changes.retention_bytes.has_value()) options->retention_bytes = *changes.retention_bytes;
     if (changes.event_bytes_max.has_value()) options->event_bytes_max = *changes.event_bytes_max;
     if (changes.cleanup.has_value()) options->cleanup = *changes.cleanup;
+    if (changes.from_metrics.has_value()) options->from_metrics = *changes.from_metrics;
     if (changes.metrics.has_value()) options->metrics = RulesFrom(*changes.metrics, options->metrics, ends);
     if (changes.delete_retention_ms.has_value()) options->delete_retention_ms = *changes.delete_retention_ms;
     if (changes.min_compaction_lag_ms.has_value()) options->min_compaction_lag_ms = *changes.min_compaction_lag_ms;

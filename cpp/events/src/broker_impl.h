@@ -42,6 +42,7 @@ class Broker::Impl {
 
   Status Start();
   void Close();
+  Status CheckSelectors(const std::vector<std::string>& selectors) const;
   Status CheckOpen() const { return closed_.load() ? Unavailable("the database is closed") : Status::Ok(); }
 
   Result<TopicPtr> FindTopic(TenantId tenant, const std::string& name) const;

@@ -25,6 +25,7 @@ enum class Option : uint8_t {
   kMinCompactionLagMs = 3,
   kMinDirtyRatio = 4,
   kSchema = 5,
+  kFromMetrics = 6,
 };
 
 constexpr std::string_view kSnapshotMagic = "MSEVMETA";
@@ -76,6 +77,12 @@ std::vector<std::pair<Option, std::string>> MoreOptions(const TopicOptions& opti
     add(Option::kMinDirtyRatio, [&](auto* writer) { writer->Double(options.min_dirty_ratio); });
   }
   if (!options.schema.empty()) more.emplace_back(Option::kSchema, options.schema.text());
+  if (!options.from_metrics.empty()) {
+    add(Option::kFromMetrics, [&](auto* writer) {
+      writer->Varint(options.from_metrics.size());
+      for (const std::string& selector : options.from_metrics) writer->Bytes(selector);
+    });
+  }
   return more;
 }
 
@@ -188,6 +195,20 @@ bool GetSigned(std::string_view bytes, int64_t* value) {
   return reader.SignedVarint(value) && reader.empty();
 }
 
+Result<std::vector<std::string>> GetSelectors(std::string_view bytes) {
+  codec::ByteReader reader(bytes);
+  uint64_t count = 0;
+  if (!reader.Count(&count, kFromMetricsMax)) return Malformed("a topic's selectors");
+  std::vector<std::string> selectors(count);
+  for (std::string& selector : selectors) {
+    std::string_view text;
+    if (!reader.Bytes(&text)) return Malformed("a selector of a topic is cut off");
+    selector = text;
+  }
+  if (!reader.empty()) return Malformed("bytes behind a topic's selectors");
+  return selectors;
+}
+
 Status GetMore(codec::ByteReader* reader, TopicOptions* options) {
   uint64_t count = 0;
   if (!reader->Count(&count, reader->remaining())) return Malformed("a topic's further options");
@@ -215,6 +236,10 @@ Status GetMore(codec::ByteReader* reader, TopicOptions* options) {
         auto schema = TopicSchema::Compile(bytes);
         if (!schema.ok()) return DataLoss("the schema of a topic: {}", schema.status().message());
         options->schema = std::move(*schema);
+        continue;
+      }
+      case Option::kFromMetrics: {
+        MS_ASSIGN_OR_RETURN(options->from_metrics, GetSelectors(bytes));
         continue;
       }
     }

@@ -271,10 +271,10 @@ Broker::RuledTopics MetaStore::Ruled() const {
 
 Status MetaStore::CheckRules(const TopicInfo& info) const {
   const MetricRules& rules = info.options.metrics;
-  if (rules.empty()) return Status::Ok();
+  if (rules.empty() && info.options.from_metrics.empty()) return Status::Ok();
   const ReaderLock lock(mutex_);
   if (!ruled_.contains(info.number) && ruled_.size() >= kRuledTopicsMax) {
-    return ResourceExhausted("{} topics have rules in \"metrics\"; more are not taken", ruled_.size());
+    return ResourceExhausted("{} topics have \"metrics\" or \"from_metrics\"; more are not taken", ruled_.size());
   }
   for (const auto& [number, topic] : ruled_) {
     if (number == info.number || topic->tenant() != info.tenant) continue;
@@ -300,7 +300,8 @@ Status MetaStore::CheckSchema(const TopicInfo& info) const {
 }
 
 void MetaStore::NoteRules(uint32_t number, const TopicPtr& topic) {
-  const bool has_rules = topic != nullptr && !topic->options().metrics.empty();
+  const TopicOptions options = topic == nullptr ? TopicOptions() : topic->options();
+  const bool has_rules = !options.metrics.empty() || !options.from_metrics.empty();
   if (!has_rules && !ruled_.contains(number)) return;
   if (has_rules) {
     ruled_[number] = topic;

@@ -114,7 +114,7 @@ class MetaStore {
   uint32_t next_number_ GUARDED_BY(mutex_) = 1;
   std::map<std::pair<TenantId, std::string>, TopicPtr> by_name_ GUARDED_BY(mutex_);
   std::unordered_map<uint32_t, TopicPtr> by_number_ GUARDED_BY(mutex_);
-  std::map<uint32_t, TopicPtr> ruled_ GUARDED_BY(mutex_);  // those with metric rules
+  std::map<uint32_t, TopicPtr> ruled_ GUARDED_BY(mutex_);  // those with metric rules or a selector
   std::atomic<uint64_t> rules_version_{0};                 // written under mutex_
   uint64_t schema_bytes_ GUARDED_BY(mutex_) = 0;           // of all topics
   std::map<GroupKey, std::map<PlaceKey, uint64_t>> groups_ GUARDED_BY(mutex_);

@@ -144,7 +144,7 @@ void Prepare(Broker::Impl& broker, TenantId tenant, std::span<const PublishEvent
 }
 
 // The group is done when every task that was taken is; it may go before this returns.
-void Submit(Broker::Impl& broker, PublishCall* call, TaskGroup* group) {
+void Submit(Broker::Impl& broker, PublishCall* call, WhenHeld when_held, TaskGroup* group) {
   group->Add();
   const env::Clock& clock = *broker.env_.clock;
   const auto deadline = clock.MonotonicNow() + std::chrono::milliseconds(broker.options_.block_wait_ms);
@@ -153,7 +153,7 @@ void Submit(Broker::Impl& broker, PublishCall* call, TaskGroup* group) {
     Status submitted;
     if (task.partition->in_memory()) {
       // So that threads of a bounded pool are left for others, only so many wait.
-      const bool may_wait = broker.held_publishers_.fetch_add(1) < kHeldPublishersMax;
+      const bool may_wait = broker.held_publishers_.fetch_add(1) < kHeldPublishersMax && when_held == WhenHeld::kWait;
       submitted = task.partition->Reserve(task.bytes, clock, may_wait ? deadline : std::chrono::nanoseconds(0),
                                           std::chrono::milliseconds(broker.options_.hold_stall_ms));
       broker.held_publishers_.fetch_sub(1);
@@ -169,11 +169,12 @@ void Submit(Broker::Impl& broker, PublishCall* call, TaskGroup* group) {
 
 }  // namespace
 
-std::vector<Result<Published>> Broker::Publish(TenantId tenant, std::span<const PublishEvent> events) {
+std::vector<Result<Published>> Broker::Publish(TenantId tenant, std::span<const PublishEvent> events,
+                                               WhenHeld when_held) {
   PublishCall call;
   Prepare(*impl_, tenant, events, &call);
   TaskGroup group;
-  Submit(*impl_, &call, &group);
+  Submit(*impl_, &call, when_held, &group);
   group.Wait();
   return std::move(call.answers);
 }
@@ -187,7 +188,7 @@ void Broker::PublishLater(TenantId tenant, std::span<const PublishEvent> events,
   Prepare(*impl_, tenant, events, &later->call);
   // The group holds the call, and lets go of it when it has called.
   later->group = std::make_unique<TaskGroup>([later, done = std::move(done)] { done(std::move(later->call.answers)); });
-  Submit(*impl_, &later->call, later->group.get());
+  Submit(*impl_, &later->call, WhenHeld::kWait, later->group.get());
 }
 
 }  // namespace millstream::events

@@ -111,6 +111,7 @@ Result<events::TopicOptions> OptionsOf(const v1::CreateTopicRequest& request) {
   options.min_compaction_lag_ms = request.min_compaction_lag_ms();
   if (request.has_min_dirty_ratio()) options.min_dirty_ratio = request.min_dirty_ratio();
   MS_ASSIGN_OR_RETURN(options.schema, SchemaOf(request.schema()));
+  options.from_metrics = {request.from_metrics().begin(), request.from_metrics().end()};
   return options;
 }
 
@@ -127,6 +128,10 @@ Result<events::TopicChanges> ChangesOf(const v1::AlterTopicRequest& request) {
   if (request.has_delete_retention_ms()) changes.delete_retention_ms = request.delete_retention_ms();
   if (request.has_min_compaction_lag_ms()) changes.min_compaction_lag_ms = request.min_compaction_lag_ms();
   if (request.has_min_dirty_ratio()) changes.min_dirty_ratio = request.min_dirty_ratio();
+  if (request.has_from_metrics()) {
+    const auto& selectors = request.from_metrics().selectors();
+    changes.from_metrics.emplace(selectors.begin(), selectors.end());
+  }
   if (request.has_schema()) {
     MS_ASSIGN_OR_RETURN(changes.schema, SchemaOf(request.schema()));
   }
@@ -256,6 +261,7 @@ void ToProto(const events::TopicInfo& topic, v1::Topic* out) {
   out->set_min_compaction_lag_ms(topic.options.min_compaction_lag_ms);
   out->set_min_dirty_ratio(topic.options.min_dirty_ratio);
   out->set_schema(topic.options.schema.text());
+  for (const std::string& selector : topic.options.from_metrics) out->add_from_metrics(selector);
 }
 
 void ToProto(const events::TopicDescription& description, v1::DescribeTopicResponse* out) {

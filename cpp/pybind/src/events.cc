@@ -91,6 +91,21 @@ events::MetricRules RulesOf(const py::handle& given) {
   return events::MetricRules(std::move(rules));
 }
 
+std::vector<std::string> SelectorsOf(const py::handle& given) {
+  std::vector<std::string> out;
+  if (given.is_none()) return out;
+  if (!py::isinstance<py::list>(given) && !py::isinstance<py::tuple>(given)) {
+    throw StatusError(InvalidArgument("\"from_metrics\" must be a list of selectors"));
+  }
+  for (const auto& selector : py::reinterpret_borrow<py::sequence>(given)) {
+    if (!py::isinstance<py::str>(selector)) {
+      throw StatusError(InvalidArgument("a selector of \"from_metrics\" must be a text"));
+    }
+    out.push_back(selector.cast<std::string>());
+  }
+  return out;
+}
+
 py::module_ Json() {
   return py::module_::import("json");
 }
@@ -127,6 +142,7 @@ py::dict TopicDict(const events::TopicInfo& info) {
   out["created_ms"] = info.created_ms;
   out["metrics"] = RulesList(info.options.metrics);
   const events::TopicSchema& schema = info.options.schema;
+  out["from_metrics"] = info.options.from_metrics;
   out["schema"] = schema.empty() ? py::object(py::none()) : py::object(Json().attr("loads")(schema.text()));
   return out;
 }
@@ -135,10 +151,11 @@ py::dict CreateTopic(Database& self, const std::string& name, int64_t partitions
                      int64_t retention_ms, int64_t retention_bytes, const std::string& cleanup, int64_t event_bytes_max,
                      std::optional<int64_t> delete_retention_ms, int64_t min_compaction_lag_ms,
                      std::optional<double> min_dirty_ratio, const py::object& metrics, const py::object& schema,
-                     uint32_t tenant) {
+                     const py::object& from_metrics, uint32_t tenant) {
   events::TopicInfo info;
   const events::MetricRules rules = RulesOf(metrics);
   const events::TopicSchema compiled = SchemaOf(schema);
+  const std::vector<std::string> selectors = SelectorsOf(from_metrics);
   {
     const py::gil_scoped_release released;
     if (partitions < 1 || partitions > events::kTopicPartitionsMax) {
@@ -154,6 +171,7 @@ py::dict CreateTopic(Database& self, const std::string& name, int64_t partitions
     if (event_bytes_max > 0) options.event_bytes_max = static_cast<uint64_t>(event_bytes_max);
     options.metrics = rules;
     options.schema = compiled;
+    options.from_metrics = selectors;
     options.delete_retention_ms = delete_retention_ms.value_or(options.delete_retention_ms);
     options.min_compaction_lag_ms = min_compaction_lag_ms;
     options.min_dirty_ratio = min_dirty_ratio.value_or(options.min_dirty_ratio);
@@ -168,7 +186,7 @@ events::TopicChanges ChangesOf(const py::dict& changes) {
     const auto name = key.cast<std::string>();
     if (name != "cleanup" && name != "partitions" && name != "retention_ms" && name != "retention_bytes" &&
         name != "event_bytes_max" && name != "delete_retention_ms" && name != "min_compaction_lag_ms" &&
-        name != "min_dirty_ratio" && name != "metrics" && name != "schema") {
+        name != "min_dirty_ratio" && name != "metrics" && name != "schema" && name != "from_metrics") {
       throw StatusError(InvalidArgument("a topic's \"{}\" cannot be changed", name));
     }
     if (name == "cleanup") {
@@ -177,6 +195,10 @@ events::TopicChanges ChangesOf(const py::dict& changes) {
     }
     if (name == "metrics") {
       out.metrics = RulesOf(value);
+      continue;
+    }
+    if (name == "from_metrics") {
+      out.from_metrics = SelectorsOf(value);
       continue;
     }
     if (name == "schema") {
@@ -637,7 +659,8 @@ void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
            py::arg("durability") = "local", py::arg("retention_ms") = 0, py::arg("retention_bytes") = 0,
            py::arg("cleanup") = "delete", py::arg("event_bytes_max") = 0, py::arg("delete_retention_ms") = py::none(),
            py::arg("min_compaction_lag_ms") = 0, py::arg("min_dirty_ratio") = py::none(),
-           py::arg("metrics") = py::none(), py::arg("schema") = py::none(), py::arg("tenant") = default_tenant)
+           py::arg("metrics") = py::none(), py::arg("schema") = py::none(), py::arg("from_metrics") = py::none(),
+           py::arg("tenant") = default_tenant)
       .def("alter_topic", &AlterTopic, py::arg("name"), py::arg("changes"), py::kw_only(),
            py::arg("tenant") = default_tenant)
       .def(

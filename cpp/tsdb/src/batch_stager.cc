@@ -258,6 +258,7 @@ std::optional<SampleValue> BatchStager::FindExisting(uint32_t series, TimestampM
 
 void BatchStager::Reject(uint32_t item, Status reason) {
   ++outcome_->rejected;
+  if (batch_.lists_rejected) outcome_->rejected_items.push_back(item);
   if (outcome_->rejections.size() < storage::kRejectionsReportedMax) {
     outcome_->rejections.push_back({item, std::move(reason)});
   }

@@ -65,6 +65,7 @@ _DEFAULTS: Final[TopicInfo] = {
     "created_ms": 0,
     "metrics": [],
     "schema": None,
+    "from_metrics": [],
 }
 _Key = tuple[int, str]
 

@@ -85,6 +85,7 @@ class NodeEvents(JsonOnly):
     def create_topic(self, tenant: TenantId, name: str, options: TopicOptions) -> TopicInfo:
         request = pb.CreateTopicRequest(tenant=tenant, name=name, **_options(options))
         request.metrics.extend(map(_rule, options.get("metrics", ())))
+        request.from_metrics.extend(options.get("from_metrics", ()))
         return _topic(self._call("CreateTopic", request))
 
     def alter_topic(self, tenant: TenantId, name: str, changes: TopicOptions) -> TopicInfo:
@@ -92,6 +93,9 @@ class NodeEvents(JsonOnly):
         if "metrics" in changes:
             request.metrics.SetInParent()
             request.metrics.rules.extend(map(_rule, changes["metrics"]))
+        if "from_metrics" in changes:
+            request.from_metrics.SetInParent()
+            request.from_metrics.selectors.extend(changes["from_metrics"])
         return _topic(self._call("AlterTopic", request))
 
     def delete_topic(self, tenant: TenantId, name: str) -> None:
@@ -322,6 +326,7 @@ class Subscription:
 def _options(options: TopicOptions) -> dict[str, Any]:
     found: dict[str, Any] = dict(options)
     found.pop("metrics", None)
+    found.pop("from_metrics", None)
     if "durability" in found:
         found["durability"] = _DURABILITIES[found["durability"]]
     if "cleanup" in found:
@@ -347,6 +352,7 @@ def _topic(topic: Any) -> TopicInfo:
         "created_ms": topic.created_ms,
         "metrics": [_rule_of(one) for one in topic.metrics],
         "schema": json.loads(topic.schema) if topic.schema else None,
+        "from_metrics": list(topic.from_metrics),
     }
 
 

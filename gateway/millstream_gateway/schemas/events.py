@@ -111,6 +111,7 @@ class TopicInfo(TypedDict):
     created_ms: int
     metrics: list[MetricRule]
     schema: dict[str, Any] | None
+    from_metrics: list[str]
     partition_states: NotRequired[list[PartitionState]]
 
 
@@ -128,6 +129,7 @@ class TopicOptions(TypedDict, total=False):
     min_compaction_lag_ms: int
     min_dirty_ratio: float
     schema: dict[str, Any] | None
+    from_metrics: list[str]
 
 
 class GroupOffset(NamedTuple):

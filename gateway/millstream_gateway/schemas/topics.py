@@ -20,6 +20,7 @@ class _Body(BaseModel):
 
 
 _FieldName = Annotated[str, Field(min_length=1, max_length=1024)]
+_Selector = Annotated[str, Field(min_length=1, max_length=4096)]
 _MetricName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -94,6 +95,13 @@ class TopicChange(_Body):
         "within it only, and patterns are RE2's.",
         examples=[{"type": "object", "required": ["amount"]}],
     )
+    from_metrics: Annotated[list[_Selector], Field(max_length=16)] | None = Field(
+        default=None,
+        description="Series selectors. Samples that are written to a series which any of them "
+        "selects become events of the topic before the write is answered. As a change, these "
+        "replace all that there are.",
+        examples=[['up{job="api"}', '{__name__=~"node_.*"}']],
+    )
 
     def options(self) -> dict[str, Any]:
         """What was given, as the store takes it."""
@@ -146,6 +154,9 @@ class TopicDescription(BaseModel):
     metrics: list[MetricRule]
     payload_schema: dict[str, Any] | None = Field(
         default=None, alias="schema", description="The JSON Schema that payloads must match."
+    )
+    from_metrics: list[str] = Field(
+        description="Selectors of the series whose samples become events of the topic."
     )
 
 

@@ -101,6 +101,7 @@ class EventService:
         """Make a topic."""
         self.check(caller, Action.WRITE, check_topic(name))
         self._check_rules(caller, options)
+        self._check_selectors(caller, options)
 
         def work() -> TopicInfo:
             self._store.create_topic(caller.tenant, name, options)
@@ -113,6 +114,7 @@ class EventService:
         """Change some options of a topic."""
         self.check(caller, Action.WRITE, check_topic(name))
         self._check_rules(caller, changes)
+        self._check_selectors(caller, changes)
 
         def work() -> TopicInfo:
             self._store.alter_topic(caller.tenant, name, changes)
@@ -349,6 +351,18 @@ class EventService:
             raise PermissionDeniedError(
                 f"access lists give {caller.principal.name} a part of this tenant's metrics, and "
                 "rules of a topic may write any of them"
+            )
+
+    def _check_selectors(self, caller: Caller, options: TopicOptions) -> None:
+        """Selectors show metrics to everybody who reads the topic: only who may read all may."""
+        if not options.get("from_metrics"):
+            return
+        whole = Resource(frozenset({caller.tenant_name}))
+        decision = decide(caller.principal, Action.READ, whole, self._acls())
+        if not decision.allowed or decision.metrics:
+            raise PermissionDeniedError(
+                f"{caller.principal.name} may not read all of this tenant's metrics, and a topic "
+                "with from_metrics shows them to its readers"
             )
 
     def allows(self, caller: Caller, action: Action, topic: str) -> bool:

@@ -75,6 +75,7 @@ class Topic:
         min_compaction_lag: Span = 0,
         min_dirty_ratio: float | None = None,
         schema: Mapping[str, Any] | None = None,
+        from_metrics: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there."""
         return await self._client._run(
@@ -91,6 +92,7 @@ class Topic:
                 min_compaction_lag=min_compaction_lag,
                 min_dirty_ratio=min_dirty_ratio,
                 schema=schema,
+                from_metrics=from_metrics,
             )
         )
 

@@ -49,6 +49,7 @@ def create(
     min_compaction_lag: Span,
     min_dirty_ratio: float | None,
     schema: Mapping[str, Any] | None,
+    from_metrics: Sequence[str],
 ) -> Ask[dict[str, Any]]:
     body: dict[str, Any] = {
         "name": topic,
@@ -68,6 +69,8 @@ def create(
         body["min_dirty_ratio"] = min_dirty_ratio
     if schema is not None:
         body["schema"] = dict(schema)
+    if from_metrics:
+        body["from_metrics"] = from_metrics
     return document("POST", "/v1/topics", body)
 
 

@@ -79,6 +79,7 @@ class Topic(Requests):
         min_compaction_lag: Span = 0,
         min_dirty_ratio: float | None = None,
         schema: Mapping[str, Any] | None = None,
+        from_metrics: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Make the topic; `AlreadyExistsError` when it is there."""
         return self._client._run(
@@ -95,6 +96,7 @@ class Topic(Requests):
                 min_compaction_lag=min_compaction_lag,
                 min_dirty_ratio=min_dirty_ratio,
                 schema=schema,
+                from_metrics=from_metrics,
             )
         )
 
@@ -102,8 +104,8 @@ class Topic(Requests):
         """Change options.
 
         They are named as ``describe`` names them; the number of partitions only grows, and
-        ``metrics`` are all rules, in place of those that there are. ``schema=None`` removes the
-        schema.
+        ``metrics`` are all rules, in place of those that there are, as ``from_metrics`` are all
+        selectors. ``schema=None`` removes the schema.
         """
         return self._client._run(ask.alter(self.name, changes))
 

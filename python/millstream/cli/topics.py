@@ -34,6 +34,13 @@ topic_app = typer.Typer(no_args_is_help=True, help="Topics of events: make, publ
 
 _BATCH = 1000
 NameArgument = Annotated[str, typer.Argument(help="The topic.")]
+FromMetricsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SELECTOR",
+        help="Samples of series that this selects become events. May be given several times.",
+    ),
+]
 SchemaOption = Annotated[
     Path | None,
     typer.Option(
@@ -190,6 +197,7 @@ def create_command(
         ),
     ] = None,
     schema: SchemaOption = None,
+    from_metrics: FromMetricsOption = None,
     server: ServerOption = None,
     data: DataOption = None,
     token: TokenOption = None,
@@ -220,6 +228,7 @@ def create_command(
             else duration(min_compaction_lag) / 1000,
             min_dirty_ratio=min_dirty_ratio,
             schema=_schema(schema),
+            from_metrics=from_metrics or (),
         )
     sys.stderr.write(f"made topic {made['name']}\n")
 
@@ -245,6 +254,10 @@ def alter_command(
     no_schema: Annotated[
         bool, typer.Option("--no-schema", help="Take events of any payload again.")
     ] = False,
+    from_metrics: FromMetricsOption = None,
+    no_from_metrics: Annotated[
+        bool, typer.Option("--no-from-metrics", help="Make events of samples no longer.")
+    ] = False,
     server: ServerOption = None,
     data: DataOption = None,
     token: TokenOption = None,
@@ -258,6 +271,8 @@ def alter_command(
     """
     if schema is not None and no_schema:
         raise typer.BadParameter("give --schema or --no-schema, not both")
+    if from_metrics and no_from_metrics:
+        raise typer.BadParameter("give --from-metrics or --no-from-metrics, not both")
     given: dict[str, Any] = {
         "partitions": partitions,
         "retention_ms": None if retention is None else round(duration(retention)),
@@ -265,6 +280,7 @@ def alter_command(
         "cleanup": cleanup,
         "metrics": None if metric is None else [parse_rule(one) for one in metric],
         "schema": _schema(schema),
+        "from_metrics": [] if no_from_metrics else from_metrics,
     }
     changes = {key: value for key, value in given.items() if value is not None}
     if no_schema:
@@ -330,6 +346,9 @@ def describe_command(
         if key == "metrics":
             for rule in value:
                 sys.stdout.write(f"metric: {show_rule(rule)}\n")
+        elif key == "from_metrics":
+            for selector in value:
+                sys.stdout.write(f"from_metrics: {selector}\n")
         elif key == "schema":
             if value is not None:
                 sys.stdout.write(f"schema: {json.dumps(value)}\n")

@@ -46,6 +46,8 @@ struct BrokerOptions {
   uint64_t compaction_memory_bytes = kCompactionMemoryBytes;
   int64_t block_wait_ms = kBlockWaitMs;
   int64_t hold_stall_ms = kHoldStallMs;
+  // Whether a topic may be fed from the series of these selectors; absent: none may.
+  std::function<Status(const std::vector<std::string>& selectors)> check_selectors = {};
 };
 
 enum class EventStatus : uint8_t {
@@ -98,7 +100,14 @@ struct TopicChanges {
   std::optional<int64_t> delete_retention_ms = {};
   std::optional<int64_t> min_compaction_lag_ms = {};
   std::optional<double> min_dirty_ratio = {};
-  std::optional<TopicSchema> schema = {};  // empty removes it; events that are there stay
+  std::optional<TopicSchema> schema = {};                     // empty removes it; events that are there stay
+  std::optional<std::vector<std::string>> from_metrics = {};  // all of them; samples from then on
+};
+
+// What a publisher does when a subscription holds up a topic in memory.
+enum class WhenHeld {
+  kWait,    // for room, within BrokerOptions::block_wait_ms
+  kRefuse,  // kResourceExhausted at once
 };
 
 enum class OffsetEnd { kEarliest, kLatest };
@@ -149,7 +158,8 @@ class Broker {
   Result<TopicDescription> DescribeTopic(TenantId tenant, const std::string& name);
   std::vector<TopicInfo> ListTopics(TenantId tenant) const;
 
-  // The topics of all tenants that have metric rules, and a number that grows whenever they change.
+  // The topics of all tenants that have metric rules or are fed from metrics, and a number that grows whenever they
+  // change.
   struct RuledTopics {
     uint64_t version = 0;
     std::vector<TopicInfo> topics;
@@ -159,7 +169,8 @@ class Broker {
 
   // Each event with an answer of its own, in order. An event with the id, or the producer's sequence, of one that its
   // partition took lately is not stored again: the answer is the first one's.
-  std::vector<Result<Published>> Publish(TenantId tenant, std::span<const PublishEvent> events);
+  std::vector<Result<Published>> Publish(TenantId tenant, std::span<const PublishEvent> events,
+                                         WhenHeld when_held = WhenHeld::kWait);
   // The same without waiting, save for room in a topic in memory that a subscription holds back, as Publish does: one
   // caller's calls reach each partition in their order. `done` runs on the thread of a writer, or on this one when none
   // is concerned; it must be short.

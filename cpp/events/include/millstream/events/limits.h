@@ -27,7 +27,11 @@ inline constexpr uint32_t kTopicPartitionsMax = 1024;  // ten bits of an event's
 inline constexpr size_t kTopicsPerTenantMax = 100'000;
 inline constexpr size_t kTopicsMax = 1'000'000;
 
-inline constexpr size_t kRuledTopicsMax = 1000;  // of a database: those whose events become samples
+inline constexpr size_t kRuledTopicsMax = 1000;  // of a database: those with metric rules or with a selector of metrics
+
+// Of the selectors in a topic's from_metrics.
+inline constexpr size_t kFromMetricsMax = 16;
+inline constexpr size_t kFromMetricsBytesMax = 4096;  // of each
 
 // Of compaction.
 inline constexpr int64_t kDeleteRetentionMsDefault = 86'400'000;

@@ -40,7 +40,8 @@ struct TopicOptions {
   int64_t delete_retention_ms = kDeleteRetentionMsDefault;
   int64_t min_compaction_lag_ms = 0;
   double min_dirty_ratio = kMinDirtyRatioDefault;
-  TopicSchema schema = {};  // what payloads must match when they are published
+  TopicSchema schema = {};                     // what payloads must match when they are published
+  std::vector<std::string> from_metrics = {};  // selectors of PromQL: samples of the series of any become its events
   friend bool operator==(const TopicOptions&, const TopicOptions&) = default;
 };
 

@@ -55,6 +55,7 @@ struct WriteBatch {
   // Of the tenant, in all partitions together: new series beyond them are refused.
   SeriesLimits tenant_series;
   std::chrono::nanoseconds now{0};  // of the monotonic clock, for their rate
+  bool lists_rejected = false;      // WriteOutcome::rejected_items is wanted
   std::vector<BatchSeries> series;
   FloatColumns floats;
   HistogramColumns histograms;
@@ -74,6 +75,7 @@ struct WriteOutcome {
   uint64_t exemplars_written = 0;  // those that are there already included
   uint64_t rejected = 0;
   std::vector<Rejection> rejections;     // the first kRejectionsReportedMax of them
+  std::vector<uint32_t> rejected_items;  // all of them, when the batch asks for it
   std::vector<uint32_t> unknown_series;  // indices of series whose ref the partition no longer knows; their samples
                                          // were left out, neither written nor rejected: resend them with labels
 };
