@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import threading
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -38,13 +38,20 @@ DROP_AFTER: Final = Fault(drop="after")
 
 
 class FlakyProxy:
-    """Listens on a free loopback port in front of one server."""
+    """Listens on a free loopback port in front of one server. ``rewrite`` makes of a body what is sent on."""
 
-    def __init__(self, upstream: str, script: Iterable[Fault] = ()) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        script: Iterable[Fault] = (),
+        *,
+        rewrite: Callable[[bytes], bytes] = bytes,
+    ) -> None:
         parts = urllib.parse.urlsplit(upstream)
         self._upstream = (str(parts.hostname), int(parts.port or 80))
         self._lock = threading.Lock()
         self._script = list(script)
+        self._rewrite = rewrite
         self.is_down = False
         self.seen: list[str] = []
         self.forwarded: list[str] = []
@@ -107,7 +114,12 @@ class FlakyProxy:
             self.forwarded.append(handler.path)
         upstream = http.client.HTTPConnection(*self._upstream, timeout=60)
         try:
-            sent = {name: value for name, value in handler.headers.items() if name != "Host"}
+            sent = {
+                name: value
+                for name, value in handler.headers.items()
+                if name not in ("Host", "Content-Length")
+            }
+            body = self._rewrite(body)
             upstream.request(handler.command, handler.path, body=body or None, headers=sent)
             answer = upstream.getresponse()
             content = answer.read()

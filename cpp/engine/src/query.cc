@@ -161,9 +161,6 @@ Status AddTo(Answer* answer, const storage::Querier& querier, const wire::ReadRe
     answer->BeginQuery();
     MS_RETURN_IF_ERROR(ReadSeries(
         querier, query, control, [&](const model::Labels& labels, const storage::SampleColumns& samples) -> Status {
-          if (std::is_same_v<Answer, wire::ChunksAnswer> && !samples.histograms.empty()) {
-            return Unimplemented("native histograms are read as SAMPLES, which this client does not accept");
-          }
           const size_t before = answer->bytes();
           answer->AddSeries(labels, samples);
           if (answer->bytes() > kReadAnswerBytesMax) {
@@ -180,21 +177,14 @@ Status AddTo(Answer* answer, const storage::Querier& querier, const wire::ReadRe
 Result<Database::ReadAnswer> Database::RemoteRead(const ReadView& view, std::string_view compressed,
                                                   const QueryOptions& options, QueryCancel* cancel) const {
   MS_ASSIGN_OR_RETURN(const wire::ReadRequest request, wire::DecodeReadRequest(compressed));
-  if (request.takes_chunks) {
-    const auto chunks = [&](const storage::Querier& querier, storage::QueryControl& control) -> Result<ReadAnswer> {
-      wire::ChunksAnswer answer;
-      MS_RETURN_IF_ERROR(AddTo(&answer, querier, request, control));
-      return ReadAnswer{answer.Finish(), true};
-    };
-    Result<ReadAnswer> answer = RunQuery(view, options, cancel, chunks);
-    if (answer.ok() || answer.status().code() != StatusCode::kUnimplemented || !request.takes_samples) return answer;
-  }
-  return RunQuery(view, options, cancel,
-                  [&](const storage::Querier& querier, storage::QueryControl& control) -> Result<ReadAnswer> {
-                    wire::SamplesAnswer answer;
-                    MS_RETURN_IF_ERROR(AddTo(&answer, querier, request, control));
-                    return ReadAnswer{answer.Finish(), false};
-                  });
+  const auto read = [&]<typename Answer>(Answer answer) {
+    return RunQuery(view, options, cancel,
+                    [&](const storage::Querier& querier, storage::QueryControl& control) -> Result<ReadAnswer> {
+                      MS_RETURN_IF_ERROR(AddTo(&answer, querier, request, control));
+                      return ReadAnswer{answer.Finish(), request.takes_chunks};
+                    });
+  };
+  return request.takes_chunks ? read(wire::ChunksAnswer()) : read(wire::SamplesAnswer());
 }
 
 Result<std::vector<model::Labels>> Database::Series(const ReadView& view, const LabelQuery& query) const {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "histogram_chunk.h"
 #include "millstream/base/utf8.h"
 #include "millstream/codec/crc32c.h"
 #include "protobuf_append.h"
@@ -101,6 +102,12 @@ void AppendHistogram(TimestampMs timestamp, const model::Histogram& histogram, s
   AppendDoubles(16, histogram.custom_values, out);
 }
 
+// The first place after `begin` whose time is not before `until`.
+size_t EndOfRun(const std::vector<TimestampMs>& timestamps, size_t begin, TimestampMs until) {
+  const auto end = std::lower_bound(timestamps.begin() + static_cast<ptrdiff_t>(begin) + 1, timestamps.end(), until);
+  return static_cast<size_t>(end - timestamps.begin());
+}
+
 }  // namespace
 
 Result<ReadRequest> DecodeReadRequest(std::string_view compressed) {
@@ -168,19 +175,62 @@ void ChunksAnswer::BeginQuery() {
 }
 
 void ChunksAnswer::AddSeries(const model::Labels& labels, const storage::SampleColumns& samples) {
-  const std::span<const TimestampMs> timestamps(samples.timestamps);
-  const std::span<const double> values(samples.values);
-  for (size_t begin = 0; begin < timestamps.size(); begin += kXorChunkSamplesMax) {
-    const size_t count = std::min(kXorChunkSamplesMax, timestamps.size() - begin);
-    std::string chunk;
-    PutVarintField(1, static_cast<uint64_t>(timestamps[begin]), &chunk);
-    PutVarintField(2, static_cast<uint64_t>(timestamps[begin + count - 1]), &chunk);
-    PutVarintField(3, kXorEncoding, &chunk);
-    PutBytesField(4, EncodeXorChunk(timestamps.subspan(begin, count), values.subspan(begin, count)), &chunk);
-    PutBytesField(2, chunk, &chunks_);
-    if (chunks_.size() >= kReadFrameBytesTarget) EndFrame(labels);
+  const size_t floats = samples.timestamps.size();
+  const size_t histograms = samples.histogram_timestamps.size();
+  size_t next_float = 0;
+  size_t next_histogram = 0;
+  // Chunks follow each other in time, so those of floats end where a histogram is next, and the other way round.
+  while (next_float < floats || next_histogram < histograms) {
+    if (next_histogram == histograms ||
+        (next_float < floats && samples.timestamps[next_float] <= samples.histogram_timestamps[next_histogram])) {
+      const size_t end = next_histogram == histograms
+                             ? floats
+                             : EndOfRun(samples.timestamps, next_float, samples.histogram_timestamps[next_histogram]);
+      AddFloats(labels, std::span(samples.timestamps).subspan(next_float, end - next_float),
+                std::span(samples.values).subspan(next_float, end - next_float));
+      next_float = end;
+    } else {
+      const size_t end = next_float == floats
+                             ? histograms
+                             : EndOfRun(samples.histogram_timestamps, next_histogram, samples.timestamps[next_float]);
+      AddHistograms(labels, std::span(samples.histogram_timestamps).subspan(next_histogram, end - next_histogram),
+                    std::span(samples.histograms).subspan(next_histogram, end - next_histogram));
+      next_histogram = end;
+    }
   }
   if (!chunks_.empty()) EndFrame(labels);
+}
+
+void ChunksAnswer::AddFloats(const model::Labels& labels, std::span<const TimestampMs> timestamps,
+                             std::span<const double> values) {
+  for (size_t begin = 0; begin < timestamps.size(); begin += kXorChunkSamplesMax) {
+    const size_t count = std::min(kXorChunkSamplesMax, timestamps.size() - begin);
+    const std::span<const TimestampMs> times = timestamps.subspan(begin, count);
+    AddChunk(labels, times, kXorEncoding, EncodeXorChunk(times, values.subspan(begin, count)));
+  }
+}
+
+void ChunksAnswer::AddHistograms(const model::Labels& labels, std::span<const TimestampMs> timestamps,
+                                 std::span<const std::shared_ptr<const model::Histogram>> histograms) {
+  const model::Histogram* before = nullptr;
+  while (!timestamps.empty()) {
+    const HistogramChunk chunk = EncodeHistogramChunk(timestamps, histograms, before);
+    AddChunk(labels, timestamps.first(chunk.samples), static_cast<uint64_t>(chunk.encoding), chunk.bytes);
+    before = histograms[chunk.samples - 1].get();
+    timestamps = timestamps.subspan(chunk.samples);
+    histograms = histograms.subspan(chunk.samples);
+  }
+}
+
+void ChunksAnswer::AddChunk(const model::Labels& labels, std::span<const TimestampMs> timestamps, uint64_t encoding,
+                            std::string_view bytes) {
+  std::string chunk;
+  PutVarintField(1, static_cast<uint64_t>(timestamps.front()), &chunk);
+  PutVarintField(2, static_cast<uint64_t>(timestamps.back()), &chunk);
+  PutVarintField(3, encoding, &chunk);
+  PutBytesField(4, bytes, &chunk);
+  PutBytesField(2, chunk, &chunks_);
+  if (chunks_.size() >= kReadFrameBytesTarget) EndFrame(labels);
 }
 
 void ChunksAnswer::EndFrame(const model::Labels& labels) {

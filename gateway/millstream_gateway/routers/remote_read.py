@@ -30,7 +30,6 @@ _SAMPLES: Final = "application/x-protobuf"
         413: {"description": "The body is too large."},
         415: {"description": "Another content type or encoding."},
         422: {"description": "More samples than a query may have."},
-        501: {"description": "Native histograms, for a client that accepts chunks only."},
     },
     response_class=Response,
 )

@@ -104,13 +104,20 @@ TEST(RemoteWrite2, ExemplarsAreOneTenantsOwnAndThereOnce) {
   EXPECT_EQ(db->Stats().at("millstream_exemplars"), 1);
 }
 
-TEST(RemoteRead, NativeHistogramsAreReadAsSamplesOrNotAtAll) {
+TEST(RemoteRead, NativeHistogramsAreChunksForAClientThatTakesThem) {
   const auto db = Memory();
   Push(*db, Request(Histogram(5000)));
-  const auto both = db->RemoteRead(kDefaultTenant, ReadM(std::string_view("\1\0", 2)), {});
-  ASSERT_TRUE(both.ok()) << both.status().ToString();
-  EXPECT_FALSE(both->is_chunked);
-  EXPECT_EQ(db->RemoteRead(kDefaultTenant, ReadM("\1"), {}).status().code(), StatusCode::kUnimplemented);
+  // The encoding HISTOGRAM, then the bytes of the chunk.
+  constexpr std::string_view kChunk("\x18\x02\x22");
+  for (const std::string_view types : {std::string_view("\1\0", 2), std::string_view("\1")}) {
+    const auto chunks = db->RemoteRead(kDefaultTenant, ReadM(types), {});
+    ASSERT_TRUE(chunks.ok()) << chunks.status().ToString();
+    EXPECT_TRUE(chunks->is_chunked);
+    EXPECT_NE(chunks->body.find(kChunk), std::string::npos);
+  }
+  const auto samples = db->RemoteRead(kDefaultTenant, ReadM(std::string_view("\0", 1)), {});
+  ASSERT_TRUE(samples.ok()) << samples.status().ToString();
+  EXPECT_FALSE(samples->is_chunked);
 }
 
 TEST(RemoteRead, LimitsAndCancelsEndIt) {

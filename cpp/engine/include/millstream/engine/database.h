@@ -163,8 +163,7 @@ class Database {
   // then by time. kInvalidArgument when it does not parse.
   Result<std::vector<model::SeriesExemplars>> Exemplars(const ReadView& view, std::string_view expression,
                                                         storage::TimeRange range) const;
-  // A snappy-compressed prometheus.ReadRequest answered: wire/remote_read.h. Queries of native histograms are answered
-  // by samples; kUnimplemented when the client takes chunks only. Other errors as Query.
+  // A snappy-compressed prometheus.ReadRequest answered: wire/remote_read.h. Errors as Query.
   struct ReadAnswer {
     std::string body;
     bool is_chunked = false;  // a stream of ChunkedReadResponse; else a compressed ReadResponse

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,8 +59,8 @@ class SamplesAnswer {
   bool in_query_ = false;
 };
 
-// Frames of prometheus.ChunkedReadResponse with XOR chunks, each behind its length and CRC32C. It has no form for
-// native histograms here: samples must be floats.
+// Frames of prometheus.ChunkedReadResponse, each behind its length and CRC32C: floats in chunks of the encoding XOR,
+// native histograms in those of HISTOGRAM where all their counts are whole, else of FLOAT_HISTOGRAM.
 class ChunksAnswer {
  public:
   void BeginQuery();
@@ -67,6 +69,11 @@ class ChunksAnswer {
   std::string Finish() { return std::move(frames_); }
 
  private:
+  void AddFloats(const model::Labels& labels, std::span<const TimestampMs> timestamps, std::span<const double> values);
+  void AddHistograms(const model::Labels& labels, std::span<const TimestampMs> timestamps,
+                     std::span<const std::shared_ptr<const model::Histogram>> histograms);
+  void AddChunk(const model::Labels& labels, std::span<const TimestampMs> timestamps, uint64_t encoding,
+                std::string_view bytes);
   void EndFrame(const model::Labels& labels);
 
   std::string frames_;
