@@ -40,6 +40,7 @@ from millstream_gateway.schemas.users import UserRecord, UserRequest
 from millstream_gateway.services.acls import describe
 from millstream_gateway.services.container import Services
 from millstream_gateway.services.tenants import Tenant
+from millstream_gateway.services.users import describe as describe_user
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], responses=problems(401, 403, 429))
 
@@ -224,16 +225,7 @@ async def rotate_signing_key(
 
 
 def _user(user: UserRecord) -> UserDescription:
-    return UserDescription(
-        name=user.name,
-        role=user.role,
-        verbs=sorted(user.verbs),
-        tenants=sorted(user.tenants),
-        created_ms=user.created_ms,
-        created_by=user.created_by,
-        changed_ms=user.changed_ms,
-        disabled=user.disabled,
-    )
+    return UserDescription.model_validate(describe_user(user))
 
 
 def _session(session: SessionRecord) -> SessionDescription:

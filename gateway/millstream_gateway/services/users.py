@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from millstream.errors import (
     AbortedError,
@@ -67,8 +67,10 @@ class UserService:
 
     def create(self, caller: Caller, request: UserRequest) -> UserRecord:
         """A new user."""
-        if not _NAME.match(request.name):
-            raise InvalidArgumentError("a user's name has 1 to 100 letters, digits and _.@+-")
+        if not _NAME.match(request.name) or request.name in (".", ".."):
+            raise InvalidArgumentError(
+                "a user's name has 1 to 100 letters, digits and _.@+-, and is neither . nor .."
+            )
         verbs = granted_verbs(request.role, request.tenants, request.verbs)
         may_give(caller.principal, request.tenants, verbs)
         snapshot = self._store.snapshot()
@@ -232,6 +234,20 @@ class UserService:
         if user is None or not covers(caller.principal, user.tenants):
             raise NotFoundError("there is no such user")
         return user
+
+
+def describe(user: UserRecord) -> dict[str, Any]:
+    """A user in words that may be shown."""
+    return {
+        "name": user.name,
+        "role": user.role.value,
+        "verbs": sorted(verb.value for verb in user.verbs),
+        "tenants": sorted(user.tenants),
+        "created_ms": user.created_ms,
+        "created_by": user.created_by,
+        "changed_ms": user.changed_ms,
+        "disabled": user.disabled,
+    }
 
 
 def _is_text(password: str) -> bool:

@@ -107,7 +107,8 @@ class Answer:
             document = self.document()
         except InternalError:
             return error_class(code)(f"HTTP status {self.status}")
-        message = document.get("error") or document.get("detail") or f"HTTP status {self.status}"
+        # Where there are both, `error` is a code of OAuth's.
+        message = document.get("detail") or document.get("error") or f"HTTP status {self.status}"
         code = _CODE_OF_TYPE.get(str(document.get("errorType", "")), code)
         code = Code.__members__.get(str(document.get("code", "")), code)
         return error_class(code)(str(message))
@@ -317,7 +318,7 @@ def _selection(
 def _read_document(answer: Answer) -> dict[str, Any]:
     if not 200 <= answer.status < 300:
         raise answer.error()
-    return answer.document()
+    return {} if answer.status == 204 else answer.document()
 
 
 def _envelope(answer: Answer) -> dict[str, Any]:

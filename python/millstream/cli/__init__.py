@@ -19,6 +19,7 @@ from millstream.cli.serving import serve_command
 from millstream.cli.tenants import tenant_app
 from millstream.cli.testing import test_app
 from millstream.cli.topics import topic_app
+from millstream.cli.users import user_app
 from millstream.errors import MillstreamError
 
 __all__ = ["app", "main"]
@@ -55,6 +56,7 @@ app.command("query")(query_command)
 app.command("import")(import_command)
 app.command("export")(export_command)
 app.add_typer(key_app, name="key")
+app.add_typer(user_app, name="user")
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(acl_app, name="acl")
 app.add_typer(topic_app, name="topic")

@@ -1,4 +1,4 @@
-"""Where the commands for keys and tenants work: a server over HTTP, or the files of a folder."""
+"""Where the commands for keys, users and tenants work: a server over HTTP, or the files of a folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import getpass
 import os
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +24,7 @@ Described = dict[str, Any]
 
 
 class Directory(Protocol):
-    """Keys and tenants, as the routes of `/v1/admin` describe them."""
+    """Keys, users and tenants, as the routes of `/v1/admin` describe them."""
 
     def create_key(self, wanted: Described) -> Described: ...
 
@@ -33,6 +33,14 @@ class Directory(Protocol):
     def revoke_key(self, key_id: str) -> Described: ...
 
     def rotate_key(self, key_id: str, overlap: str) -> Described: ...
+
+    def create_user(self, wanted: Described) -> Described: ...
+
+    def users(self) -> list[Described]: ...
+
+    def change_user(self, name: str, change: Described) -> Described: ...
+
+    def delete_user(self, name: str) -> Described: ...
 
     def create_tenant(self, name: str) -> Described: ...
 
@@ -51,7 +59,8 @@ def directory_of(server: str | None, data: Path | None, token: str | None) -> It
     if (server is None) == (data is None):
         raise typer.BadParameter("give either --server URL or --data DIR")
     if server is not None:
-        yield ServerDirectory(Remote(server, token))
+        with closing(Remote(server, token)) as remote:
+            yield ServerDirectory(remote)
         return
     from millstream_gateway.services.access import AccessControl
     from millstream_gateway.settings import Settings, StorageSettings
@@ -83,6 +92,18 @@ class ServerDirectory:
     def rotate_key(self, key_id: str, overlap: str) -> Described:
         path = f"{_key_path(key_id)}/rotate"
         return self._remote.json("POST", path, {"overlap": overlap})
+
+    def create_user(self, wanted: Described) -> Described:
+        return self._remote.json("POST", "/v1/admin/users", wanted)
+
+    def users(self) -> list[Described]:
+        return _list(self._remote.json("GET", "/v1/admin/users")["users"])
+
+    def change_user(self, name: str, change: Described) -> Described:
+        return self._remote.json("PATCH", _user_path(name), change)
+
+    def delete_user(self, name: str) -> Described:
+        return self._remote.json("DELETE", _user_path(name))
 
     def create_tenant(self, name: str) -> Described:
         return self._remote.json("POST", "/v1/admin/tenants", {"name": name})
@@ -135,6 +156,42 @@ class FolderDirectory:
         keys = self._access.keys
         record, key = keys.rotate(_local_caller(), key_id, parse_duration_ms(overlap))
         return {**keys.describe(record), "key": key}
+
+    def create_user(self, wanted: Described) -> Described:
+        from millstream_gateway.schemas.access import Action, Role
+        from millstream_gateway.schemas.users import UserRequest
+        from millstream_gateway.services.users import describe
+
+        request = UserRequest(
+            name=wanted["name"],
+            password=wanted["password"],
+            role=Role(wanted["role"]),
+            tenants=frozenset(wanted["tenants"]),
+            verbs=frozenset(map(Action, wanted["verbs"])),
+        )
+        return describe(self._access.users.create(_local_caller(), request))
+
+    def users(self) -> list[Described]:
+        from millstream_gateway.services.users import describe
+
+        return [describe(user) for user in self._access.users.visible_to(_local_caller())]
+
+    def change_user(self, name: str, change: Described) -> Described:
+        from millstream_gateway.services.users import describe
+
+        return describe(
+            self._access.users.change(
+                _local_caller(),
+                name,
+                password=change.get("password"),
+                disabled=change.get("disabled"),
+            )
+        )
+
+    def delete_user(self, name: str) -> Described:
+        from millstream_gateway.services.users import describe
+
+        return describe(self._access.users.delete(_local_caller(), name))
 
     def create_tenant(self, name: str) -> Described:
         made = self._access.tenants.create(_local_caller(), name)
@@ -200,6 +257,10 @@ def _local_caller() -> Caller:
 
 def _key_path(key_id: str) -> str:
     return f"/v1/admin/keys/{urllib.parse.quote(key_id, safe='')}"
+
+
+def _user_path(name: str) -> str:
+    return f"/v1/admin/users/{urllib.parse.quote(name, safe='')}"
 
 
 def _list(items: object) -> list[Described]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import typer
@@ -13,7 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from millstream.cli.directory import directory_of
-from millstream.cli.options import DataOption, OutputOption, ServerOption, TokenOption, duration
+from millstream.cli.options import (
+    DataOption,
+    OutputOption,
+    ServerOption,
+    TokenOption,
+    day,
+    duration,
+)
 
 key_app = typer.Typer(no_args_is_help=True, help="API keys: who may come in, and to do what.")
 
@@ -98,7 +103,7 @@ def list_command(
             key["state"],
             " ".join(key["verbs"]),
             " ".join(key["tenants"]),
-            *map(_day, (key["created_ms"], key["last_used_ms"], key["expires_ms"])),
+            *map(day, (key["created_ms"], key["last_used_ms"], key["expires_ms"])),
         )
     Console(markup=False).print(table)
 
@@ -160,11 +165,3 @@ def _print_secret(made: dict[str, Any], verb: str) -> None:
         f"{verb} key {made['id']}: {made['role']}, may {' '.join(made['verbs'])}, "
         f"tenants {' '.join(made['tenants'])}. Keep it; it is not shown again.\n"
     )
-
-
-def _day(milliseconds: int | None) -> str:
-    if milliseconds is None:
-        return "never"
-    when = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    is_today = when.date() == datetime.fromtimestamp(time.time(), UTC).date()
-    return when.strftime("%H:%M today" if is_today else "%Y-%m-%d")

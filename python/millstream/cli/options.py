@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -49,3 +51,12 @@ def duration(text: str) -> int:
     if milliseconds <= 0:
         raise typer.BadParameter(f'"{text}" is not a positive duration')
     return milliseconds
+
+
+def day(milliseconds: int | None) -> str:
+    """When something was, for a column of a table."""
+    if milliseconds is None:
+        return "never"
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    is_today = moment.date() == datetime.fromtimestamp(time.time(), UTC).date()
+    return moment.strftime("%H:%M today" if is_today else "%Y-%m-%d")

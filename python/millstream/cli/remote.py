@@ -32,6 +32,10 @@ class Remote:
     def __init__(self, url: str, token: str | None = None, tenant: str | None = None) -> None:
         self._client = connected(url, token, tenant)
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
     def json(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Send JSON, or nothing when the body is None."""
         return self._client._run(document(method, path, body))
