@@ -14,9 +14,11 @@ import pytest
 
 from millstream.errors import ResourceExhaustedError, UnauthenticatedError
 from millstream_gateway.backends.meta_store import Kind
-from millstream_gateway.schemas.access import ADMIN_KEY, Caller
+from millstream_gateway.schemas.access import ADMIN_KEY, Caller, Role
+from millstream_gateway.schemas.keys import KeyRequest
 from millstream_gateway.services import sessions as sessions_module
 from millstream_gateway.services.access import AccessControl
+from millstream_gateway.services.authentication import Credentials
 from tests.gateway.access_support import ROOT, ROOT_KEY, Site, bearer, settings_in, site_in
 from tests.gateway.conftest import wait_until
 
@@ -204,11 +206,42 @@ def test_a_session_ends_with_its_key(site: Site) -> None:
     assert renewed(site, got["refresh_token"]).status_code == 401
 
 
-def test_a_session_outlives_the_rotation_of_its_key(site: Site) -> None:
+def test_a_session_ends_with_the_secret_that_began_it(site: Site) -> None:
     issued = site.issue()
-    got = tokens(site, issued["key"])
-    site.client.post(f"/v1/admin/keys/{issued['id']}/rotate", headers=ROOT, json={"overlap": "0s"})
-    assert site.get(PATH, bearer(got["access_token"])) == 200
+    rotate = f"/v1/admin/keys/{issued['id']}/rotate"
+    first = tokens(site, issued["key"])
+    second_key = site.client.post(rotate, headers=ROOT, json={"overlap": "1h"}).json()["key"]
+    # The old secret is good for an hour, and so is what was and what is begun with it.
+    late, second = tokens(site, issued["key"]), tokens(site, second_key)
+    for got in (first, late, second):
+        assert site.get(PATH, bearer(got["access_token"])) == 200
+    # A leak: nothing of the one before stays, by whomever.
+    third_key = site.client.post(rotate, headers=ROOT, json={"overlap": "0s"}).json()["key"]
+    for got in (first, late, second):
+        assert site.get(PATH, bearer(got["access_token"])) == 401
+        assert renewed(site, got["refresh_token"]).status_code == 401
+    assert site.get(PATH, bearer(tokens(site, third_key)["access_token"])) == 200
+
+
+def test_tokens_by_an_old_secret_are_over_with_its_overlap(tmp_path: Path) -> None:
+    clock = Clock()
+    control = control_with(tmp_path, clock)
+    control.keys._clock = control.authenticator._clock = clock
+    request = KeyRequest("k", Role.USER, frozenset({"shop"}))
+    record, key = control.keys.create(Caller(ADMIN_KEY), request)
+    principal = control.authenticator.check_key(key, "c")
+    issued = control.sessions.begin(principal, "c", key_text=key)
+    control.keys.rotate(Caller(ADMIN_KEY), record.id, 60_000)
+    credentials = Credentials((f"Bearer {issued.access_token}".encode(),))
+    assert control.authenticator.authenticate(credentials, "c").id == record.id
+    clock.now_ms += 59_999
+    assert control.authenticator.authenticate(credentials, "c").id == record.id
+    clock.now_ms += 1
+    with pytest.raises(UnauthenticatedError):
+        control.authenticator.authenticate(credentials, "c")
+    with pytest.raises(UnauthenticatedError):
+        control.sessions.renew(issued.refresh_token, "c")
+    control.close()
 
 
 def test_a_session_of_one_admin_key_is_none_of_the_next(tmp_path: Path) -> None:

@@ -104,13 +104,14 @@ async def token(request: Request, services: ServicesDep) -> Response:
     except ValueError:
         return _refused(400, "invalid_scope", "scope is of read, write, monitor and admin")
     access = services.access
-    issuer = ""
+    issuer = key_text = ""
     try:
         await access.authenticator.check_elsewhere(client)
         if grant == "password":
             principal, issuer = await _by_password(services, fields, client), LOCAL
         else:
-            principal = access.authenticator.check_key(_key_of(request, fields), client)
+            key_text = _key_of(request, fields)
+            principal = access.authenticator.check_key(key_text, client)
     except UnauthenticatedError as error:
         access.note_refused(client, "session.begin", error.message)
         wrong = "invalid_grant" if grant == "password" else "invalid_client"
@@ -120,7 +121,9 @@ async def token(request: Request, services: ServicesDep) -> Response:
         Caller(principal, client=client), by_tenant=False, is_json=False, size=0
     )
     issued = await services.control.run(
-        lambda: access.sessions.begin(principal, client, issuer=issuer, verbs=verbs)
+        lambda: access.sessions.begin(
+            principal, client, issuer=issuer, verbs=verbs, key_text=key_text
+        )
     )
     return _answer(issued)
 

@@ -57,6 +57,17 @@ class KeyRecord:
             expires_ms=self.expires_ms,
         )
 
+    def good_until_ms(self, digest: str, now_ms: int) -> int | None:
+        """Until when the secret of this digest is good, while the key is; None is for ever.
+
+        It is over when that is not in the future.
+        """
+        if digest == self.digest:
+            return self.expires_ms
+        if not digest or digest != self.previous_digest:
+            return now_ms
+        return min(self.previous_until_ms, self.expires_ms or self.previous_until_ms)
+
     def state(self, now_ms: int) -> str:
         """Active, expired or revoked."""
         if self.revoked_ms is not None:

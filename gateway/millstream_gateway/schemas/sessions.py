@@ -17,6 +17,8 @@ class SessionRecord:
     of a person (user) carries it. ``verbs`` narrow it down. A refresh token has two secret halves:
     one is the session's own and stays, the other changes with each use. Of both the SHA-256 is
     kept: whoever brings the right first half and a wrong second one has a token that was used.
+    ``key_digest`` says which secret of a key it was, as the key's record does: the session ends
+    with that secret.
     """
 
     id: str
@@ -34,6 +36,7 @@ class SessionRecord:
     expires_ms: int
     client: str
     renewals: int = 0
+    key_digest: str = ""
 
     def to_value(self) -> dict[str, Any]:
         """As the MetaStore keeps it."""

@@ -273,5 +273,10 @@ def _new_secret() -> str:
     return "".join(letters)
 
 
+def digest_of_key(text: str) -> str:
+    """Which secret of a key this is, as its record has it."""
+    return _digest(text.partition("_")[2].partition("_")[2])
+
+
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()

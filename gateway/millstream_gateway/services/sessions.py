@@ -39,6 +39,7 @@ from millstream_gateway.schemas.users import LOCAL, UserRecord
 from millstream_gateway.services.audit import AuditLog
 from millstream_gateway.services.authorization import covers, require
 from millstream_gateway.services.claims import USER
+from millstream_gateway.services.keys import digest_of_key
 from millstream_gateway.services.secret_box import SecretBox
 from millstream_gateway.settings import AuthSettings
 
@@ -91,9 +92,15 @@ class SessionService:
         self.issuers: frozenset[str] = frozenset()
 
     def begin(
-        self, principal: Principal, client: str, *, issuer: str = "", verbs: Collection[Action] = ()
+        self,
+        principal: Principal,
+        client: str,
+        *,
+        issuer: str = "",
+        verbs: Collection[Action] = (),
+        key_text: str = "",
     ) -> Issued:
-        """Sign somebody in whose credentials were checked."""
+        """Sign somebody in whose credentials were checked; ``key_text`` is what a key was."""
         wanted = frozenset(verbs) or principal.verbs
         if not wanted <= principal.verbs:
             beyond = ", ".join(sorted(wanted - principal.verbs))
@@ -118,6 +125,7 @@ class SessionService:
             renewed_ms=now_ms,
             expires_ms=min(ends),
             client=client,
+            key_digest=digest_of_key(key_text) if principal.kind == "key" else "",
         )
         at = (Kind.SESSION, session.id)
         self._store.commit({at: session.to_value()}, self._to_forget(session), expect={at: ABSENT})
@@ -258,8 +266,13 @@ class SessionService:
         if session.kind == "key":
             record = self._store.snapshot().get(Kind.KEY, session.subject)
             key = None if record is None else KeyRecord.from_value(session.subject, record.value)
-            active = key is not None and key.state(self._clock()) == "active"
-            return key.principal if key is not None and active else None
+            now_ms = self._clock()
+            if key is None or key.state(now_ms) != "active":
+                return None
+            # A secret that was turned away takes what was begun with it along.
+            until_ms = key.good_until_ms(session.key_digest, now_ms)
+            over = until_ms is not None and now_ms >= until_ms
+            return None if over else replace(key.principal, expires_ms=until_ms)
         if session.kind == "admin_key":
             return ADMIN_KEY if hmac.compare_digest(session.subject, self._mark()) else None
         if session.issuer == LOCAL:

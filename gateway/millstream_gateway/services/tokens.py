@@ -120,8 +120,9 @@ class TokenService:
             principal = self._sessions.principal_of(token.session)
             if principal is None:
                 return None
-            principal = replace(principal, expires_ms=token.until_ms)
-            return replace(token, principal=principal)
+            until_ms = _earlier(token.until_ms, principal.expires_ms)
+            principal = replace(principal, expires_ms=until_ms)
+            return replace(token, principal=principal, until_ms=until_ms)
         _, keys = self._foreign[token.issuer]
         if not keys.has(token.kid or None) or self._is_revoked(token):
             return None
@@ -133,7 +134,7 @@ class TokenService:
         if principal is None or claims["sub"] != f"{principal.kind}:{principal.id}":
             # Who has such a token was let in once, and has guessed nothing.
             raise TokenRefusedError("its session is over", was_good=True)
-        until_ms = int(claims["exp"] * 1000)
+        until_ms = _earlier(int(claims["exp"] * 1000), principal.expires_ms)
         return VerifiedToken(
             replace(principal, expires_ms=until_ms),
             until_ms,
@@ -170,3 +171,7 @@ class TokenService:
         return self._sessions.is_revoked(
             token.issuer, token.subject, token.token_id, token.issued_ms
         )
+
+
+def _earlier(one_ms: int, other_ms: int | None) -> int:
+    return one_ms if other_ms is None else min(one_ms, other_ms)
