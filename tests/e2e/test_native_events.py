@@ -347,3 +347,40 @@ def test_keys_topic_patterns_and_revocation_hold_for_frames(tmp_path: Path) -> N
             http.request("DELETE", f"/v1/admin/keys/{reader['id']}", headers=bearer)
             with pytest.raises(MillstreamError):
                 client.fetch("orders.eu")
+
+
+def test_who_may_not_read_any_more_is_sent_nothing_more_without_a_frame_of_theirs(
+    tmp_path: Path,
+) -> None:
+    admin = "an-admin-key-for-this-test"
+    settings: dict[str, dict[str, Any]] = {"native": {"port": 0}, "auth": {"admin_key": admin}}
+    bearer = {"Authorization": f"Bearer {admin}", "Content-Type": "application/json"}
+    with (
+        Listening(tmp_path / "data", tmp_path / "logs", settings) as server,
+        Client(server.url) as http,
+    ):
+        address = server.address_of("native")
+
+        def call(method: str, path: str, **body: object) -> dict[str, Any]:
+            told = http.request(method, path, body=json.dumps(body).encode(), headers=bearer)
+            assert told.status in (200, 201, 202), told.text
+            return dict(told.json())
+
+        for topic in ("open", "closed"):
+            call("POST", "/v1/topics", name=topic)
+        reader = call("POST", "/v1/admin/keys", name="r", role="readonly")
+        with native.connect_events(address, key=reader["key"]) as client:
+            tail = client.subscribe("open", offsets="latest", credit=1000)
+            lost = client.subscribe("closed", offsets="latest", credit=1000)
+            call("POST", "/v1/events", topic="closed", payload=1)
+            assert [event.value for event in lost.poll(timeout=10)] == [1]
+            line = {"subject": f"key:{reader['id']}", "resource": "topic", "pattern": "closed"}
+            call("POST", "/v1/admin/acls", **line, effect="deny", tenant="default", verbs=["read"])
+            with pytest.raises(PermissionDeniedError):
+                lost.poll(timeout=5)
+            # The other one goes on, until the key ends.
+            call("POST", "/v1/events", topic="open", payload=2)
+            assert [event.value for event in tail.poll(timeout=10)] == [2]
+            http.request("DELETE", f"/v1/admin/keys/{reader['id']}", headers=bearer)
+            with pytest.raises(MillstreamError):
+                tail.poll(timeout=5)

@@ -623,6 +623,32 @@ def hear_past(at: ClientConnection, kind: str) -> dict[str, Any]:
     return frame
 
 
+def test_a_live_query_shows_what_its_caller_may_see_by_now(tmp_path: Path) -> None:
+    backend = FakeBackend()
+    scopes: list[Any] = []
+    plain = backend.query
+
+    def query(tenant: Any, request: Any, cancel: Any) -> Any:
+        scopes.append([(part.allow, part.deny) for part in tenant.scopes])
+        return plain(tenant, request, cancel)
+
+    backend.query = query  # type: ignore[method-assign]
+    settings = settings_in(tmp_path, admin_key=ROOT_KEY)
+    settings = settings.model_copy(update={"streams": StreamsSettings(check_interval="100ms")})
+    with running(settings, backend) as port, contextlib.ExitStack() as stack:
+        server = Server(port, ROOT)
+        stack.callback(server.http.close)
+        ws = stack.enter_context(server.socket(server.key(role="readonly")))
+        say(ws, "query", id="q", expr="m", step="100ms")
+        hear(ws, "ack")
+        hear(ws, "sample")
+        assert all("secret" not in str(part) for part in scopes)
+        line = {"subject": "*", "effect": "deny", "resource": "metric", "verbs": ["read"]}
+        server.post("/v1/admin/acls", {**line, "pattern": '{job="secret"}', "tenant": "default"})
+        wait_until(lambda: "secret" in str(scopes[-1]))
+        hear(ws, "sample")
+
+
 def test_equal_queries_are_evaluated_once_and_never_across_tenants(tmp_path: Path) -> None:
     backend = FakeBackend()
     asked: list[tuple[int, str, int]] = []

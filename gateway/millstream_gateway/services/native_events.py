@@ -59,13 +59,22 @@ class NativeEvents:
 
     async def subscribe(
         self, caller: Caller, head: SubscribeHead, payload: bytes
-    ) -> Tail[NativeSubscription]:
-        """Follow what a subscribe frame names, and of patterns what the caller may read."""
+    ) -> tuple[Tail[NativeSubscription], tuple[str, ...]]:
+        """Follow what a subscribe frame names, and of patterns what the caller may read.
+
+        Returns which topics those are, too.
+        """
         topics = await self._events.readable(caller, head.topics)
         shown = None if list(topics) == head.topics else topics
-        return await self._events.tails.open(
+        tail = await self._events.tails.open(
             lambda notifier: self._store.subscribe_native(caller.tenant, payload, shown, notifier)
         )
+        return tail, topics
+
+    def check_readable(self, caller: Caller, topics: Sequence[str]) -> None:
+        """Raises unless the caller may read all of them."""
+        for topic in topics:
+            self._events.check(caller, Action.READ, topic)
 
     async def next_frame(self, work: Callable[[], bytes]) -> bytes:
         """Run what reads for a subscription where reads run."""

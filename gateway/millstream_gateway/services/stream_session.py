@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -70,6 +71,20 @@ Fields = dict[str, msgspec.Raw]
 CloseSocket = Callable[[int, str], Awaitable[None]]
 
 
+def _nothing() -> None:
+    """How to leave a query that has not begun."""
+
+
+@dataclass(slots=True)
+class _Query:
+    """A live query, what its caller saw of the tenant when it began, and how to leave it."""
+
+    tenant: TenantId
+    expression: str
+    step_ms: int
+    leave: Callable[[], None] = _nothing
+
+
 class StreamSession:
     """Threads  Event loop only."""
 
@@ -102,7 +117,7 @@ class StreamSession:
         self.outlet = outlet
         self._close_socket = close_socket
         self._feeds: dict[bytes, Feed] = {}
-        self._queries: dict[bytes, Callable[[], None]] = {}
+        self._queries: dict[bytes, _Query] = {}
         # Samples that a slow client did not get, by query.
         self._missed: dict[bytes, int] = {}
         self._unacknowledged: deque[asyncio.Future[Published]] | None = None
@@ -152,6 +167,8 @@ class StreamSession:
         self.caller = Caller(who, self.caller.tenant, self.caller.tenant_name, self.caller.client)
         for feed in tuple(self._feeds.values()):
             await self._check_feed(feed)
+        for op_id, query in tuple(self._queries.items()):
+            self._check_query(op_id, query)
         idle = now - self.active > self._hub.settings.idle_timeout / 1000
         if idle and not self._feeds and not self._queries:
             await self.close(_NORMAL, "idle")
@@ -197,8 +214,8 @@ class StreamSession:
     async def end(self) -> None:
         """The socket is gone: let go of everything."""
         self.is_closed = True
-        for leave in self._queries.values():
-            leave()
+        for query in self._queries.values():
+            query.leave()
         self._queries.clear()
         feeds, self._feeds = self._feeds, {}
         for feed in feeds.values():
@@ -256,9 +273,9 @@ class StreamSession:
             (bytes(fields[name]) for name in ("subscription", "subscription_id") if name in fields),
             op_id,
         )
-        leave = self._queries.pop(named, None)
-        if leave is not None:
-            leave()
+        query = self._queries.pop(named, None)
+        if query is not None:
+            query.leave()
             self._missed.pop(named, None)
             self._ack(op_id, op="unsubscribe")
             return
@@ -376,16 +393,32 @@ class StreamSession:
         if op_id == _NO_ID:
             raise InvalidArgumentError("a query needs an id, by which its frames are known")
         self._check_room(op_id, self._queries, self._hub.settings.queries_per_socket)
-        tenant = self._readable_part()
+        query = _Query(self._readable_part(), expression, step_ms)
         self._ack(op_id, op="query")
+        self._evaluate(op_id, query)
+
+    def _evaluate(self, op_id: bytes, query: _Query) -> None:
         # In place before the first sample, which may come at once.
-        self._queries[op_id] = _nothing
+        self._queries[op_id] = query
         sink = partial(self._sample, op_id)
         try:
-            self._queries[op_id] = self._hub.live.join(tenant, expression, step_ms, sink)
+            query.leave = self._hub.live.join(query.tenant, query.expression, query.step_ms, sink)
         except MillstreamError:
             del self._queries[op_id]
             raise
+
+    def _check_query(self, op_id: bytes, query: _Query) -> None:
+        """Go on with what the caller may see by now."""
+        try:
+            tenant = self._readable_part()
+            if tenant.scopes != query.tenant.scopes:
+                query.leave()
+                self._evaluate(op_id, _Query(tenant, query.expression, query.step_ms))
+        except MillstreamError as error:
+            query.leave()
+            self._queries.pop(op_id, None)
+            self._missed.pop(op_id, None)
+            self._error(op_id, error)
 
     def _readable_part(self) -> TenantId:
         """What the caller may see of the tenant's metrics."""
@@ -595,7 +628,3 @@ def _milliseconds(step: str | float) -> int:
         return int(float(step) * 1000)
     except ValueError:
         return parse_duration_ms(step)
-
-
-def _nothing() -> None:
-    """How to leave a query that has not begun."""

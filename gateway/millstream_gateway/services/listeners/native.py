@@ -55,6 +55,8 @@ _UNREAD_BYTES_MAX: Final = 1 << 20
 _SMALL_BYTES: Final = 16 << 10
 _RETRY_AFTER_MS: Final = 250
 _RETRY_AFTER_MS_MAX: Final = (1 << 32) - 1
+# How often it is asked whether those who follow topics still may: they need not send a frame for it.
+_CHECK_SECONDS: Final = 2.0
 # How long a client may take to read why its connection ends.
 _LINGER_SECONDS: Final = 1.0
 # Publishes that have come and are stored together.
@@ -165,6 +167,7 @@ class NativeConnection(asyncio.Protocol):
         self._failed = False
         self._worker: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._subscriptions = NativeSubscriptions(
             listener.events, listener.answers, self._answer, self._is_read
         )
@@ -199,6 +202,8 @@ class NativeConnection(asyncio.Protocol):
             self._listener.metrics.connections.dec()
         if self._timer is not None:
             self._timer.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
         self._stopping = True
         self._subscriptions.stop()
         self._something.set()
@@ -361,14 +366,30 @@ class NativeConnection(asyncio.Protocol):
             self._subscriptions.check_room(head.subscription)
             caller = await listener.door.caller_of(self._greeted(), self._client, Action.READ)
             await listener.door.charge(caller, len(payload))
-            tail = await listener.events.subscribe(caller, head, payload)
+            tail, topics = await listener.events.subscribe(caller, head, payload)
         except MillstreamError as error:
             self._answer(listener.answers.ended(head.subscription, error))
             return
         if self._stopping:
             await asyncio.to_thread(tail.close)
             return
-        self._subscriptions.add(tail)
+        self._subscriptions.add(tail, topics)
+        if self._checking is None:
+            self._checking = asyncio.get_running_loop().create_task(self._keep_checking())
+
+    async def _keep_checking(self) -> None:
+        """Look again whether the client may have what it gets, until it may not."""
+        door = self._listener.door
+        while not self._failed:
+            await asyncio.sleep(_CHECK_SECONDS)
+            try:
+                caller = await door.caller_of(self._greeted(), self._client, Action.READ)
+            except MillstreamError as error:
+                if error.code in door.final:
+                    self._listener.metrics.refused.inc()
+                    self._fail(error)
+            else:
+                self._subscriptions.check(caller)
 
     def _refusal(self, sequence: int, error: MillstreamError) -> bytes:
         """The answer that refuses; raises what ends the connection."""
@@ -380,7 +401,7 @@ class NativeConnection(asyncio.Protocol):
         return self._listener.answers.refused(sequence, error, min(wait_ms, _RETRY_AFTER_MS_MAX))
 
     def _answer(self, frame: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing() and not self._failed:
             self._transport.write(frame)
 
     def _fail(self, error: MillstreamError) -> None:
@@ -390,8 +411,9 @@ class NativeConnection(asyncio.Protocol):
         self._failed = True
         if self._worker is not None and self._worker is not asyncio.current_task():
             self._worker.cancel()
+        self._subscriptions.stop()
         self._unread.clear()
-        self._answer(self._listener.answers.error(error))
+        self._transport.write(self._listener.answers.error(error))
         if self._stopping or not self._transport.can_write_eof():
             self._transport.close()
             return

@@ -17,6 +17,7 @@ from millstream.errors import (
 )
 from millstream_gateway.backends.events import NativeSubscription
 from millstream_gateway.backends.wire import NativeAnswers
+from millstream_gateway.schemas.access import Caller
 from millstream_gateway.services.event_tails import Tail
 from millstream_gateway.services.native_events import NativeEvents
 
@@ -26,10 +27,13 @@ SUBSCRIPTIONS_MAX: Final = 100
 
 
 class _Followed:
-    __slots__ = ("credit", "ending", "tail", "waiting")
+    __slots__ = ("credit", "ending", "failure", "tail", "topics", "waiting")
 
-    def __init__(self, tail: Tail[NativeSubscription]) -> None:
+    def __init__(self, tail: Tail[NativeSubscription], topics: tuple[str, ...]) -> None:
         self.tail = tail
+        self.topics = topics
+        # Why it ends, when that is not the client's wish.
+        self.failure: MillstreamError | None = None
         self.waiting = False
         # Given since the tail was last asked: that is used by one thread at a time.
         self.credit = 0
@@ -72,10 +76,10 @@ class NativeSubscriptions:
                 f"a connection has at most {SUBSCRIPTIONS_MAX} subscriptions"
             )
 
-    def add(self, tail: Tail[NativeSubscription]) -> None:
+    def add(self, tail: Tail[NativeSubscription], topics: tuple[str, ...]) -> None:
         """Begin to send what comes."""
         number = tail.subscription.subscription
-        self._followed[number] = _Followed(tail)
+        self._followed[number] = _Followed(tail, topics)
         tail.on_news = lambda: self._wake(number)
         self._send(tail.subscription.welcome())
         self._wake(number)
@@ -95,6 +99,16 @@ class NativeSubscriptions:
         if followed is not None:
             followed.ending = True
             self._wake(number)
+
+    def check(self, caller: Caller) -> None:
+        """End those whose topics the caller may not read any more."""
+        for number, followed in self._followed.items():
+            try:
+                self._events.check_readable(caller, followed.topics)
+            except MillstreamError as error:
+                followed.failure = error
+                followed.ending = True
+                self._wake(number)
 
     def stop(self) -> None:
         """The connection ends."""
@@ -127,7 +141,7 @@ class NativeSubscriptions:
 
     async def _turn(self, number: int, followed: _Followed) -> None:
         followed.waiting = False
-        error: MillstreamError | None = None
+        error = followed.failure
         if not followed.ending:
             try:
                 frame = await self._events.next_frame(followed.next)
