@@ -1,7 +1,6 @@
 #include "millstream/engine/native_events.h"
 
 #include <algorithm>
-#include <deque>
 #include <unordered_map>
 #include <utility>
 
@@ -88,36 +87,55 @@ class PublishedAnswer {
   NativePublishOutcome outcome_;
 };
 
-// Events that were read, as they stand in a frame. Owns the ids; all else is viewed, so that the events must stay.
-class ReadBatch {
+// The topics of a frame, each once.
+class TopicTable {
  public:
-  void Add(std::string_view topic, const events::StoredEvent& event) {
-    // Most events are of the topic of the one before.
-    if (batch_.events.empty() || batch_.topics[last_] != topic) {
-      const auto [place, inserted] = topics_.try_emplace(std::string(topic), static_cast<uint32_t>(topics_.size()));
-      if (inserted) batch_.topics.push_back(place->first);
+  // Most events are of the topic of the one before.
+  uint32_t IndexOf(std::string_view topic) {
+    if (names_.empty() || names_[last_] != topic) {
+      const auto [place, inserted] = places_.try_emplace(topic, static_cast<uint32_t>(names_.size()));
+      if (inserted) names_.push_back(topic);
       last_ = place->second;
     }
-    const events::EventView& view = event.view();
-    ids_.push_back(event.Id());
-    wire::NativeEvent& out = batch_.events.emplace_back();
-    out.topic = last_;
-    out.is_json = view.is_json;
-    out.key = view.key;
-    out.timestamp = view.timestamp;
-    out.id = ids_.back();
-    out.partition = event.partition();
-    out.number = event.offset();
-    out.headers = view.headers;
-    out.payload = view.payload;
+    return last_;
   }
-  wire::NativeEventBatch Take() { return std::move(batch_); }
+  const std::vector<std::string_view>& names() const { return names_; }
 
  private:
-  wire::NativeEventBatch batch_;
-  std::unordered_map<std::string, uint32_t> topics_;  // its keys stay where they are
+  std::vector<std::string_view> names_;
+  std::unordered_map<std::string_view, uint32_t> places_;
   uint32_t last_ = 0;
-  std::deque<std::string> ids_;  // stay where they are
+};
+
+// Beyond its record: the id, and what stands round it.
+constexpr size_t kEventBytesBeside = 64;
+
+// Puts events that were read into a frame.
+class ReadEvents {
+ public:
+  template <typename Head>
+  ReadEvents(const Head& head, size_t events, size_t record_bytes)
+      : frame_(head, events, record_bytes + kEventBytesBeside * (events + 1)) {}
+
+  void Add(uint32_t topic, const events::StoredEvent& event) {
+    const events::EventView& view = event.view();
+    events::EventIdText id;
+    event_.topic = topic;
+    event_.is_json = view.is_json;
+    event_.key = view.key;
+    event_.timestamp = view.timestamp;
+    event_.id = event.Id(&id);
+    event_.partition = event.partition();
+    event_.number = event.offset();
+    event_.headers = view.headers;
+    event_.payload = view.payload;
+    frame_.Add(event_);
+  }
+  Result<std::string> Finish() && { return std::move(frame_).Finish(); }
+
+ private:
+  wire::NativeEventsWriter frame_;
+  wire::NativeEvent event_;  // keeps its room for headers
 };
 
 Result<events::Fetched> Fetch(events::Broker& broker, TenantId tenant, const wire::NativeFetch& fetch) {
@@ -201,13 +219,15 @@ Result<std::string> FetchNative(events::Broker& broker, TenantId tenant, std::st
   MS_ASSIGN_OR_RETURN(const wire::NativeFetch fetch, wire::DecodeNativeFetch(payload));
   const Result<events::Fetched> fetched = Fetch(broker, tenant, fetch);
   if (!fetched.ok()) return RefusedFrame(fetch.sequence, fetched.status());
-  ReadBatch batch;
-  for (const events::EventPtr& event : fetched->events) batch.Add(fetch.topic, *event);
-  const Result<std::string> frame = EncodeNative(wire::NativeFetched{.sequence = fetch.sequence,
-                                                                     .next_offset = fetched->next_offset,
-                                                                     .end_offset = fetched->end_offset,
-                                                                     .batch = batch.Take()});
-  return frame.ok() ? *frame : RefusedFrame(fetch.sequence, frame.status());
+  wire::NativeFetched head{
+      .sequence = fetch.sequence, .next_offset = fetched->next_offset, .end_offset = fetched->end_offset, .batch = {}};
+  if (!fetched->events.empty()) head.batch.topics.push_back(fetch.topic);
+  size_t bytes = 0;
+  for (const events::EventPtr& event : fetched->events) bytes += event->record().size();
+  ReadEvents events(head, fetched->events.size(), bytes);
+  for (const events::EventPtr& event : fetched->events) events.Add(0, *event);
+  Result<std::string> frame = std::move(events).Finish();
+  return frame.ok() ? *std::move(frame) : RefusedFrame(fetch.sequence, frame.status());
 }
 
 Result<NativeSubscribeHead> ReadNativeSubscribeHead(std::string_view payload) {
@@ -299,10 +319,17 @@ Result<std::string> NativeTail::Next() {
   has_more_ = !polled.events.empty();
   if (polled.events.empty() && dropped_ == 0) return std::string();
   credit_ -= polled.events.size();
-  ReadBatch batch;
-  for (const events::SubscribedEvent& event : polled.events) batch.Add(*event.topic, *event.event);
-  return EncodeNative(
-      wire::NativeDelivered{.subscription = number_, .dropped = std::exchange(dropped_, 0), .batch = batch.Take()});
+  TopicTable topics;
+  size_t bytes = 0;
+  for (const events::SubscribedEvent& event : polled.events) {
+    (void)topics.IndexOf(*event.topic);
+    bytes += event.event->record().size();
+  }
+  wire::NativeDelivered head{.subscription = number_, .dropped = std::exchange(dropped_, 0), .batch = {}};
+  head.batch.topics = topics.names();
+  ReadEvents events(head, polled.events.size(), bytes);
+  for (const events::SubscribedEvent& event : polled.events) events.Add(topics.IndexOf(*event.topic), *event.event);
+  return std::move(events).Finish();
 }
 
 }  // namespace millstream::engine

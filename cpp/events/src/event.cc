@@ -1,5 +1,6 @@
 #include "millstream/events/event.h"
 
+#include "millstream/base/check.h"
 #include "millstream/codec/byte_io.h"
 #include "millstream/events/event_id.h"
 #include "millstream/events/limits.h"
@@ -138,11 +139,25 @@ Result<EventView> DecodeEvent(std::string_view record) {
 Result<std::shared_ptr<StoredEvent>> StoredEvent::Make(std::string record) {
   // In one piece with its count.
   struct Made : StoredEvent {
-    explicit Made(std::string bytes) : StoredEvent(std::move(bytes)) {}
+    explicit Made(std::string its) : bytes(std::move(its)) {}
+    std::string bytes;
   };
-  std::shared_ptr<StoredEvent> event = std::make_shared<Made>(std::move(record));
-  MS_ASSIGN_OR_RETURN(event->view_, DecodeEvent(event->record_));
-  return event;
+  const auto event = std::make_shared<Made>(std::move(record));
+  MS_RETURN_IF_ERROR(event->SetRecord(event->bytes));
+  return std::shared_ptr<StoredEvent>(event);
+}
+
+Status StoredEvent::SetRecord(std::span<char> record) {
+  record_ = record;
+  MS_ASSIGN_OR_RETURN(view_, DecodeEvent(this->record()));
+  return Status::Ok();
+}
+
+std::shared_ptr<const StoredEvent> StoredEvent::Copy() const {
+  const Result<std::shared_ptr<StoredEvent>> copy = Make(std::string(record()));
+  MS_CHECK(copy.ok());  // the record was decoded before
+  (*copy)->SetPlace(topic_, partition_, offset_);
+  return *copy;
 }
 
 StoredEvent::~StoredEvent() {
@@ -158,11 +173,17 @@ const std::string& StoredEvent::KeepText(std::string text) const {
 }
 
 std::string StoredEvent::Id() const {
-  if (!view_.client_id.empty()) return std::string(view_.client_id);
-  return FormatEventId({.taken_ms = view_.taken_ms,
-                        .topic = topic_,
-                        .partition = partition_,
-                        .offset_low = static_cast<uint32_t>(offset_)});
+  EventIdText room;
+  return std::string(Id(&room));
+}
+
+std::string_view StoredEvent::Id(EventIdText* room) const {
+  if (!view_.client_id.empty()) return view_.client_id;
+  *room = FormatEventIdText({.taken_ms = view_.taken_ms,
+                             .topic = topic_,
+                             .partition = partition_,
+                             .offset_low = static_cast<uint32_t>(offset_)});
+  return {room->data(), room->size()};
 }
 
 void StoredEvent::SetTaken(TimestampMs taken_ms) {

@@ -9,6 +9,17 @@ namespace {
 
 constexpr uint64_t kTimeMask = (uint64_t{1} << 48) - 1;
 
+// "00" to "ff", one after the other.
+constexpr auto kHexPairs = [] {
+  std::array<char, 512> pairs{};
+  constexpr std::string_view kHex = "0123456789abcdef";
+  for (size_t value = 0; value < 256; ++value) {
+    pairs[2 * value] = kHex[value / 16];
+    pairs[2 * value + 1] = kHex[value % 16];
+  }
+  return pairs;
+}();
+
 int HexValue(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -24,6 +35,11 @@ bool IsIdByte(char c) {
 }  // namespace
 
 std::string FormatEventId(const EventId& id) {
+  const EventIdText text = FormatEventIdText(id);
+  return {text.data(), text.size()};
+}
+
+EventIdText FormatEventIdText(const EventId& id) {
   // 74 bits: 12 in the first half behind the version, 62 in the second behind the variant.
   const uint64_t topic = id.topic;
   const uint64_t high =
@@ -31,12 +47,12 @@ std::string FormatEventId(const EventId& id) {
   const uint64_t low =
       uint64_t{2} << 62 | (topic & 0xFFFFF) << 42 | uint64_t{id.partition & 0x3FF} << 32 | id.offset_low;
   // By hand: every event that is published or read has one.
-  constexpr std::string_view kHex = "0123456789abcdef";
-  std::string out(kEventIdBytes, '-');
-  size_t at = 0;
-  for (int digit = 0; digit < 32; ++digit) {
-    if (digit == 8 || digit == 12 || digit == 16 || digit == 20) ++at;
-    out[at++] = kHex[(digit < 16 ? high : low) >> (60 - digit % 16 * 4) & 0xF];
+  EventIdText out;
+  char* at = out.data();
+  for (int byte = 0; byte < 16; ++byte) {
+    if (byte == 4 || byte == 6 || byte == 8 || byte == 10) *at++ = '-';
+    const uint64_t value = (byte < 8 ? high : low) >> (56 - byte % 8 * 8) & 0xFF;
+    at = std::copy_n(&kHexPairs[2 * value], 2, at);
   }
   return out;
 }

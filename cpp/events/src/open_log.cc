@@ -4,6 +4,8 @@
 #include <optional>
 #include <utility>
 
+#include "event_slab.h"
+
 namespace millstream::events {
 
 Result<std::shared_ptr<OpenLog>> OpenLog::Open(const env::Env& env, const std::string& folder,
@@ -27,6 +29,7 @@ Result<uint64_t> OpenLog::Read(uint32_t topic, uint32_t partition, uint64_t offs
   if (reader == nullptr) {
     MS_ASSIGN_OR_RETURN(reader, log_->Read(Offset(offset)));
   }
+  std::shared_ptr<EventSlab> slab;
   while (offset < end && limits->events > 0 && limits->bytes > 0) {
     MS_ASSIGN_OR_RETURN(const std::optional<storage::LogRecord> record, reader->Next());
     // Beyond a gap the reader may have left what is asked for; it has given away what it would begin with.
@@ -38,7 +41,7 @@ Result<uint64_t> OpenLog::Read(uint32_t topic, uint32_t partition, uint64_t offs
     }
     offset = record->offset.value() + 1;
     if (record->payload.empty()) continue;
-    MS_ASSIGN_OR_RETURN(std::shared_ptr<StoredEvent> event, StoredEvent::Make(std::string(record->payload)));
+    MS_ASSIGN_OR_RETURN(std::shared_ptr<StoredEvent> event, EventSlab::Add(&slab, record->payload));
     if (event->view().is_gone && !with_gone) continue;
     event->SetPlace(topic, partition, record->offset.value());
     --limits->events;

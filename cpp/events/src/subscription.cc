@@ -252,7 +252,11 @@ Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, 
   const size_t first = out->events.size();
   for (EventPtr& event : read->events) {
     ++*scanned;
-    if (filter_ != nullptr && !filter_->Matches(*cursor.name, *event)) continue;
+    if (filter_ != nullptr) {
+      if (!filter_->Matches(*cursor.name, *event)) continue;
+      // Few may match: they do not keep the others.
+      if (event->is_in_slab()) event = event->Copy();
+    }
     out->events.push_back({cursor.name, std::move(event)});
   }
   if (entry_ != nullptr && !Deliver(cursor, first, out)) return false;

@@ -163,14 +163,18 @@ void Segment::NoteBatch(Offset offset, uint64_t position) {
 Result<std::string_view> FileWindow::View(uint64_t position, uint64_t count, uint64_t limit) {
   MS_CHECK(position + count <= limit);
   if (position < begin_ || position + count > begin_ + buffer_.size()) {
+    // What of it is there already stays.
+    const uint64_t end = begin_ + buffer_.size();
+    const uint64_t kept = position >= begin_ && position < end ? end - position : 0;
+    buffer_.erase(0, buffer_.size() - kept);
     buffer_.resize(std::min(std::max(count, kReadAheadBytes), limit - position));
     begin_ = position;
-    auto read = file_->Read(position, buffer_);
+    auto read = file_->Read(position + kept, std::span(buffer_).subspan(kept));
     if (!read.ok()) buffer_.clear();
     if (!read.ok()) return std::move(read).status();
-    buffer_.resize(*read);
-    if (*read < count) {
-      return DataLoss("the file ends at byte {} where {} were expected", position + *read, limit);
+    buffer_.resize(kept + *read);
+    if (buffer_.size() < count) {
+      return DataLoss("the file ends at byte {} where {} were expected", position + buffer_.size(), limit);
     }
   }
   return std::string_view(buffer_).substr(position - begin_, count);

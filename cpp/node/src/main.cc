@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <malloc.h>
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
@@ -112,6 +113,11 @@ int main(int argc, char** argv) {
     const size_t equals = option.find('=');
     config.otlp[option.substr(0, equals)] = option.substr(equals + 1);
   }
+
+  // Batches and frames of a few hundred KiB come and go all the time. By itself glibc gives such memory back to the
+  // kernel each time and gets it again page by page, cleared, which costs more than what is done with it.
+  (void)mallopt(M_MMAP_THRESHOLD, 8 << 20);
+  (void)mallopt(M_TRIM_THRESHOLD, 32 << 20);
 
   Result<std::unique_ptr<NodeServer>> server = NodeServer::Start(config);
   if (!server.ok()) {

@@ -461,7 +461,7 @@ class NativeServer::Impl::StreamConnection final : public Connection,
   void SendDelivered() {
     if (failed_ || delivering_ || tails_ == nullptr) return;
     if (sending_) return;  // Continue comes back to it
-    std::string frames = tails_->Take();
+    std::vector<std::string> frames = tails_->Take();
     if (frames.empty()) {
       if (tails_->is_put_off()) AskAgain();
       return;
@@ -474,7 +474,9 @@ class NativeServer::Impl::StreamConnection final : public Connection,
       Count(self->server_.counters_.connections_stalled);
       self->Close();
     });
-    asio::async_write(stream_, asio::buffer(delivered_), [self = this->shared_from_this()](error_code error, size_t) {
+    std::vector<asio::const_buffer> pieces;
+    for (const std::string& frame : delivered_) pieces.push_back(asio::buffer(frame));
+    asio::async_write(stream_, pieces, [self = this->shared_from_this()](error_code error, size_t) {
       self->delivering_ = false;
       self->deliver_timer_.cancel();
       if (error) return self->Close();
@@ -560,7 +562,7 @@ class NativeServer::Impl::StreamConnection final : public Connection,
   asio::steady_timer deliver_timer_;
   NativeSession session_;
   std::shared_ptr<NativeTails> tails_;  // none before the first subscription
-  std::string delivered_;               // is being sent
+  std::vector<std::string> delivered_;  // is being sent
   std::string waiting_;                 // an answer, behind it
   Status broken_;                       // what to fail with once answers are sent
   TenantId tenant_ = engine::kDefaultTenant;

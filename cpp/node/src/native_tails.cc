@@ -68,9 +68,10 @@ Status NativeTails::TakeUnsubscribe(std::string_view payload) {
   return Status::Ok();
 }
 
-std::string NativeTails::Take() {
+std::vector<std::string> NativeTails::Take() {
   MutexLock lock(mutex_);
-  std::string frames = std::exchange(unsent_, {});
+  std::vector<std::string> frames = std::exchange(unsent_, {});
+  unsent_bytes_ = 0;
   if (!due_.empty() || put_off_) StartTurn();
   return frames;
 }
@@ -98,7 +99,7 @@ void NativeTails::OnNews() {
 
 void NativeTails::StartTurn() {
   if (turning_ || stopped_) return;
-  put_off_ = unsent_.size() > kUnsentBytesMax;
+  put_off_ = unsent_bytes_ > kUnsentBytesMax;
   if (put_off_) return;  // Take asks again
   turning_ = pool_.Submit([self = shared_from_this(), held = hold_()] { self->Turn(); }).ok();
   if (turning_) return;
@@ -120,7 +121,7 @@ void NativeTails::Turn() {
         if (found != numbers_.end()) due_.insert(found->second);
       }
       while (!due_.empty() && !followed_.contains(*due_.begin())) due_.erase(due_.begin());
-      if (due_.empty() || stopped_ || unsent_.size() > kUnsentBytesMax) {
+      if (due_.empty() || stopped_ || unsent_bytes_ > kUnsentBytesMax) {
         turning_ = false;
         if (!stopped_) return;
         break;
@@ -155,8 +156,11 @@ void NativeTails::Turn() {
       } else if (tail->has_more()) {
         due_.insert(number);
       }
-      tell = !frame.empty() && unsent_.empty();
-      unsent_ += frame;
+      if (!frame.empty()) {
+        tell = unsent_.empty();
+        unsent_bytes_ += frame.size();
+        unsent_.push_back(std::move(frame));
+      }
     }
     if (tell) ready_();
   }

@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "millstream/base/mutex.h"
 #include "millstream/base/result.h"
@@ -38,7 +39,7 @@ class NativeTails : public std::enable_shared_from_this<NativeTails> {
   Status TakeUnsubscribe(std::string_view payload) EXCLUDES(mutex_);
 
   // Frames to be sent, in order; empty when there are none.
-  std::string Take() EXCLUDES(mutex_);
+  std::vector<std::string> Take() EXCLUDES(mutex_);
   // Whether a turn was wanted for which there was no room: Take, a moment later, asks again.
   bool is_put_off() EXCLUDES(mutex_);
   // The connection is gone.
@@ -69,7 +70,8 @@ class NativeTails : public std::enable_shared_from_this<NativeTails> {
   std::map<uint64_t, Followed> followed_ GUARDED_BY(mutex_);  // by the client's number
   std::map<uint64_t, uint64_t> numbers_ GUARDED_BY(mutex_);   // the client's by the notifier's token
   std::set<uint64_t> due_ GUARDED_BY(mutex_);                 // the client's numbers
-  std::string unsent_ GUARDED_BY(mutex_);
+  std::vector<std::string> unsent_ GUARDED_BY(mutex_);
+  size_t unsent_bytes_ GUARDED_BY(mutex_) = 0;
   uint64_t last_ GUARDED_BY(mutex_) = 0;  // whose turn it was
   bool turning_ GUARDED_BY(mutex_) = false;
   bool put_off_ GUARDED_BY(mutex_) = false;

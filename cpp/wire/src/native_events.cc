@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "millstream/codec/byte_io.h"
-#include "millstream/wire/native_frame.h"
 #include "native_text.h"
 
 namespace millstream::wire {
@@ -123,18 +122,22 @@ bool ReadBatch(ByteReader& in, NativeEventBatch* batch) {
       !in.Count(&count, std::min(in.remaining() / kEventBytesMin, kNativeEventsMax))) {
     return false;
   }
-  // Grows with what is there: a count alone costs nothing.
+  // No more than the bytes can hold: a count alone costs nothing.
+  batch->events.reserve(count);
   for (uint64_t i = 0; i < count; ++i) {
     if (!ReadEvent(in, batch->topics.size(), &batch->events.emplace_back())) return false;
   }
   return true;
 }
 
-Result<std::string> Framed(NativeType type, std::string_view payload) {
-  if (payload.size() > kNativeFrameBytesMax) {
-    return ResourceExhausted("a frame of {} bytes; the limit is {}", payload.size(), kNativeFrameBytesMax);
+// `frame` was begun with BeginNativeFrame.
+Result<std::string> Framed(NativeType type, std::string frame) {
+  const size_t bytes = frame.size() - kNativeHeaderBytes;
+  if (bytes > kNativeFrameBytesMax) {
+    return ResourceExhausted("a frame of {} bytes; the limit is {}", bytes, kNativeFrameBytesMax);
   }
-  return EncodeNativeFrame(type, payload);
+  EndNativeFrame(type, &frame);
+  return frame;
 }
 
 void WriteStarts(const std::vector<NativeStart>& starts, ByteWriter* out) {
@@ -154,6 +157,11 @@ bool ReadStarts(ByteReader& in, size_t topics, std::vector<NativeStart>* starts)
     return ReadU32(in, &start.topic) && start.topic < topics && ReadU32(in, &start.partition) &&
            in.Varint(&start.offset);
   });
+}
+
+Result<std::string> WithEvents(NativeEventsWriter frame, const NativeEventBatch& batch) {
+  for (const NativeEvent& event : batch.events) frame.Add(event);
+  return std::move(frame).Finish();
 }
 
 template <typename T>
@@ -177,14 +185,14 @@ bool ReadRun(ByteReader& in, bool has_ids, NativePublishedRun* run) {
 }  // namespace
 
 Result<std::string> EncodeNative(const NativePublish& publish) {
-  std::string payload;
-  ByteWriter out(&payload);
+  std::string frame = BeginNativeFrame();
+  ByteWriter out(&frame);
   out.U64(publish.sequence);
   out.U8(publish.wants_ids ? kWithIds : 0);
   out.Bytes(publish.producer);
   out.U32(publish.epoch);
   WriteBatch(publish.batch, &out);
-  return Framed(NativeType::kPublish, payload);
+  return Framed(NativeType::kPublish, std::move(frame));
 }
 
 Result<NativePublish> DecodeNativePublish(std::string_view payload) {
@@ -198,8 +206,8 @@ Result<NativePublish> DecodeNativePublish(std::string_view payload) {
 }
 
 Result<std::string> EncodeNative(const NativePublished& published) {
-  std::string payload;
-  ByteWriter out(&payload);
+  std::string frame = BeginNativeFrame();
+  ByteWriter out(&frame);
   out.U64(published.sequence);
   out.U8(published.has_ids ? kWithIds : 0);
   out.Varint(published.runs.size());
@@ -216,7 +224,7 @@ Result<std::string> EncodeNative(const NativePublished& published) {
     if (!published.has_ids) continue;
     for (const std::string_view id : run.ids) out.Bytes(id);
   }
-  return Framed(NativeType::kPublished, payload);
+  return Framed(NativeType::kPublished, std::move(frame));
 }
 
 Result<NativePublished> DecodeNativePublished(std::string_view payload) {
@@ -252,14 +260,38 @@ Result<NativeFetch> DecodeNativeFetch(std::string_view payload) {
   return Whole(read, in, out, "fetch");
 }
 
+NativeEventsWriter::NativeEventsWriter(const NativeFetched& head, size_t events, size_t bytes)
+    : type_(NativeType::kFetched), frame_(BeginNativeFrame()) {
+  frame_.reserve(bytes);
+  ByteWriter out(&frame_);
+  out.U64(head.sequence);
+  out.Varint(head.next_offset);
+  out.Varint(head.end_offset);
+  WriteTopics(head.batch.topics, &out);
+  out.Varint(events);
+}
+
+NativeEventsWriter::NativeEventsWriter(const NativeDelivered& head, size_t events, size_t bytes)
+    : type_(NativeType::kDelivered), frame_(BeginNativeFrame()) {
+  frame_.reserve(bytes);
+  ByteWriter out(&frame_);
+  out.U64(head.subscription);
+  out.Varint(head.dropped);
+  WriteTopics(head.batch.topics, &out);
+  out.Varint(events);
+}
+
+void NativeEventsWriter::Add(const NativeEvent& event) {
+  ByteWriter out(&frame_);
+  WriteEvent(event, &out);
+}
+
+Result<std::string> NativeEventsWriter::Finish() && {
+  return Framed(type_, std::move(frame_));
+}
+
 Result<std::string> EncodeNative(const NativeFetched& fetched) {
-  std::string payload;
-  ByteWriter out(&payload);
-  out.U64(fetched.sequence);
-  out.Varint(fetched.next_offset);
-  out.Varint(fetched.end_offset);
-  WriteBatch(fetched.batch, &out);
-  return Framed(NativeType::kFetched, payload);
+  return WithEvents(NativeEventsWriter(fetched, fetched.batch.events.size(), 0), fetched.batch);
 }
 
 Result<NativeFetched> DecodeNativeFetched(std::string_view payload) {
@@ -271,8 +303,8 @@ Result<NativeFetched> DecodeNativeFetched(std::string_view payload) {
 }
 
 Result<std::string> EncodeNative(const NativeSubscribe& subscribe) {
-  std::string payload;
-  ByteWriter out(&payload);
+  std::string frame = BeginNativeFrame();
+  ByteWriter out(&frame);
   out.U64(subscribe.subscription);
   WriteTopics(subscribe.topics, &out);
   out.U8(static_cast<uint8_t>(subscribe.from));
@@ -282,7 +314,7 @@ Result<std::string> EncodeNative(const NativeSubscribe& subscribe) {
   out.Varint(subscribe.lag_max);
   out.Bytes(subscribe.filter);
   out.Varint(subscribe.credit);
-  return Framed(NativeType::kSubscribe, payload);
+  return Framed(NativeType::kSubscribe, std::move(frame));
 }
 
 Result<NativeSubscribe> DecodeNativeSubscribe(std::string_view payload) {
@@ -327,12 +359,12 @@ Result<NativeUnsubscribe> DecodeNativeUnsubscribe(std::string_view payload) {
 }
 
 Result<std::string> EncodeNative(const NativeSubscribed& subscribed) {
-  std::string payload;
-  ByteWriter out(&payload);
+  std::string frame = BeginNativeFrame();
+  ByteWriter out(&frame);
   out.U64(subscribed.subscription);
   WriteTopics(subscribed.topics, &out);
   WriteStarts(subscribed.offsets, &out);
-  return Framed(NativeType::kSubscribed, payload);
+  return Framed(NativeType::kSubscribed, std::move(frame));
 }
 
 Result<NativeSubscribed> DecodeNativeSubscribed(std::string_view payload) {
@@ -344,12 +376,7 @@ Result<NativeSubscribed> DecodeNativeSubscribed(std::string_view payload) {
 }
 
 Result<std::string> EncodeNative(const NativeDelivered& delivered) {
-  std::string payload;
-  ByteWriter out(&payload);
-  out.U64(delivered.subscription);
-  out.Varint(delivered.dropped);
-  WriteBatch(delivered.batch, &out);
-  return Framed(NativeType::kDelivered, payload);
+  return WithEvents(NativeEventsWriter(delivered, delivered.batch.events.size(), 0), delivered.batch);
 }
 
 Result<NativeDelivered> DecodeNativeDelivered(std::string_view payload) {

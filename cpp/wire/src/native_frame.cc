@@ -15,7 +15,6 @@ using codec::ByteWriter;
 
 // length u32, type u8, three zero bytes, crc32c u32
 constexpr size_t kCheckedHeaderBytes = 8;
-constexpr size_t kHeaderBytes = 12;
 constexpr std::string_view kHelloMagic = "MSN1";
 constexpr size_t kErrorsMax = 100;
 constexpr size_t kItemErrorBytesMin = 3;
@@ -23,16 +22,28 @@ constexpr size_t kItemErrorBytesMin = 3;
 }  // namespace
 
 std::string EncodeNativeFrame(NativeType type, std::string_view payload) {
+  std::string frame;
+  frame.reserve(kNativeHeaderBytes + payload.size());
+  frame.resize(kNativeHeaderBytes);
+  frame.append(payload);
+  EndNativeFrame(type, &frame);
+  return frame;
+}
+
+std::string BeginNativeFrame() {
+  return std::string(kNativeHeaderBytes, '\0');
+}
+
+void EndNativeFrame(NativeType type, std::string* frame) {
+  const std::string_view payload = std::string_view(*frame).substr(kNativeHeaderBytes);
   MS_CHECK(payload.size() <= kNativeFrameBytesMax);
-  std::string out;
-  out.reserve(kHeaderBytes + payload.size());
-  ByteWriter writer(&out);
+  std::string head;
+  ByteWriter writer(&head);
   writer.U32(static_cast<uint32_t>(payload.size()));
   writer.U8(static_cast<uint8_t>(type));
   for (int i = 0; i < 3; ++i) writer.U8(0);
-  writer.U32(codec::Crc32cExtend(codec::Crc32c(out), payload));
-  writer.Raw(payload);
-  return out;
+  writer.U32(codec::Crc32cExtend(codec::Crc32c(head), payload));
+  frame->replace(0, kNativeHeaderBytes, head);
 }
 
 namespace {
@@ -133,12 +144,12 @@ Result<std::optional<NativeFrame>> NativeFrameReader::Next() {
     return InvalidArgument("these are no native frames");
   }
   if (!IsNativeType(type)) return Unimplemented("frames of type {} are unknown here", type);
-  if (rest.size() < kHeaderBytes + size) return std::optional<NativeFrame>();
-  const std::string_view payload = rest.substr(kHeaderBytes, size);
+  if (rest.size() < kNativeHeaderBytes + size) return std::optional<NativeFrame>();
+  const std::string_view payload = rest.substr(kNativeHeaderBytes, size);
   if (codec::Crc32cExtend(codec::Crc32c(rest.substr(0, kCheckedHeaderBytes)), payload) != U32At(rest, 8)) {
     return DataLoss("the checksum of a frame does not match");
   }
-  begin_ += kHeaderBytes + size;
+  begin_ += kNativeHeaderBytes + size;
   return std::optional<NativeFrame>({static_cast<NativeType>(type), payload});
 }
 

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,6 +18,47 @@ namespace {
 
 using env::SimFileSystem;
 using storage::Durability;
+
+// Answers as a file of so many bytes would, and counts what is read of it.
+class CountedFile final : public env::ReadableFile {
+ public:
+  explicit CountedFile(uint64_t bytes) : bytes_(bytes) {}
+  static char At(uint64_t position) { return static_cast<char>(position * 7 + (position >> 8)); }
+
+  Result<size_t> Read(uint64_t position, std::span<char> out) const override {
+    const size_t count = std::min<uint64_t>(out.size(), bytes_ - std::min(position, bytes_));
+    for (size_t i = 0; i < count; ++i) out[i] = At(position + i);
+    read_ += count;
+    return count;
+  }
+  Result<uint64_t> Size() const override { return bytes_; }
+  uint64_t read() const { return read_; }
+
+ private:
+  const uint64_t bytes_;
+  mutable uint64_t read_ = 0;
+};
+
+TEST(FileWindow, ReadsEachByteOnceAsItMovesAlong) {
+  constexpr uint64_t kBytes = 5'000'000;
+  const CountedFile file(kBytes);
+  FileWindow window(&file);
+  uint64_t at = 0;
+  for (uint64_t count = 1; at + count <= kBytes; count = count * 5 % 99'991 + 1) {
+    const auto view = window.View(at, count, kBytes);
+    ASSERT_TRUE(view.ok());
+    ASSERT_EQ(view->size(), count);
+    EXPECT_EQ(view->front(), CountedFile::At(at));
+    EXPECT_EQ(view->back(), CountedFile::At(at + count - 1));
+    at += count;
+  }
+  EXPECT_GT(at, kBytes - 100'000);
+  EXPECT_LE(file.read(), kBytes);
+  // Back to the beginning, and to what the file turns out not to have.
+  EXPECT_EQ((*window.View(0, 3, kBytes))[2], CountedFile::At(2));
+  EXPECT_EQ(window.View(kBytes - 10, 20, kBytes + 10).status().code(), StatusCode::kDataLoss);
+  EXPECT_EQ((*window.View(kBytes - 10, 10, kBytes)).back(), CountedFile::At(kBytes - 1));
+}
 
 class EachDurability : public testing::TestWithParam<Durability> {};
 

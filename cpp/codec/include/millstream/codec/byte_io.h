@@ -7,12 +7,16 @@
 //             afterwards.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 
 namespace millstream::codec {
+
+static_assert(std::endian::native == std::endian::little, "integers are written as they are in memory");
 
 inline uint64_t ZigZag(int64_t value) {
   return (static_cast<uint64_t>(value) << 1) ^ static_cast<uint64_t>(value >> 63);
@@ -27,15 +31,18 @@ class ByteWriter {
   explicit ByteWriter(std::string* out) : out_(*out) {}
 
   void U8(uint8_t value) { out_.push_back(static_cast<char>(value)); }
-  void U32(uint32_t value) { Fixed(value, 4); }
-  void U64(uint64_t value) { Fixed(value, 8); }
+  void U32(uint32_t value) { Fixed(value); }
+  void U64(uint64_t value) { Fixed(value); }
   void Double(double value) { U64(std::bit_cast<uint64_t>(value)); }
   void Varint(uint64_t value) {
+    std::array<char, 10> bytes;
+    size_t count = 0;
     while (value >= 0x80) {
-      U8(static_cast<uint8_t>(value | 0x80));
+      bytes[count++] = static_cast<char>(value | 0x80);
       value >>= 7;
     }
-    U8(static_cast<uint8_t>(value));
+    bytes[count++] = static_cast<char>(value);
+    out_.append(bytes.data(), count);
   }
   void SignedVarint(int64_t value) { Varint(ZigZag(value)); }
   void Bytes(std::string_view bytes) {
@@ -47,8 +54,10 @@ class ByteWriter {
   std::string& out() { return out_; }
 
  private:
-  void Fixed(uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; ++i) U8(static_cast<uint8_t>(value >> (8 * i)));
+  template <typename T>
+  void Fixed(T value) {
+    const auto bytes = std::bit_cast<std::array<char, sizeof(T)>>(value);
+    out_.append(bytes.data(), bytes.size());
   }
 
   std::string& out_;
@@ -69,16 +78,11 @@ class ByteReader {
     rest_.remove_prefix(1);
     return true;
   }
-  [[nodiscard]] bool U32(uint32_t* value) {
-    uint64_t wide = 0;
-    if (!Fixed(&wide, 4)) return false;
-    *value = static_cast<uint32_t>(wide);
-    return true;
-  }
-  [[nodiscard]] bool U64(uint64_t* value) { return Fixed(value, 8); }
+  [[nodiscard]] bool U32(uint32_t* value) { return Fixed(value); }
+  [[nodiscard]] bool U64(uint64_t* value) { return Fixed(value); }
   [[nodiscard]] bool Double(double* value) {
     uint64_t bits = 0;
-    if (!Fixed(&bits, 8)) return false;
+    if (!Fixed(&bits)) return false;
     *value = std::bit_cast<double>(bits);
     return true;
   }
@@ -117,12 +121,11 @@ class ByteReader {
   }
 
  private:
-  [[nodiscard]] bool Fixed(uint64_t* value, size_t bytes) {
-    if (rest_.size() < bytes) return false;
-    uint64_t result = 0;
-    for (size_t i = 0; i < bytes; ++i) result |= uint64_t{static_cast<uint8_t>(rest_[i])} << (8 * i);
-    rest_.remove_prefix(bytes);
-    *value = result;
+  template <typename T>
+  [[nodiscard]] bool Fixed(T* value) {
+    if (rest_.size() < sizeof(T)) return false;
+    std::memcpy(value, rest_.data(), sizeof(T));
+    rest_.remove_prefix(sizeof(T));
     return true;
   }
 

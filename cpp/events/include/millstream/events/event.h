@@ -4,8 +4,8 @@
 //
 // Threads     A StoredEvent is written by whoever makes it and then by its partition's writer, until that shows it to
 //             readers; from then on it never changes, and any thread may read it.
-// Cost        One allocation for the record; a reader gets views into it. What many readers get as JSON is written once
-//             and kept beside it (event_json.h).
+// Cost        One allocation for the record, or a share of one (event_slab.h); a reader gets views into it. What many
+//             readers get as JSON is written once and kept beside it (event_json.h).
 // Errors      kDataLoss for bytes that no publisher's event is encoded as.
 #pragma once
 
@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,6 +21,7 @@
 
 #include "millstream/base/result.h"
 #include "millstream/base/strong_int.h"
+#include "millstream/events/event_id.h"
 
 namespace millstream::events {
 
@@ -67,13 +69,15 @@ class StoredEvent {
   StoredEvent(const StoredEvent&) = delete;
   StoredEvent& operator=(const StoredEvent&) = delete;
 
-  std::string_view record() const { return record_; }
+  std::string_view record() const { return {record_.data(), record_.size()}; }
   const EventView& view() const { return view_; }
   uint32_t topic() const { return topic_; }
   uint32_t partition() const { return partition_; }
   uint64_t offset() const { return offset_; }
   // The client's, or the engine's own.
   std::string Id() const;
+  // The same without an allocation: the engine's own is written into `room`.
+  std::string_view Id(EventIdText* room) const;
   // What it counts for in the limits of memory.
   uint64_t bytes() const { return record_.size() + sizeof(StoredEvent) + view_.headers.size() * sizeof(HeaderView); }
 
@@ -89,11 +93,19 @@ class StoredEvent {
   const std::string* kept_text() const { return text_.load(std::memory_order_acquire); }  // its bytes come with it
   const std::string& KeepText(std::string text) const;
 
- private:
-  explicit StoredEvent(std::string record) : record_(std::move(record)) {}
+  // Whether others stay in memory as long as this one (event_slab.h).
+  bool is_in_slab() const { return in_slab_; }
+  // The same event by itself.
+  std::shared_ptr<const StoredEvent> Copy() const;
 
-  std::string record_;
-  EventView view_;  // into record_
+ private:
+  friend class EventSlab;
+  StoredEvent() = default;
+  Status SetRecord(std::span<char> record);
+
+  std::span<char> record_;  // of who made it
+  EventView view_;          // into record_
+  bool in_slab_ = false;
   uint32_t topic_ = 0;
   uint32_t partition_ = 0;
   uint64_t offset_ = 0;

@@ -8,6 +8,7 @@
 // Source      RFC 9562, section 5.7; docs/formats/events.md draws the bits.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -30,6 +31,8 @@ inline constexpr size_t kEventIdBytes = 36;
 
 // "0192f0c1-8f3e-7000-8000-0400000000a1"
 std::string FormatEventId(const EventId& id);
+using EventIdText = std::array<char, kEventIdBytes>;
+EventIdText FormatEventIdText(const EventId& id);
 // None when the text is no UUIDv7 in lower or upper case.
 std::optional<EventId> ParseEventId(std::string_view text);
 

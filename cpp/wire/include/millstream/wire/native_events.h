@@ -17,6 +17,7 @@
 #include "millstream/base/result.h"
 #include "millstream/base/status.h"
 #include "millstream/base/strong_int.h"
+#include "millstream/wire/native_frame.h"
 
 namespace millstream::wire {
 
@@ -151,6 +152,21 @@ std::string EncodeNative(const NativeFetch& fetch);
 std::string EncodeNative(const NativeCredit& credit);
 std::string EncodeNative(const NativeUnsubscribe& unsubscribe);
 std::string EncodeNative(const NativeEnded& ended);
+
+// A frame of events that are written one by one, by who has them in another form. Of the head's batch only the topics
+// count; exactly `events` are to be added, and `bytes` is what the frame will have, about.
+class NativeEventsWriter {
+ public:
+  NativeEventsWriter(const NativeFetched& head, size_t events, size_t bytes);
+  NativeEventsWriter(const NativeDelivered& head, size_t events, size_t bytes);
+  void Add(const NativeEvent& event);
+  // kResourceExhausted when it does not fit.
+  Result<std::string> Finish() &&;
+
+ private:
+  NativeType type_;
+  std::string frame_;
+};
 
 // Of a frame's payload.
 Result<NativePublish> DecodeNativePublish(std::string_view payload);
