@@ -1,7 +1,7 @@
 """What it costs to ask the limits before a request is let in, with the default and with all of them.
 
 In memory as processor time; with `--redis` in a real redis-server as the time that a request waits,
-one request at a time and sixteen at a time.
+beside that of the client's shortest question.
 
 python -m benchmarks.python.limits_bench [--redis]
 """
@@ -16,6 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import uvloop
+from redis.asyncio import Redis as Client
+
 from benchmarks.python.machine import machine
 from benchmarks.python.timing import microseconds
 from millstream_gateway.backends.local_meta_store import MemoryMetaStore
@@ -29,15 +32,21 @@ CHECKS: Final = 5_000
 MANY: Final = 10**9
 
 
+def default_limits() -> LimitsSettings:
+    return LimitsSettings(json_requests_per_second=MANY)
+
+
 def every_limit() -> LimitsSettings:
     names = [name for name in LimitsSettings.model_fields if name.endswith("_per_second")]
     return LimitsSettings(**dict.fromkeys(names, MANY))
 
 
-async def shared_milliseconds(caller: Caller, url: str, at_a_time: int) -> tuple[float, float]:
+async def shared_milliseconds(
+    caller: Caller, limits: LimitsSettings, url: str, at_a_time: int
+) -> tuple[float, float]:
     """How long a request waits for the limits in Redis: the median, and the 99th percentile."""
     settings = Settings(
-        limits=every_limit(), redis=RedisSettings.model_validate({"url": url, "timeout": "10s"})
+        limits=limits, redis=RedisSettings.model_validate({"url": url, "timeout": "10s"})
     )
     limiter = Limiter(settings, MemoryMetaStore())
     await limiter.start()
@@ -55,11 +64,28 @@ async def shared_milliseconds(caller: Caller, url: str, at_a_time: int) -> tuple
     return statistics.median(waits), waits[int(len(waits) * 0.99)]
 
 
+async def ping_milliseconds(url: str) -> float:
+    """The median of what the client needs to ask Redis for nothing."""
+    async with Client.from_url(url) as client:
+        waits = []
+        for _ in range(CHECKS):
+            began = time.perf_counter()
+            await client.ping()
+            waits.append((time.perf_counter() - began) * 1e3)
+    return statistics.median(waits)
+
+
 def with_redis(caller: Caller) -> None:
     with TemporaryDirectory() as folder, Redis(Path(folder)) as redis:
-        for at_a_time in (1, 16):
-            median, slow = asyncio.run(shared_milliseconds(caller, redis.url, at_a_time))
-            name = f"all ten rates in Redis, {at_a_time} at a time"
+        print(f"{'a PING of redis-py':<40} {uvloop.run(ping_milliseconds(redis.url)):8.3f} ms")
+        for rates, limits, at_a_time in (
+            ("the default", default_limits(), 1),
+            ("all ten rates", every_limit(), 1),
+            ("all ten rates", every_limit(), 16),
+        ):
+            asked = shared_milliseconds(caller, limits, redis.url, at_a_time)
+            median, slow = uvloop.run(asked)
+            name = f"{rates} in Redis, {at_a_time} at a time"
             print(f"{name:<40} {median:8.3f} ms, p99 {slow:.3f} ms")
 
 
@@ -69,7 +95,7 @@ def main() -> None:
     print(machine())
     for name, limits in (
         ("no limits", LimitsSettings(json_requests_per_second=0)),
-        ("the default (JSON requests)", LimitsSettings(json_requests_per_second=MANY)),
+        ("the default (JSON requests)", default_limits()),
         ("all ten rates", every_limit()),
     ):
         limiter = Limiter(Settings(limits=limits), MemoryMetaStore())

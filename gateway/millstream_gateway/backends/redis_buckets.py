@@ -26,6 +26,7 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
+import struct
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,29 +41,29 @@ from millstream_gateway.settings import RedisSettings
 
 log = structlog.get_logger(__name__)
 
-# For each of ARGV[1] requests: how many keys, then for each key what it pays, what must be there,
-# what it holds, and its mode: 0 asks and pays, 1 pays whatever is there, 2 is a counter that asks
+# ARGV[1] is packed, little-endian: how many requests (u32); for each how many keys (u32), then for
+# each key what it pays, what must be there, what it holds (doubles), and its mode (u8): 0 asks and pays, 1 pays whatever is there, 2 is a counter that asks
 # and pays, 3 is a counter that pays, 4 takes a place and 5 says how many this gateway has: its first
 # number, the second a number that grows with each word of this gateway, the third how many all may
-# have. Such a key holds a text of `gateway=count:number:until;`, and the last of ARGV is who asks.
+# have. Such a key holds a text of `gateway=count:number:until;`, and ARGV[2] is who asks.
 # Times are microseconds since 2023-11-14, which leaves doubles a hundredth of one to be exact to. A
 # counter's third number is its most, its second when it ends.
-# The answer has three numbers for each request: the key that refused or is nearest to it, counted
-# from 1 and negative when it refused, what is left there, and how long to wait.
+# The answer is packed as well, three numbers for each request: the key that refused or is nearest to
+# it (i32), counted from 1 and negative when it refused, what is left there, and how long to wait.
 _TEMPLATE: Final = """
 local t = redis.call('TIME')
 local now = (tonumber(t[1]) - 1700000000) * 1000000 + tonumber(t[2])
-local out, first, a, me = {}, 0, 2, ARGV[#ARGV]
-for _ = 1, tonumber(ARGV[1]) do
-  local n = tonumber(ARGV[a])
-  a = a + 1
-  local stored = {}
+local data, me, out, first = ARGV[1], ARGV[2], {}, 0
+local requests, a = struct.unpack('<I4', data)
+for _ = 1, requests do
+  local n
+  n, a = struct.unpack('<I4', data, a)
+  local stored, pays, needs, modes = {}, {}, {}, {}
   if n > 0 then stored = redis.call('MGET', unpack(KEYS, first + 1, first + n)) end
   local after, at, least, left, wait = {}, 0, 2, 0, 0
   for i = 1, n do
-    local base = a + (i - 1) * 4
-    local pay, need = tonumber(ARGV[base]), tonumber(ARGV[base + 1])
-    local most, mode = tonumber(ARGV[base + 2]), tonumber(ARGV[base + 3])
+    local pay, need, most, mode = struct.unpack('<dddB', data, a + (i - 1) * 25)
+    pays[i], needs[i], modes[i] = pay, need, mode
     local is = mode < 4 and tonumber(stored[i] or 0)
     if mode >= 4 then
       local others, said, kept, mine = 0, -1, '', ''
@@ -105,30 +106,30 @@ for _ = 1, tonumber(ARGV[1]) do
   end
   if at >= 0 then
     for i = 1, n do
-      local base = a + (i - 1) * 4
-      local key, mode = KEYS[first + i], tonumber(ARGV[base + 3])
+      local key, mode = KEYS[first + i], modes[i]
       if mode >= 4 then
         redis.call('SET', key, after[i], 'PX', math.ceil(LEASE / 1000))
-      elseif tonumber(ARGV[base]) > 0 then
+      elseif pays[i] > 0 then
         local till = after[i]
-        if mode >= 2 then till = tonumber(ARGV[base + 1]) + 86400000000 end
+        if mode >= 2 then till = needs[i] + 86400000000 end
         redis.call('SET', key, string.format(mode < 2 and '%.3f' or '%.0f', after[i]),
                    'PX', math.max(1000, math.ceil((till - now) / 1000) + 1000))
       end
     end
   end
-  out[#out + 1] = at
-  out[#out + 1] = math.floor(left)
-  out[#out + 1] = wait
-  first, a = first + n, a + 4 * n
+  out[#out + 1] = struct.pack('<i4dd', at, left, wait)
+  first, a = first + n, a + n * 25
 end
-return out
+return table.concat(out)
 """
 # How long what a gateway said of its queries and WebSockets holds.
 LEASE_SECONDS: Final = 15.0
 _SCRIPT: Final = _TEMPLATE.replace("LEASE", f"{LEASE_SECONDS * 1e6:.0f}")
 _SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 EPOCH_SECONDS: Final = 1_700_000_000
+_COUNT: Final = struct.Struct("<I")
+_STEP: Final = struct.Struct("<dddB")
+_ANSWER: Final = struct.Struct("<idd")
 ASK_AND_PAY: Final = 0
 PAY: Final = 1
 COUNTER: Final = 2
@@ -186,7 +187,8 @@ class RedisBuckets:
         self._name = secrets.token_hex(8)
         self._redis = Redis.from_url(
             settings.url.get_secret_value(),
-            socket_timeout=timeout,
+            # Time is kept here, once for a whole round trip: the client's own way makes a task of each half.
+            socket_timeout=None,
             socket_connect_timeout=max(timeout, 1.0),
             retry_on_timeout=False,
         )
@@ -261,7 +263,8 @@ class RedisBuckets:
     async def counts(self, tag: str, keys: Sequence[str]) -> list[int]:
         """What counters hold; for people, so by the client's usual way."""
         try:
-            found = await self._redis.mget([f"{_PREFIX}{{{tag}}}:{key}" for key in keys])
+            async with asyncio.timeout(self._timeout + 1.0):
+                found = await self._redis.mget([f"{_PREFIX}{{{tag}}}:{key}" for key in keys])
         except (RedisError, OSError, TimeoutError):
             raise SharedGoneError from None
         return [int(count or 0) for count in found]
@@ -291,38 +294,31 @@ class RedisBuckets:
 
     async def _send(self, tag: str, requests: list[_Asked]) -> None:
         keys: list[str] = []
-        numbers: list[str | int] = [len(requests)]
+        packed = [_COUNT.pack(len(requests))]
         prefix = f"{_PREFIX}{{{tag}}}:"
         for request in requests:
-            numbers.append(len(request.steps))
+            packed.append(_COUNT.pack(len(request.steps)))
             for step in request.steps:
                 keys.append(prefix + step.key)
                 scale = 1 if step.mode >= COUNTER else 1e6
                 need = step.need * scale
                 if step.mode in (COUNTER, COUNTER_PAY):
                     need = (step.need - EPOCH_SECONDS) * 1e6
-                numbers += (
-                    repr(step.pay * scale),
-                    repr(need),
-                    repr(step.most * scale),
-                    step.mode,
-                )
+                packed.append(_STEP.pack(step.pay * scale, need, step.most * scale, step.mode))
         try:
             async with self._places:
-                answer = await self._evaluate(keys, numbers)
+                answer = await self._evaluate(keys, b"".join(packed))
         except (RedisError, OSError, TimeoutError) as error:
             self._gone(error)
             for request in requests:
                 if request.future is not None and not request.future.done():
                     request.future.set_exception(SharedGoneError())
             return
-        for number, request in enumerate(requests):
-            if request.future is None or request.future.done():
-                continue
-            at, left, wait = answer[3 * number : 3 * number + 3]
-            request.future.set_result(Answer(abs(at) - 1, left / 1e6, wait / 1e6))
+        for request, (at, left, wait) in zip(requests, _ANSWER.iter_unpack(answer), strict=True):
+            if request.future is not None and not request.future.done():
+                request.future.set_result(Answer(abs(at) - 1, left / 1e6, wait / 1e6))
 
-    async def _evaluate(self, keys: list[str], numbers: list[str | int]) -> list[int]:
+    async def _evaluate(self, keys: list[str], packed: bytes) -> bytes:
         """One round trip on a connection of its own.
 
         The client's own way from a command to a connection and back costs more than all the rest.
@@ -337,16 +333,16 @@ class RedisBuckets:
                         pool.make_connection(),  # type: ignore[no-untyped-call]
                     )
                     await connection.connect()  # type: ignore[no-untyped-call]
-                packed = connection.pack_command(
-                    "EVALSHA", _SHA, len(keys), *keys, *numbers, self._name
+                command = connection.pack_command(
+                    "EVALSHA", _SHA, len(keys), *keys, packed, self._name
                 )
-                await connection.send_packed_command(packed, check_health=False)
+                await connection.send_packed_command(command, check_health=False)
                 try:
                     answer = await connection.read_response()
                 except NoScriptError:
                     # Redis was started anew, and knows nothing any more.
                     await connection.send_command(
-                        "EVAL", _SCRIPT, len(keys), *keys, *numbers, self._name
+                        "EVAL", _SCRIPT, len(keys), *keys, packed, self._name
                     )
                     answer = await connection.read_response()
         except BaseException:
@@ -356,7 +352,7 @@ class RedisBuckets:
                     await connection.disconnect(nowait=True)
             raise
         self._idle.append(connection)
-        return cast(list[int], answer)
+        return cast(bytes, answer)
 
     def _gone(self, error: BaseException) -> None:
         if self.up:
@@ -384,7 +380,7 @@ class RedisBuckets:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 await connection.disconnect(nowait=True)
         try:
-            await self._evaluate([], [0])
+            await self._evaluate([], _COUNT.pack(0))
         except (RedisError, OSError, TimeoutError) as error:
             log.debug("Redis does not answer", error=type(error).__name__)
             return
