@@ -18,7 +18,7 @@ from millstream_gateway.app import create_app
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.settings import LimitsSettings, Settings
 from tests.gateway.access_support import ROOT, Site, bearer, settings_in, site_in
-from tests.gateway.conftest import BACKENDS, backend_of
+from tests.gateway.conftest import BACKENDS, backend_of, wait_until
 
 
 @pytest.fixture(params=BACKENDS)
@@ -330,6 +330,27 @@ def test_a_long_poll_answers_when_an_event_comes_and_when_none_does(client: Test
         waiting.join(0.05)
     assert found[0]["events"][0]["payload"] == "news"
     assert time.monotonic() - began < 20
+
+
+def test_a_long_poll_brings_nothing_to_who_may_not_read_any_more(tmp_path: Path) -> None:
+    with site_in(tmp_path, FakeBackend()) as site:
+        make(site.client, "t", ROOT)
+        reader = site.issue(role="readonly")
+        asked = {"offset": "latest", "wait_ms": 30_000}
+        path, by = "/v1/topics/t/events", bearer(reader["key"])
+        found: list[int] = []
+        waiting = threading.Thread(
+            target=lambda: found.append(site.client.get(path, params=asked, headers=by).status_code)
+        )
+        waiting.start()
+        wait_until(lambda: bool(site.services.events._waiting))
+        began = time.monotonic()
+        revoked = site.client.delete(f"/v1/admin/keys/{reader['id']}", headers=ROOT)
+        assert revoked.status_code == 200
+        wait_until(lambda: time.monotonic() - began > 1.2)
+        publish(site.client, ROOT, topic="t", payload="after")
+        waiting.join(20)
+        assert found == [401]
 
 
 def test_a_group_keeps_where_it_is(client: TestClient) -> None:

@@ -386,6 +386,21 @@ def test_the_url_of_a_subscription_begins_it_and_misses_nothing(server: Server) 
         hear(ws, "pong")
 
 
+def test_a_subscription_that_waits_is_taken_by_nobody_but_its_caller(server: Server) -> None:
+    server.make("t")
+    made = server.post("/v1/topics/subscribe", {"topics": ["t"], "from": "latest"})
+    server.publish("t", "for its caller")
+    wanted = {"id": 1, "subscription_id": made["subscription_id"]}
+    for stranger in (server.key(), server.key(tenants=["elsewhere"])):
+        with server.socket(stranger) as ws:
+            say(ws, "subscribe", **wanted)
+            assert hear(ws, "error")["status"] == 404
+    with server.socket(ROOT_KEY) as ws:
+        say(ws, "subscribe", **wanted)
+        hear(ws, "ack")
+        assert payloads(ws, 1) == ["for its caller"]
+
+
 def test_a_subscription_that_was_cancelled_does_not_begin(server: Server) -> None:
     server.make("t")
     made = server.post("/v1/topics/subscribe", {"topics": ["t"]})

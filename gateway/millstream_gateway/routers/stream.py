@@ -118,7 +118,7 @@ class StreamEndpoint:
     ) -> None:
         feed = None
         if waiting_id := scope["state"].get("subscription_id", ""):
-            feed = services.streams.claim(waiting_id)
+            feed = services.streams.claim(caller_of(scope), waiting_id)
             if feed is None:
                 raise InvalidArgumentError("the subscription of this ticket was cancelled")
         await receive()

@@ -231,10 +231,13 @@ class StreamHub:
         if self._checking is None:
             self._checking = asyncio.get_running_loop().create_task(self._keep_checking())
 
-    def claim(self, subscription_id: str) -> Feed | None:
-        """The subscription that waits; None when its time is over or somebody removed it."""
-        pending = self._pending.pop(subscription_id, None)
-        return None if pending is None else pending.feed
+    def claim(self, caller: Caller, subscription_id: str) -> Feed | None:
+        """The subscription that waits; None when its time is over, or it is not the caller's."""
+        pending = self._pending.get(subscription_id)
+        if pending is None or not _same(pending.caller, caller):
+            return None
+        del self._pending[subscription_id]
+        return pending.feed
 
     def attached(self, feed: Feed) -> None:
         """A socket has it now."""

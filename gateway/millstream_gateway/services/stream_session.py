@@ -251,7 +251,7 @@ class StreamSession:
     async def _subscribe(self, op_id: bytes, fields: Fields) -> None:
         waiting_id = _optional_text(fields, "subscription_id")
         if waiting_id:
-            feed = self._hub.claim(waiting_id)
+            feed = self._hub.claim(self.caller, waiting_id)
             if feed is None:
                 raise NotFoundError("there is no such subscription")
         else:
