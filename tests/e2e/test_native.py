@@ -18,7 +18,13 @@ import pytest
 
 from millstream import _core, native
 from millstream.errors import DeadlineExceededError, ResourceExhaustedError, UnauthenticatedError
-from tests.gateway.tls_support import Authority, client_context
+from tests.gateway.tls_support import (
+    Authority,
+    client_context,
+    connect,
+    serial_of,
+    serial_shown,
+)
 from tests.services.http import Client
 from tests.services.listeners import Listening, own_metric, query, wait_for_value
 from tests.services.millstream import Millstream
@@ -399,6 +405,7 @@ def test_frames_go_through_tls_with_certificates_of_both_sides(tmp_path: Path) -
     authority = Authority(tmp_path / "certs")
     certificate, key = authority.issue("server")
     tls = {"cert_file": str(certificate), "key_file": str(key), "client_ca_file": str(authority.ca)}
+    tls["reload_interval"] = "100ms"
     log = tmp_path / "logs"
     log.mkdir()
     config = log / "tls.yaml"
@@ -414,6 +421,15 @@ def test_frames_go_through_tls_with_certificates_of_both_sides(tmp_path: Path) -
             refs = sender.series(labels_of("secret", 1000))
             sender.write(refs, np.full(1000, now_ms()), np.ones(1000))
             assert sender.flush().samples == 1000
+            authority.issue("server")
+
+            def is_new() -> bool:
+                with connect(address[1], good) as fresh:
+                    return serial_shown(fresh) == serial_of(certificate)
+
+            wait_until("a new connection gets the new certificate", 10, is_new)
+            sender.write(refs, np.full(1000, now_ms() + 1), np.ones(1000))
+            assert sender.flush().samples == 2000
             assert sender.connections == 1
         nameless = client_context(authority.ca)
         stranger = client_context(Authority(tmp_path / "other").ca)

@@ -12,7 +12,13 @@ import pytest
 
 from millstream import native
 from millstream.errors import InvalidArgumentError, PermissionDeniedError
-from tests.gateway.tls_support import Authority, client_context
+from tests.gateway.tls_support import (
+    Authority,
+    client_context,
+    connect,
+    serial_of,
+    serial_shown,
+)
 from tests.services.http import Client
 from tests.services.listeners import Listening, own_metric, wait_for_value
 from tests.services.millstream import Millstream
@@ -129,3 +135,56 @@ def test_with_tls_a_node_answers_only_certificates_with_an_allowed_name(tmp_path
         context = client_context(authority.ca, strange.issue("client", ("gateway",)))
         with pytest.raises(Exception, match="within"):
             native.connect(address, tls=context, server_name="localhost", timeout=0.5)
+
+
+def test_a_node_takes_new_certificates_and_ends_connections_of_names_that_are_gone(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path / "certs")
+    certificate, key = authority.issue("node")
+    names = tmp_path / "names"
+    names.write_text("gateway\nstays\n")
+    arguments = [
+        *("--native", "127.0.0.1:0", "--tls-cert", str(certificate), "--tls-key", str(key)),
+        *("--tls-client-ca", str(authority.ca), "--tls-allowed-names-file", str(names)),
+    ]
+    with Node(tmp_path / "data", tmp_path / "logs", arguments=arguments) as node:
+        address = node.address_of("native")
+        goes = client_context(authority.ca, authority.issue("client", ("gateway",)))
+        stays = client_context(authority.ca, authority.issue("client", ("stays",)))
+        with (
+            native.connect(address, tls=goes, server_name="localhost") as one,
+            native.connect(address, tls=stays, server_name="localhost") as other,
+        ):
+            refs = {
+                sender: sender.series([{"__name__": f"kept_{n}"}])
+                for n, sender in enumerate((one, other))
+            }
+
+            def write(sender: native.Client) -> int:
+                sender.write(refs[sender], np.full(1, now_ms()), np.ones(1))
+                return sender.flush().samples
+
+            assert (write(one), write(other)) == (1, 1)
+            authority.issue("node")
+
+            def is_new() -> bool:
+                with connect(address[1], stays) as fresh:
+                    return serial_shown(fresh) == serial_of(certificate)
+
+            wait_until("a new connection gets the new certificate", 10, is_new)
+            # Those that are open go on, with the certificate that they began with.
+            assert (write(one), one.connections) == (2, 1)
+            begun = time.monotonic()
+            names.write_text("stays\n")
+
+            def is_over() -> bool:
+                try:
+                    write(one)
+                except PermissionDeniedError:
+                    return True
+                return False
+
+            wait_until("the connection is over", 10, is_over)
+            assert time.monotonic() - begun < 5
+            assert (write(other), other.connections) == (2, 1)

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import grpc
 import pytest
 
 from millstream import errors
+from millstream.v1 import events_pb2
 from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.settings import (
@@ -178,6 +180,68 @@ def test_methods_that_grpc_itself_serves_are_refused_to_the_same_callers(
             with pytest.raises(grpc.RpcError) as caught:
                 call(b"", timeout=10)
             assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED, method
+
+
+def test_a_name_that_is_taken_off_the_list_ends_what_is_open_within_five_seconds(
+    tmp_path: Path, certificates: Certificates, storage: StorageSettings
+) -> None:
+    """Streams both ways; whoever is still on the list goes on."""
+    stays = "spiffe://test/stays"
+    pair = certificates.authority.issue("stays", (stays,), "client")
+    names = tmp_path / "names"
+    names.write_text(f"# who may call\n\n  {GATEWAY}\r\n{stays}")
+    arguments = [*certificates.node_arguments()[:-2], "--tls-allowed-names-file", str(names)]
+
+    def channel(address: str, cert: Path, key: Path) -> grpc.Channel:
+        credentials = grpc.ssl_channel_credentials(
+            certificates.authority.ca.read_bytes(), key.read_bytes(), cert.read_bytes()
+        )
+        override = [("grpc.ssl_target_name_override", NODE)]
+        return grpc.secure_channel(address, credentials, options=override)
+
+    with (
+        node(storage, *arguments) as address,
+        channel(address, *certificates.gateway) as goes,
+        channel(address, *pair) as remains,
+    ):
+        service = "/millstream.v1.EventService"
+        make = events_pb2.CreateTopicRequest(tenant=1, name="t").SerializeToString()
+        goes.unary_unary(f"{service}/CreateTopic")(make, timeout=30)
+        wanted = events_pb2.SubscribeRequest(tenant=1, topics=["t"]).SerializeToString()
+        open_streams = [
+            one.unary_stream(f"{service}/Subscribe")(wanted, timeout=60) for one in (goes, remains)
+        ]
+        for stream in open_streams:
+            next(stream)
+        released = threading.Event()
+
+        def asked() -> Iterator[bytes]:
+            yield events_pb2.StreamEventsRequest(
+                id=1, subscribe=events_pb2.SubscribeRequest(tenant=1, topics=["t"])
+            ).SerializeToString()
+            released.wait(60)
+
+        both_ways = goes.stream_stream(f"{service}/StreamEvents")(asked(), timeout=60)
+        next(both_ways)
+        begun = time.monotonic()
+        names.write_text(f"{stays}\n")
+        for stream in (open_streams[0], both_ways):
+            with pytest.raises(grpc.RpcError) as ended:
+                next(stream)
+            assert ended.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        released.set()
+        assert time.monotonic() - begun < 5
+        with pytest.raises(grpc.RpcError) as refused:
+            goes.unary_unary(f"{service}/ListTopics")(b"", timeout=30)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        # A file that says nothing, as one that is being written, shuts nobody out.
+        names.write_text("# nothing yet\n")
+        event = events_pb2.SubmitEventRequest(
+            tenant=1, events=[events_pb2.Event(topic="t", payload=b"1")]
+        ).SerializeToString()
+        remains.unary_unary(f"{service}/SubmitEvent")(event, timeout=30)
+        arrived = events_pb2.SubscribeResponse.FromString(next(open_streams[1]))
+        assert [one.payload for one in arrived.events] == [b"1"]
 
 
 def test_a_caller_without_a_certificate_or_without_tls_gets_no_answer(

@@ -1,5 +1,7 @@
 #include "event_service.h"
 
+#include <grpc/grpc_security_constants.h>
+
 #include <utility>
 #include <vector>
 
@@ -7,6 +9,19 @@
 #include "unary_call.h"
 
 namespace millstream::node {
+
+namespace {
+
+// The names in the certificate of who calls.
+StreamRegistry::Names NamesOf(const grpc::CallbackServerContext& context) {
+  StreamRegistry::Names out;
+  for (const grpc::string_ref& name : context.auth_context()->FindPropertyValues(GRPC_X509_SAN_PROPERTY_NAME)) {
+    out.emplace_back(name.data(), name.size());
+  }
+  return out;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<EventService>> EventService::Start(engine::Database& database, QueryService& queries,
                                                           env::Executor& executor) {
@@ -180,14 +195,14 @@ grpc::ServerUnaryReactor* EventService::Nack(grpc::CallbackServerContext* /*cont
   });
 }
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* EventService::Subscribe(grpc::CallbackServerContext* /*context*/,
+grpc::ServerWriteReactor<grpc::ByteBuffer>* EventService::Subscribe(grpc::CallbackServerContext* context,
                                                                     const grpc::ByteBuffer* request) {
-  return SubscribeStream::Begin(database_.Events(), *feeds_, streams_, *request);
+  return SubscribeStream::Begin(database_.Events(), *feeds_, streams_, NamesOf(*context), *request);
 }
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* EventService::StreamEvents(
-    grpc::CallbackServerContext* /*context*/) {
-  return EventsStream::Begin(database_.Events(), *feeds_, streams_);
+    grpc::CallbackServerContext* context) {
+  return EventsStream::Begin(database_.Events(), *feeds_, streams_, NamesOf(*context));
 }
 
 }  // namespace millstream::node

@@ -48,6 +48,10 @@ class EventService final : public EventCalls {
                                                      env::Executor& executor);
 
   // Ends the streams that are open, so that the server can stop.
+  // Ends the streams of callers of whose names `may` says no.
+  void EndStreamsUnless(const std::function<bool(const StreamRegistry::Names&)>& may) {
+    streams_.EndUnless(may, PermissionDenied("the caller's certificate has none of the allowed names any more"));
+  }
   void EndStreams() { streams_.EndAll(Unavailable("the node is stopping")); }
 
   grpc::ServerUnaryReactor* CreateTopic(grpc::CallbackServerContext* context, const v1::CreateTopicRequest* request,

@@ -53,10 +53,10 @@ void StreamHandle::Detach() {
   stream_ = nullptr;
 }
 
-bool StreamRegistry::Add(EventStream* stream, std::shared_ptr<StreamHandle> handle) {
+bool StreamRegistry::Add(EventStream* stream, std::shared_ptr<StreamHandle> handle, Names names) {
   MutexLock lock(mutex_);
   if (streams_.size() >= kStreamsMax) return false;
-  streams_.emplace(stream, std::move(handle));
+  streams_.emplace(stream, Open{std::move(handle), std::move(names)});
   return true;
 }
 
@@ -66,10 +66,16 @@ void StreamRegistry::Remove(EventStream* stream) {
 }
 
 void StreamRegistry::EndAll(const Status& status) {
+  EndUnless([](const Names&) { return false; }, status);
+}
+
+void StreamRegistry::EndUnless(const std::function<bool(const Names&)>& may, const Status& status) {
   std::vector<std::shared_ptr<StreamHandle>> handles;
   {
     MutexLock lock(mutex_);
-    for (const auto& [stream, handle] : streams_) handles.push_back(handle);
+    for (const auto& [stream, open] : streams_) {
+      if (!may(open.names)) handles.push_back(open.handle);
+    }
   }
   for (const auto& handle : handles) handle->End(status);
 }
@@ -77,8 +83,8 @@ void StreamRegistry::EndAll(const Status& status) {
 EventStream::EventStream(events::Broker& broker, WorkPool& pool, StreamRegistry& registry)
     : broker_(broker), pool_(pool), registry_(registry), handle_(std::make_shared<StreamHandle>(this)) {}
 
-bool EventStream::Register() {
-  if (registry_.Add(this, handle_)) return true;
+bool EventStream::Register(StreamRegistry::Names names) {
+  if (registry_.Add(this, handle_, std::move(names))) return true;
   End(ResourceExhausted("{} streams are open; no more are taken", kStreamsMax));
   return false;
 }
@@ -312,9 +318,9 @@ void EventStream::RunFeed(const std::shared_ptr<Feed>& feed) {
 }
 
 SubscribeStream* SubscribeStream::Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry,
-                                        const grpc::ByteBuffer& request) {
+                                        StreamRegistry::Names names, const grpc::ByteBuffer& request) {
   auto* stream = new SubscribeStream(broker, pool, registry);
-  if (!stream->Register()) return stream;
+  if (!stream->Register(std::move(names))) return stream;
   const auto message = Whole(request);
   const Status parsed = message.ok() ? Parse(*message, &stream->request_) : message.status();
   if (!parsed.ok()) {
@@ -338,9 +344,10 @@ EventStream::Message SubscribeStream::Wrap(const events::Polled& polled) {
   return Serialized(response);
 }
 
-EventsStream* EventsStream::Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry) {
+EventsStream* EventsStream::Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry,
+                                  StreamRegistry::Names names) {
   auto* stream = new EventsStream(broker, pool, registry);
-  if (stream->Register()) stream->StartRead(&stream->incoming_);
+  if (stream->Register(std::move(names))) stream->StartRead(&stream->incoming_);
   return stream;
 }
 

@@ -18,6 +18,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "millstream/base/mutex.h"
@@ -55,14 +56,24 @@ class StreamHandle {
 // The streams that are open.
 class StreamRegistry {
  public:
+  // The names in a caller's certificate; none without TLS.
+  using Names = std::vector<std::string>;
+
   // False when there are kStreamsMax.
-  bool Add(EventStream* stream, std::shared_ptr<StreamHandle> handle) EXCLUDES(mutex_);
+  bool Add(EventStream* stream, std::shared_ptr<StreamHandle> handle, Names names) EXCLUDES(mutex_);
   void Remove(EventStream* stream) EXCLUDES(mutex_);
   void EndAll(const Status& status) EXCLUDES(mutex_);
+  // Those of callers of whom `may` says no.
+  void EndUnless(const std::function<bool(const Names&)>& may, const Status& status) EXCLUDES(mutex_);
 
  private:
+  struct Open {
+    std::shared_ptr<StreamHandle> handle;
+    Names names;
+  };
+
   Mutex mutex_;
-  std::map<EventStream*, std::shared_ptr<StreamHandle>> streams_ GUARDED_BY(mutex_);
+  std::map<EventStream*, Open> streams_ GUARDED_BY(mutex_);
 };
 
 class EventStream {
@@ -89,8 +100,8 @@ class EventStream {
   // There is room for answers again.
   virtual void RoomAgain() {}
 
-  // Registers the stream; false when it was ended instead.
-  bool Register();
+  // Registers the stream of a caller of these names; false when it was ended instead.
+  bool Register(StreamRegistry::Names names);
   // Runs the job on the pool, unless the stream is ending.
   void Spawn(std::function<void()> job) EXCLUDES(mutex_);
   void Send(Message message) EXCLUDES(mutex_);
@@ -153,7 +164,7 @@ class EventStream {
 class SubscribeStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, private EventStream {
  public:
   static SubscribeStream* Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry,
-                                const grpc::ByteBuffer& request);
+                                StreamRegistry::Names names, const grpc::ByteBuffer& request);
 
  private:
   using EventStream::EventStream;
@@ -173,7 +184,8 @@ class SubscribeStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 // StreamEvents.
 class EventsStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>, private EventStream {
  public:
-  static EventsStream* Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry);
+  static EventsStream* Begin(events::Broker& broker, WorkPool& pool, StreamRegistry& registry,
+                             StreamRegistry::Names names);
 
  private:
   using Reactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;

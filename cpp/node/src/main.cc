@@ -68,6 +68,9 @@ int main(int argc, char** argv) {
   app.add_option("--tls-allowed-names", config.tls.allowed_names,
                  "names, addresses or URIs (such as SPIFFE's) for one of which a caller's certificate must be, as A,B")
       ->delimiter(',');
+  app.add_option("--tls-allowed-names-file", config.tls.allowed_names_file,
+                 "file of more such names, one a line, which is looked at again every second: who is not on it any "
+                 "more has what is open ended");
   app.add_option("--partitions", config.database.partitions, "partitions of a new folder; 0 is one per CPU")
       ->check(CLI::Range(0, millstream::engine::kPartitionsMax));
   app.add_option("--durability", durability,

@@ -147,6 +147,13 @@ class NativeServer::Impl {
       for (const auto& connection : open) connection->Stop();
     });
   }
+
+  void CheckCallers() {
+    asio::post(context_, [this] {
+      const std::set<std::shared_ptr<Connection>> open = connections_;
+      for (const auto& connection : open) connection->CheckCaller();
+    });
+  }
   void TakeThread(std::unique_ptr<env::Thread> thread) { thread_ = std::move(thread); }
   // Waits until everything that was being stored is answered.
   void Join() { thread_.reset(); }
@@ -162,6 +169,7 @@ class NativeServer::Impl {
     Connection& operator=(const Connection&) = delete;
     virtual void Start() = 0;
     virtual void Stop() = 0;
+    virtual void CheckCaller() = 0;
   };
   template <typename Stream>
   class StreamConnection;
@@ -312,6 +320,15 @@ class NativeServer::Impl::StreamConnection final : public Connection,
     } else {
       open_ = true;
       Continue();
+    }
+  }
+
+  void CheckCaller() override {
+    if constexpr (kTls) {
+      if (!open_ || failed_ || server_.tls_->IsCallerAllowed(stream_.native_handle())) return;
+      // What is half sent cannot be followed by a reason.
+      if (storing_ || sending_) return Close();
+      Fail(PermissionDenied("the certificate has none of the allowed names any more"));
     }
   }
 
@@ -589,6 +606,10 @@ void NativeServer::Impl::Take(tcp::socket socket) {
   connections_.insert(connection);
   counters_.connections.store(connections_.size(), std::memory_order_relaxed);  // a number by itself
   connection->Start();
+}
+
+void NativeServer::CheckCallers() {
+  impl_->CheckCallers();
 }
 
 NativeServer::NativeServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -37,6 +37,9 @@ class NativeServer {
   // Answers what is being stored, and closes.
   ~NativeServer();
 
+  // Ends the connections of callers whose certificates have no allowed name any more. Soon, on its own thread.
+  void CheckCallers();
+
   uint16_t port() const;
   // Text exposition, under the names that the gateway's listener has.
   std::string MetricsText() const;

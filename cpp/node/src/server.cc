@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "caller_watch.h"
 #include "event_service.h"
 #include "health_http.h"
 #include "ingest_service.h"
@@ -50,6 +51,14 @@ class NodeServer::Impl {
  public:
   explicit Impl(const env::Clock& env_clock) : clock(env_clock) {}
 
+  // Ends what is open of callers who are on the list no more. Each time, for a call that was let in by the list before
+  // may be opening only now.
+  void CheckCallers() {
+    (void)tls->Reload();
+    events->EndStreamsUnless([this](const StreamRegistry::Names& names) { return tls->IsAnyAllowed(names); });
+    if (native != nullptr) native->CheckCallers();
+  }
+
   const env::Clock& clock;
   std::unique_ptr<engine::Database> database;
   std::unique_ptr<WorkPool> push_pool;
@@ -62,6 +71,7 @@ class NodeServer::Impl {
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<NativeServer> native;
   std::unique_ptr<HealthHttp> health;
+  std::unique_ptr<CallerWatch> watch;  // none without a file of names
   int grpc_port = 0;
 };
 
@@ -122,11 +132,17 @@ Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, 
                                           },
                                           *env.executor));
   }
+  if (secure && !config.tls.allowed_names_file.empty()) {
+    MS_ASSIGN_OR_RETURN(impl->watch, CallerWatch::Start(
+                                         std::chrono::milliseconds(TlsIdentity::kReloadIntervalMs),
+                                         [raw = impl.get()] { raw->CheckCallers(); }, *env.executor));
+  }
   return std::unique_ptr<NodeServer>(new NodeServer(std::move(impl)));
 }
 
 Status NodeServer::Stop(int64_t grace_ms) {
   if (impl_->server == nullptr) return Status::Ok();
+  impl_->watch.reset();
   if (auto* health = impl_->server->GetHealthCheckService()) health->SetServingStatus(false);
   const std::chrono::milliseconds deadline{impl_->clock.WallNow() + grace_ms};
   impl_->events->EndStreams();

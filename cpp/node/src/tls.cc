@@ -45,6 +45,8 @@ struct Files {
   friend bool operator==(const Files&, const Files&) = default;
 };
 
+using AllowedNames = std::shared_ptr<const std::vector<std::string>>;
+
 // In place of asking on a terminal.
 int NoPassword(char* /*buffer*/, int /*size*/, int /*writing*/, void* /*data*/) {
   return -1;
@@ -90,6 +92,25 @@ Result<int64_t> Judge(const Files& files, const TlsOptions& options) {
     return FailedPrecondition("{} holds no certificate", options.client_ca_file);
   }
   return ExpirySeconds(certificate.get());
+}
+
+// What the options and their file say together. A line that begins with # is none.
+Result<AllowedNames> ReadNames(env::FileSystem& files, const TlsOptions& options) {
+  std::vector<std::string> out = options.allowed_names;
+  if (!options.allowed_names_file.empty()) {
+    MS_ASSIGN_OR_RETURN(const std::string text, env::ReadFile(files, options.allowed_names_file, kFileBytesMax));
+    for (size_t begin = 0; begin < text.size();) {
+      const size_t end = std::min(text.find('\n', begin), text.size());
+      std::string_view line(text.data() + begin, end - begin);
+      begin = end + 1;
+      constexpr std::string_view kBlank = " \t\r";
+      line.remove_prefix(std::min(line.find_first_not_of(kBlank), line.size()));
+      line = line.substr(0, line.find_last_not_of(kBlank) + 1);
+      if (!line.empty() && line[0] != '#') out.emplace_back(line);
+    }
+  }
+  if (out.empty()) return FailedPrecondition("{} holds no name", options.allowed_names_file);
+  return std::make_shared<const std::vector<std::string>>(std::move(out));
 }
 
 Result<Files> ReadAll(env::FileSystem& files, const TlsOptions& options) {
@@ -169,6 +190,7 @@ class TlsIdentity::Impl {
     if (expires_at_ <= NowSeconds()) {
       fmt::print(stderr, "millstreamd: {} has expired; callers will refuse it\n", options_.cert_file);
     }
+    MS_ASSIGN_OR_RETURN(names_, ReadNames(*env_.files, options_));
     files_ = std::move(files);
     checked_at_ = env_.clock->MonotonicNow();
     return Status::Ok();
@@ -213,11 +235,17 @@ class TlsIdentity::Impl {
     const Names names(
         static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate.get(), NID_subject_alt_name, nullptr, nullptr)));
     if (names == nullptr) return false;
+    const AllowedNames allowed = this->names();
     for (int i = 0; i < sk_GENERAL_NAME_num(names.get()); ++i) {
       const std::string name = NameOf(*sk_GENERAL_NAME_value(names.get(), i));
-      if (!name.empty() && IsAllowed(options_.allowed_names, name)) return true;
+      if (!name.empty() && IsAllowed(*allowed, name)) return true;
     }
     return false;
+  }
+
+  AllowedNames names() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return names_;
   }
 
   int64_t expires_at() const EXCLUDES(mutex_) {
@@ -240,6 +268,10 @@ class TlsIdentity::Impl {
     const std::chrono::nanoseconds now = env_.clock->MonotonicNow();
     if (at_most_once_in_an_interval && now - checked_at_ < std::chrono::milliseconds(kReloadIntervalMs)) return false;
     checked_at_ = now;
+    // First, and whatever comes of the rest: whoever is taken off the list is not kept on it by a bad certificate.
+    Result<AllowedNames> names = ReadNames(*env_.files, options_);
+    if (!names.ok()) return Refuse(std::string(names.status().message()));
+    names_ = *std::move(names);
     Result<Files> files = ReadAll(*env_.files, options_);
     if (files.ok() && *files == files_) {
       refused_.clear();
@@ -258,7 +290,7 @@ class TlsIdentity::Impl {
 
   bool Refuse(std::string reason) REQUIRES(mutex_) {
     if (reason != refused_) {
-      fmt::print(stderr, "millstreamd: the new certificate cannot be used, the one before stays: {}\n", reason);
+      fmt::print(stderr, "millstreamd: new files of TLS cannot be used, those before stay: {}\n", reason);
       refused_ = std::move(reason);
     }
     return false;
@@ -282,11 +314,11 @@ class TlsIdentity::Impl {
   // gRPC asks at every call. The certificate was verified in the handshake.
   static void CheckCaller(void* self, grpc_auth_context* context, const grpc_metadata* /*metadata*/, size_t /*count*/,
                           grpc_process_auth_metadata_done_cb done, void* user_data) {
-    const auto& allowed = static_cast<Impl*>(self)->options_.allowed_names;
+    const AllowedNames allowed = static_cast<Impl*>(self)->names();
     grpc_auth_property_iterator names = grpc_auth_context_find_properties_by_name(context, GRPC_X509_SAN_PROPERTY_NAME);
     bool found = false;
     while (const grpc_auth_property* name = grpc_auth_property_iterator_next(&names)) {
-      found = found || IsAllowed(allowed, {name->value, name->value_length});
+      found = found || IsAllowed(*allowed, {name->value, name->value_length});
     }
     if (found) {
       done(user_data, nullptr, 0, nullptr, 0, GRPC_STATUS_OK, nullptr);
@@ -300,6 +332,7 @@ class TlsIdentity::Impl {
   const env::Env env_;
   mutable Mutex mutex_;
   Files files_ GUARDED_BY(mutex_);
+  AllowedNames names_ GUARDED_BY(mutex_);
   uint64_t version_ GUARDED_BY(mutex_) = 1;
   uint64_t fetched_version_ GUARDED_BY(mutex_) = 0;
   std::shared_ptr<SSL_CTX> context_ GUARDED_BY(mutex_);
@@ -317,7 +350,7 @@ Result<std::unique_ptr<TlsIdentity>> TlsIdentity::Open(const TlsOptions& options
   if (options.cert_file.empty() || options.key_file.empty() || options.client_ca_file.empty()) {
     return InvalidArgument("--tls-cert, --tls-key and --tls-client-ca go together: callers always show a certificate");
   }
-  if (options.allowed_names.empty()) {
+  if (options.allowed_names.empty() && options.allowed_names_file.empty()) {
     return InvalidArgument(
         "--tls-allowed-names is empty, so no caller could be answered; give the name of the gateway");
   }
@@ -334,6 +367,11 @@ std::shared_ptr<grpc::ServerCredentials> TlsIdentity::credentials() const {
 
 Result<std::shared_ptr<SSL_CTX>> TlsIdentity::server_context() {
   return impl_->server_context();
+}
+
+bool TlsIdentity::IsAnyAllowed(const std::vector<std::string>& names) const {
+  const AllowedNames allowed = impl_->names();
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return IsAllowed(*allowed, name); });
 }
 
 bool TlsIdentity::IsCallerAllowed(SSL* connection) const {

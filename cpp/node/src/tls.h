@@ -3,8 +3,11 @@
 // A caller must show a certificate of the client CA, and one of the names in it (DNS name, IP address or URI, such as
 // SPIFFE's) must be on the list; a call of anybody else is answered PERMISSION_DENIED, whatever it asks for.
 //
-// The three files are looked at again every kReloadIntervalMs. New ones count from the next connection on; open ones
-// stay. What cannot be used changes nothing: it is told once on standard error, and Failing() says so until it is
+// The list is what the options say, and what their file of names says now: the names in use change with it, whatever is
+// wrong with the other files. A file without a name, when the options say none either, changes nothing.
+//
+// The other three files are looked at again every kReloadIntervalMs. New ones count from the next connection on; open
+// ones stay. What cannot be used changes nothing: it is told once on standard error, and Failing() says so until it is
 // mended.
 //
 // TLS 1.3 only, everywhere.
@@ -22,6 +25,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "millstream/base/result.h"
 #include "millstream/env/env.h"
@@ -43,6 +48,9 @@ class TlsIdentity {
   Result<std::shared_ptr<SSL_CTX>> server_context();
   // Whether the other side of a finished handshake has one of the allowed names.
   bool IsCallerAllowed(SSL* connection) const;
+
+  // Whether a caller with a certificate for these names is answered now.
+  bool IsAnyAllowed(const std::vector<std::string>& names) const;
 
   // Looks at the files now; whether new ones are in use.
   bool Reload();

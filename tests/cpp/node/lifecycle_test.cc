@@ -183,8 +183,11 @@ TEST(NodeStart, RefusesAnAddressThatOthersCanReach) {
 }
 
 TEST(NodeStart, RefusesTlsThatLacksAPartAndFilesThatAreNoCertificates) {
-  const TlsOptions whole{
-      .cert_file = "/dev/null", .key_file = "/dev/null", .client_ca_file = "/dev/null", .allowed_names = {"gateway"}};
+  const TlsOptions whole{.cert_file = "/dev/null",
+                         .key_file = "/dev/null",
+                         .client_ca_file = "/dev/null",
+                         .allowed_names = {"gateway"},
+                         .allowed_names_file = {}};
   NodeConfig config = InMemory();
   config.grpc = "0.0.0.0:0";
   for (auto spoil :
@@ -199,6 +202,10 @@ TEST(NodeStart, RefusesTlsThatLacksAPartAndFilesThatAreNoCertificates) {
   config.tls.key_file = "/nonexistent/key.pem";
   const Status status = NodeServer::Start(config).status();
   EXPECT_NE(status.message().find(config.tls.key_file), std::string::npos) << status.ToString();
+  config.tls = whole;
+  config.tls.allowed_names.clear();
+  config.tls.allowed_names_file = "/nonexistent/names";
+  EXPECT_EQ(NodeServer::Start(config).status().code(), StatusCode::kFailedPrecondition);
 }
 
 TEST(NodeStart, RefusesAPortThatIsTaken) {

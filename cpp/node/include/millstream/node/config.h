@@ -15,7 +15,8 @@ struct TlsOptions {
   std::string cert_file;                   // PEM: this node's certificate, and those between it and its CA
   std::string key_file;                    // PEM without a password
   std::string client_ca_file;              // PEM: who signs the certificates of callers
-  std::vector<std::string> allowed_names;  // a caller's certificate must be for one of these
+  std::vector<std::string> allowed_names;  // a caller's certificate must be for one of these,
+  std::string allowed_names_file;          // or for one of those here, one a line; looked at again while the node runs
 
   bool enabled() const { return !cert_file.empty() || !key_file.empty() || !client_ca_file.empty(); }
 };
