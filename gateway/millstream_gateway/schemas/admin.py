@@ -14,7 +14,8 @@ from millstream_gateway.schemas.access import Action, Kind, Role
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
 # The service refuses others, in its own words.
 _UserName = Annotated[
-    str, Field(max_length=200, json_schema_extra={"pattern": "^[A-Za-z0-9_.@+-]{1,100}$"})
+    str,
+    Field(max_length=200, json_schema_extra={"pattern": "^[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,99}$"}),
 ]
 _Password = Annotated[str, Field(max_length=200, json_schema_extra={"minLength": 10})]
 

@@ -33,7 +33,7 @@ from millstream_gateway.services.tenants import TenantService
 if TYPE_CHECKING:
     from pwdlib import PasswordHash
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_.@+-]{1,100}\Z", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,99}\Z", re.ASCII)
 _PASSWORD_MIN: Final = 10
 _PASSWORD_MAX: Final = 200
 _USERS_MAX: Final = 10_000
@@ -67,9 +67,9 @@ class UserService:
 
     def create(self, caller: Caller, request: UserRequest) -> UserRecord:
         """A new user."""
-        if not _NAME.match(request.name) or request.name in (".", ".."):
+        if not _NAME.match(request.name):
             raise InvalidArgumentError(
-                "a user's name has 1 to 100 letters, digits and _.@+-, and is neither . nor .."
+                "a user's name has 1 to 100 letters, digits and _.@+-, and begins with no dot"
             )
         verbs = granted_verbs(request.role, request.tenants, request.verbs)
         may_give(caller.principal, request.tenants, verbs)
