@@ -28,6 +28,7 @@ __all__: list[str] = [
     "ReadView",
     "StatsdAggregator",
     "Subscription",
+    "are_within",
     "check_selectors",
     "count_forbidden",
     "encode_remote_write",
@@ -710,6 +711,16 @@ class PromqlTestResult:
     def failures(self) -> list[PromqlTestFailure]: ...
     @property
     def passed(self) -> int: ...
+
+def are_within(
+    selectors: collections.abc.Sequence[str],
+    *,
+    allow: collections.abc.Sequence[str],
+    deny: collections.abc.Sequence[str],
+) -> bool:
+    """
+    Whether selectors give nothing but what access lists let see; False in doubt.
+    """
 
 def check_selectors(selectors: collections.abc.Sequence[str]) -> None:
     """

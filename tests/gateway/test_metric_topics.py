@@ -172,15 +172,23 @@ def test_a_topic_gets_samples_of_its_own_tenant_only(engine_site: Site) -> None:
     assert [one["name"] for one in payloads(site.client, "t", bank)] == ["own"]
 
 
-@pytest.mark.parametrize("effect", ["allow", "deny"])
-def test_who_may_read_a_part_of_the_metrics_sets_no_selectors(site: Site, effect: str) -> None:
+@pytest.mark.parametrize(
+    ("effect", "pattern", "within"),
+    [
+        ("allow", '{team="a"}', 'up{team="a"}'),
+        ("deny", '{env="prod"}', 'up{env!="prod"}'),
+    ],
+)
+def test_selectors_show_nothing_that_their_setter_may_not_read(
+    site: Site, effect: str, pattern: str, within: str
+) -> None:
     by = bearer(site.issue()["key"])
     body = {"name": "t", "from_metrics": ["up"]}
     acl = {
         "subject": "*",
         "resource": "metric",
         "effect": effect,
-        "pattern": '{__name__="up"}',
+        "pattern": pattern,
         "verbs": ["read"],
     }
     assert site.client.post("/v1/topics", json=body, headers=by).status_code == 201
@@ -188,12 +196,17 @@ def test_who_may_read_a_part_of_the_metrics_sets_no_selectors(site: Site, effect
     assert added.status_code == 201, added.text
     refused = site.client.post("/v1/topics", json={**body, "name": "b"}, headers=by)
     assert refused.status_code == 403
-    assert "may not read all" in refused.json()["detail"]
-    change = {"from_metrics": ["up"]}
-    assert site.client.patch("/v1/topics/t", json=change, headers=by).status_code == 403
-    removed = site.client.patch("/v1/topics/t", json={"from_metrics": []}, headers=by)
-    assert removed.status_code == 200
-    assert site.client.post("/v1/topics", json={"name": "b"}, headers=by).status_code == 201
+    assert "must lie within" in refused.json()["detail"]
+    for selectors in (["up"], [within, "up"]):
+        change = {"from_metrics": selectors}
+        assert site.client.patch("/v1/topics/t", json=change, headers=by).status_code == 403
+    for selectors in ([within], []):
+        change = {"from_metrics": selectors}
+        changed = site.client.patch("/v1/topics/t", json=change, headers=by)
+        assert changed.status_code == 200, changed.text
+        assert changed.json()["from_metrics"] == selectors
+    wrong = site.client.patch("/v1/topics/t", json={"from_metrics": ["up{"]}, headers=by)
+    assert wrong.status_code == 400
 
 
 def test_who_may_only_write_sets_no_selectors(site: Site) -> None:

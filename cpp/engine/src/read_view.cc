@@ -192,6 +192,13 @@ Result<storage::SeriesFilter> MakeFilter(const std::vector<std::string>& allow, 
   return storage::SeriesFilter(std::move(allowed), std::move(denied));
 }
 
+Result<bool> AreWithin(const std::vector<std::string>& selectors, const std::vector<std::string>& allow,
+                       const std::vector<std::string>& deny) {
+  MS_ASSIGN_OR_RETURN(const storage::SeriesFilter filter, MakeFilter(allow, deny));
+  MS_ASSIGN_OR_RETURN(const auto parsed, Parse(selectors));
+  return std::ranges::all_of(parsed, [&](const auto& selector) { return filter.AdmitsAllOf(selector); });
+}
+
 Result<ReadView> ReadView::Make(const std::vector<TenantScope>& scopes) {
   if (scopes.empty() || scopes.size() > kViewTenantsMax) {
     return InvalidArgument("a read is about 1 to {} tenants, not {}", kViewTenantsMax, scopes.size());

@@ -271,6 +271,12 @@ void RegisterEngine(py::module_& module) {
       [](const std::vector<std::string>& selectors) { ValueOrThrow(engine::MakeFilter(selectors, {})); },
       py::arg("selectors"), "Raises InvalidArgumentError when one is no series selector.");
 
+  module.def(
+      "are_within",
+      [](const std::vector<std::string>& selectors, const std::vector<std::string>& allow,
+         const std::vector<std::string>& deny) { return ValueOrThrow(engine::AreWithin(selectors, allow, deny)); },
+      py::arg("selectors"), py::kw_only(), py::arg("allow"), py::arg("deny"),
+      "Whether selectors give nothing but what access lists let see; False in doubt.");
   module.def("count_forbidden", &CountForbidden, py::arg("format"), py::arg("body"), py::kw_only(), py::arg("allow"),
              py::arg("deny"), "How many series of a body these access lists let nobody write; nothing is written.");
 

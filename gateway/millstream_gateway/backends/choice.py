@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from millstream_gateway.backends.embedded import EmbeddedBackend
@@ -56,3 +56,11 @@ def make_selector_check() -> Callable[[str], None]:
         _core.check_selectors([selector])
 
     return check
+
+
+def are_within(selectors: Sequence[str], allow: Sequence[str], deny: Sequence[str]) -> bool:
+    """Whether selectors give nothing but what access lists let see; False in doubt."""
+    # Imported here: most servers never ask.
+    from millstream import _core
+
+    return _core.are_within(selectors, allow=allow, deny=deny)

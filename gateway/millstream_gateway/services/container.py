@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from millstream.errors import MillstreamError
-from millstream_gateway.backends.choice import pushed_folder
+from millstream_gateway.backends.choice import are_within, pushed_folder
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.audit_topic import AuditTopic
@@ -86,6 +86,7 @@ class Services:
             self._event_pool,
             self.access.audit,
             self.access.acls.all,
+            are_within,
         )
         self.listeners = Listeners(
             settings,

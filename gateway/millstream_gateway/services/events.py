@@ -69,12 +69,14 @@ class EventService:
         reads: BoundedPool,
         audit: AuditLog,
         acls: Callable[[], Sequence[Acl]],
+        are_within: Callable[[Sequence[str], Sequence[str], Sequence[str]], bool],
     ) -> None:
         self._store = store
         self._pool = pool
         self._reads = reads
         self._audit = audit
         self._acls = acls
+        self._are_within = are_within
         self._shared = SharedPublish(store, pool)
         self.tails = EventTails(store, reads)
         #: For threads: `EventStore.poll_frames`.
@@ -354,15 +356,19 @@ class EventService:
             )
 
     def _check_selectors(self, caller: Caller, options: TopicOptions) -> None:
-        """Selectors show metrics to everybody who reads the topic: only who may read all may."""
+        """Selectors show metrics to everybody who reads the topic: only who may read them may."""
         if not options.get("from_metrics"):
             return
         whole = Resource(frozenset({caller.tenant_name}))
         decision = decide(caller.principal, Action.READ, whole, self._acls())
-        if not decision.allowed or decision.metrics:
+        if not decision.allowed:
+            raise PermissionDeniedError(decision.reason)
+        visible = decision.metrics.get(caller.tenant_name)
+        if visible is not None and not self._are_within(options["from_metrics"], *visible):
             raise PermissionDeniedError(
-                f"{caller.principal.name} may not read all of this tenant's metrics, and a topic "
-                "with from_metrics shows them to its readers"
+                f"from_metrics would show readers of the topic more than {caller.principal.name} "
+                "may see: access lists allow a part of this tenant's metrics, and each selector "
+                "must lie within it by its own matchers"
             )
 
     def allows(self, caller: Caller, action: Action, topic: str) -> bool:

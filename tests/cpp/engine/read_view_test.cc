@@ -2,12 +2,14 @@
 
 #include "millstream/engine/read_view.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
 #include "millstream/engine/database.h"
+#include "millstream/env/random.h"
 
 namespace millstream::engine {
 namespace {
@@ -194,6 +196,79 @@ TEST(ReadView, AWriterStoresWhatItMayAndIsToldTheRest) {
     EXPECT_EQ(outcome->refusals[0].item, 3u);
   }
   EXPECT_EQ(NamesOf(db->Series(kA, {.selectors = {"fresh"}})), Names{});
+}
+
+TEST(ReadView, SelectorsLieWithinAccessListsWhenTheirMatchersSaySo) {
+  struct Case {
+    std::vector<std::string> selectors;
+    std::vector<std::string> allow;
+    std::vector<std::string> deny;
+    bool within;
+  };
+  const std::vector<Case> cases{
+      {{"up"}, {}, {}, true},
+      {{"up{team=\"a\"}"}, {"{team=\"a\"}"}, {}, true},
+      {{"up{team=\"a\"}"}, {"{team=~\"a|b\"}"}, {}, true},
+      {{"up{team=~\"a|b\"}"}, {"{team=~\"a|b\"}"}, {}, true},
+      {{"up{team=\"a\"}"}, {"{team=\"b\"}", "up"}, {}, true},
+      {{"up{team=\"a\"}"}, {"up{team!=\"b\"}"}, {}, true},
+      {{"up"}, {"{team=\"a\"}"}, {}, false},
+      {{"up{team=\"ab\"}"}, {"{team=~\"a|b\"}"}, {}, false},
+      {{"up{team=~\"a\"}"}, {"{team=~\"a|b\"}"}, {}, false},  // in doubt
+      {{"up{team=\"a\"}"}, {"down{team=\"a\"}"}, {}, false},
+      {{"up{team=\"a\"}", "up"}, {"{team=\"a\"}"}, {}, false},
+      {{"up{team!=\"a\"}"}, {"{team=\"a\"}"}, {}, false},
+      {{"up"}, {}, {"secret"}, true},
+      {{"up{env=\"dev\"}"}, {}, {"{env=\"prod\"}"}, true},
+      {{"up{env!=\"prod\"}"}, {}, {"{env=\"prod\"}"}, true},
+      {{"up{env!~\"p.*\"}"}, {}, {"{env=~\"p.*\"}"}, true},
+      {{"up"}, {}, {"{env=\"prod\"}"}, false},
+      {{"secret"}, {}, {"secret"}, false},
+      {{"{__name__=~\".+\"}"}, {}, {"secret"}, false},
+      {{"up{env=\"dev\"}"}, {"up"}, {"{env=\"prod\"}", "{host=\"1\"}"}, false},
+  };
+  for (const Case& one : cases) {
+    const auto within = AreWithin(one.selectors, one.allow, one.deny);
+    ASSERT_TRUE(within.ok()) << within.status().ToString();
+    EXPECT_EQ(*within, one.within) << one.selectors.front() << (one.allow.empty() ? "" : " in " + one.allow.front());
+  }
+  EXPECT_EQ(AreWithin({"up{"}, {}, {}).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(ReadView, WhatIsSaidToLieWithinNeverShowsMore) {
+  env::SeededRandom random(7);
+  const std::vector<std::string> parts{"a=\"x\"", "a!=\"x\"",  "a=~\"x|y\"", "a!~\"x|y\"", "b=\"x\"",
+                                       "b=\"\"",  "b=~\"y|\"", "b!=\"\"",    "b!~\"y.*\""};
+  const auto selector = [&] {
+    std::string out = "{__name__=\"m\"";
+    for (uint64_t i = random.Below(3); i > 0; --i) out += "," + parts[random.Below(parts.size())];
+    return out + "}";
+  };
+  const auto selectors = [&] {
+    std::vector<std::string> out;
+    for (uint64_t i = random.Below(3); i > 0; --i) out.push_back(selector());
+    return out;
+  };
+  int within = 0;
+  for (int round = 0; round < 5000; ++round) {
+    const std::vector<std::string> asked{selector()};
+    const auto allow = selectors();
+    const auto deny = selectors();
+    if (!AreWithin(asked, allow, deny).value()) continue;
+    ++within;
+    const auto wanted = MakeFilter(asked, {}).value();
+    const auto visible = MakeFilter(allow, deny).value();
+    for (const std::string a : {"", "x", "y", "yz"}) {
+      for (const std::string b : {"", "x", "y", "yz"}) {
+        const std::vector<model::Label> pairs{{"__name__", "m"}, {"a", a}, {"b", b}};
+        const auto labels = model::Labels::FromPairs(pairs);
+        ASSERT_TRUE(labels.ok()) << labels.status().ToString();
+        if (wanted.Admits(*labels)) EXPECT_TRUE(visible.Admits(*labels)) << asked.front() << labels->ToString();
+      }
+    }
+  }
+  fmt::print("{} of 5000 lay within\n", within);
+  EXPECT_GT(within, 500);
 }
 
 }  // namespace

@@ -33,6 +33,10 @@ struct TenantScope {
 // kInvalidArgument when a selector does not parse, kResourceExhausted when there are more than kViewSelectorsMax.
 Result<storage::SeriesFilter> MakeFilter(const std::vector<std::string>& allow, const std::vector<std::string>& deny);
 
+// Whether these selectors give nothing but what access lists let see; false in doubt. Errors as of MakeFilter.
+Result<bool> AreWithin(const std::vector<std::string>& selectors, const std::vector<std::string>& allow,
+                       const std::vector<std::string>& deny);
+
 class ReadView {
  public:
   struct Part {

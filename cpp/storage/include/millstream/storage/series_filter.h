@@ -25,6 +25,8 @@ class SeriesFilter {
 
   bool admits_everything() const { return allow_.empty() && deny_.empty(); }
   bool Admits(const model::Labels& labels) const;
+  // Whether every series that the selector matches is admitted, as far as the matchers alone tell it; false in doubt.
+  bool AdmitsAllOf(const Selector& selector) const;
   // What must hold of every admitted series, so that others need not be looked at: empty when that is no conjunction.
   const Selector& common() const;
 
