@@ -9,9 +9,10 @@
 //             order in which they went in.
 // Memory      The release store of tail_ publishes slots, the acquire load of tail_ receives them; head_ gives them
 // back
-//             in the same way. Each side keeps the other's index as it last saw it, in its own cache line, and looks
-//             again only when that says full or empty: as long as neither happens the sides share nothing but slots.
-// Cost        O(1), wait-free, no allocation; a batch costs one release store. Memory: capacity * sizeof(T) and three
+//             in the same way. Each side keeps the other's index as it last saw it, and its own, in a cache line that
+//             nobody else touches, and looks again only when that says full or empty: as long as neither happens the
+//             sides share nothing but slots.
+// Cost        O(1), wait-free, no allocation; a batch costs one release store. Memory: capacity * sizeof(T) and five
 //             cache lines.
 // Errors      None: full and empty are answers, not errors.
 #pragma once
@@ -93,17 +94,17 @@ class SpscRing {
   // that came since it last looked.
   template <typename Handle>
   size_t Consume(size_t count_max, Handle&& handle) {
-    const uint64_t head = head_.load(std::memory_order_relaxed);  // only this thread writes it
-    if (tail_seen_ == head) {
+    if (tail_seen_ == consumed_) {
       tail_seen_ = tail_.load(std::memory_order_acquire);  // receives the slots
-      if (tail_seen_ == head) return 0;
+      if (tail_seen_ == consumed_) return 0;
     }
-    const size_t count = std::min<uint64_t>(tail_seen_ - head, count_max);
-    const size_t begin = head & mask_;
+    const size_t count = std::min<uint64_t>(tail_seen_ - consumed_, count_max);
+    const size_t begin = consumed_ & mask_;
     const size_t first = std::min(count, capacity() - begin);
     if (first > 0) handle(std::span<T>(slots_ + begin, first));
     if (first < count) handle(std::span<T>(slots_, count - first));
-    head_.store(head + count, std::memory_order_release);  // gives the slots back
+    consumed_ += count;
+    head_.store(consumed_, std::memory_order_release);  // gives the slots back
     return count;
   }
 
@@ -116,9 +117,8 @@ class SpscRing {
 
   // Consumer: whether Consume would find something.
   bool HasNext() const {
-    const uint64_t head = head_.load(std::memory_order_relaxed);  // only this thread writes it
-    if (tail_seen_ != head) return true;
-    return tail_.load(std::memory_order_acquire) != head;  // as in Consume
+    if (tail_seen_ != consumed_) return true;
+    return tail_.load(std::memory_order_acquire) != consumed_;  // as in Consume
   }
 
   // About how many values wait; any thread.
@@ -137,12 +137,14 @@ class SpscRing {
   const size_t mask_;
   std::pmr::memory_resource* const memory_;
   T* slots_ = nullptr;
-  // The producer writes these three …
+  // The producer writes the first and the consumer the second; the other side takes the line away when it looks.
   alignas(kCacheLineBytes) Atomic<uint64_t> tail_{0};
-  uint64_t staged_ = 0;
-  uint64_t head_seen_ = 0;
-  // … and the consumer these two.
   alignas(kCacheLineBytes) Atomic<uint64_t> head_{0};
+  // Of the producer alone …
+  alignas(kCacheLineBytes) uint64_t staged_ = 0;
+  uint64_t head_seen_ = 0;
+  // … and of the consumer alone.
+  alignas(kCacheLineBytes) uint64_t consumed_ = 0;
   uint64_t tail_seen_ = 0;
 };
 
