@@ -372,12 +372,15 @@ def test_who_may_not_read_any_more_is_sent_nothing_more_without_a_frame_of_their
         with native.connect_events(address, key=reader["key"]) as client:
             tail = client.subscribe("open", offsets="latest", credit=1000)
             lost = client.subscribe("closed", offsets="latest", credit=1000)
+            pattern = client.subscribe("c*", offsets="latest", credit=1000)
             call("POST", "/v1/events", topic="closed", payload=1)
             assert [event.value for event in lost.poll(timeout=10)] == [1]
+            assert [event.value for event in pattern.poll(timeout=10)] == [1]
             line = {"subject": f"key:{reader['id']}", "resource": "topic", "pattern": "closed"}
             call("POST", "/v1/admin/acls", **line, effect="deny", tenant="default", verbs=["read"])
-            with pytest.raises(PermissionDeniedError):
-                lost.poll(timeout=5)
+            for one in (lost, pattern):
+                with pytest.raises(PermissionDeniedError):
+                    one.poll(timeout=5)
             # The other one goes on, until the key ends.
             call("POST", "/v1/events", topic="open", payload=2)
             assert [event.value for event in tail.poll(timeout=10)] == [2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from millstream.errors import MillstreamError
+from millstream.errors import MillstreamError, PermissionDeniedError
 from millstream_gateway.backends.events import EventStore, NativeSubscription
 from millstream_gateway.backends.wire import FetchHead, SubscribeHead, publish_head
 from millstream_gateway.schemas.access import Action, Caller
@@ -72,9 +72,14 @@ class NativeEvents:
         return tail, topics
 
     def check_readable(self, caller: Caller, topics: Sequence[str]) -> None:
-        """Raises unless the caller may read all of them."""
+        """Raises unless the caller may read all of them, and all that patterns stand for."""
         for topic in topics:
             self._events.check(caller, Action.READ, topic)
+            if "*" in topic and not self._events.sees_all(caller):
+                raise PermissionDeniedError(
+                    f"{caller.principal.name} may not read all topics any more; subscribe to "
+                    f"{topic} again to get those that are left"
+                )
 
     async def next_frame(self, work: Callable[[], bytes]) -> bytes:
         """Run what reads for a subscription where reads run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from millstream.errors import Code, PermissionDeniedError, UnauthenticatedError
+from millstream.errors import PermissionDeniedError, UnauthenticatedError
 from millstream_gateway.backends.wire import Hello
 from millstream_gateway.schemas.access import Action, Caller
 from millstream_gateway.services.access import AccessControl
@@ -20,9 +20,6 @@ class Door:
 
     Threads  Event loop only.
     """
-
-    #: Whoever hears one of these is not the one that was let in.
-    final: Final = frozenset({Code.UNAUTHENTICATED, Code.PERMISSION_DENIED, Code.NOT_FOUND})
 
     def __init__(self, access: AccessControl) -> None:
         self._access = access

@@ -45,6 +45,7 @@ from millstream_gateway.services.listeners.sockets import Pair
 from millstream_gateway.services.native_events import NativeEvents
 from millstream_gateway.services.own_metrics import ListenerMetrics
 from millstream_gateway.services.pool import BoundedPool
+from millstream_gateway.services.standing import FINAL
 from millstream_gateway.settings import NativeSettings, is_loopback
 
 log = structlog.get_logger(__name__)
@@ -169,7 +170,7 @@ class NativeConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._checking: asyncio.Task[None] | None = None
         self._subscriptions = NativeSubscriptions(
-            listener.events, listener.answers, self._answer, self._is_read
+            listener.events, listener.answers, self._answer, self._is_read, self._fail
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -319,7 +320,7 @@ class NativeConnection(asyncio.Protocol):
         try:
             outcome = await listener.store(hello, self._client, write.body)
         except MillstreamError as error:
-            if error.code in listener.door.final:
+            if error.code in FINAL:
                 raise
             listener.metrics.dropped.inc(write.samples)
             answer = self._refusal(write.sequence, error)
@@ -384,12 +385,13 @@ class NativeConnection(asyncio.Protocol):
             await asyncio.sleep(_CHECK_SECONDS)
             try:
                 caller = await door.caller_of(self._greeted(), self._client, Action.READ)
+                self._subscriptions.check(caller)
             except MillstreamError as error:
-                if error.code in door.final:
+                if error.code in FINAL:
                     self._listener.metrics.refused.inc()
                     self._fail(error)
-            else:
-                self._subscriptions.check(caller)
+            except Exception:
+                log.exception("a connection of native frames could not be checked")
 
     def _refusal(self, sequence: int, error: MillstreamError) -> bytes:
         """The answer that refuses; raises what ends the connection."""

@@ -56,11 +56,14 @@ class NativeSubscriptions:
         answers: NativeAnswers,
         send: Callable[[bytes], None],
         is_read: Callable[[], Awaitable[bool]],
+        fail: Callable[[MillstreamError], None],
     ) -> None:
         self._events = events
         self._answers = answers
         self._send = send
         self._is_read = is_read
+        # Ends the connection: better than subscriptions that say nothing more.
+        self._fail = fail
         self._followed: dict[int, _Followed] = {}
         self._ready: deque[int] = deque()
         self._something = asyncio.Event()
@@ -131,12 +134,19 @@ class NativeSubscriptions:
                     await self._something.wait()
                     continue
                 number = self._ready.popleft()
-                await self._turn(number, self._followed[number])
+                followed = self._followed.get(number)
+                if followed is None:
+                    # It was woken in its last turn, by credit or by news.
+                    continue
+                await self._turn(number, followed)
                 if not await self._is_read():
                     return
+        except Exception:
+            log.exception("the subscriptions of a connection of native frames broke")
+            self._fail(InternalError("an error of the server; its log says more"))
         finally:
-            followed, self._followed = self._followed, {}
-            for one in followed.values():
+            left, self._followed = self._followed, {}
+            for one in left.values():
                 await asyncio.shield(asyncio.to_thread(one.tail.close))
 
     async def _turn(self, number: int, followed: _Followed) -> None:
@@ -156,6 +166,7 @@ class NativeSubscriptions:
                 if followed.tail.subscription.has_more or followed.credit:
                     self._wake(number)
                 return
-        del self._followed[number]
         await asyncio.to_thread(followed.tail.close)
+        # Not before: one more of this number would be welcomed before this one is said to end.
+        del self._followed[number]
         self._send(self._answers.ended(number, error))
