@@ -1,13 +1,22 @@
-"""The pumps that poll subscriptions: whatever is enqueued is polled, whenever that happens."""
+"""Subscriptions of WebSockets: whatever is enqueued is polled, and what is open is looked at again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
-from millstream_gateway.services.stream_hub import Feed, StreamHub
+import orjson
+import pytest
+
+from millstream.errors import MillstreamError, PermissionDeniedError, UnauthenticatedError
+from millstream_gateway.errors import OverloadedError, TooManyAttemptsError
+from millstream_gateway.schemas.access import ADMIN_KEY, Caller
+from millstream_gateway.schemas.events import SubscriptionRequest
+from millstream_gateway.services.authentication import Credentials
+from millstream_gateway.services.stream_hub import POLICY, Feed, StreamHub
+from millstream_gateway.services.stream_session import StreamSession
 
 
 class GatedPool:
@@ -55,3 +64,163 @@ async def test_news_between_the_end_of_a_pump_and_the_loop_telling_of_it_are_pol
     for _ in range(5):
         await asyncio.sleep(0)
     assert polled == ["a", "b", "c"]
+
+
+class Tail:
+    def __init__(self, member: str = "") -> None:
+        self.subscription = SimpleNamespace(member=member, position=dict, check=lambda: None)
+        self.on_news: Callable[[], None] = lambda: None
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Events:
+    """`EventService` for one caller who follows one pattern."""
+
+    def __init__(self) -> None:
+        self.readable_now: tuple[str, ...] | MillstreamError = ("a",)
+        self.follow: Callable[[], Awaitable[Tail]]
+        self.poll_frames: Any = lambda feeds, **_: [(b"", 0, 0) for _ in feeds]
+
+    async def readable(self, *_: object) -> tuple[str, ...]:
+        if isinstance(self.readable_now, MillstreamError):
+            raise self.readable_now
+        return self.readable_now
+
+    async def subscribe_to(self, *_: object) -> Tail:
+        return await self.follow()
+
+
+class DirectPool:
+    async def wait_and_run(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+
+class Socket:
+    """A session with one subscription, and what its client was told."""
+
+    def __init__(self, group: str = "") -> None:
+        unused: Any = None
+        self.events = Events()
+        self.told: list[dict[str, Any]] = []
+        self.closed: list[int] = []
+        settings: Any = SimpleNamespace(idle_timeout=1e9)
+        self.hub = StreamHub(settings, self.events, unused, unused, DirectPool(), unused)  # type: ignore[arg-type]
+        outlet: Any = SimpleNamespace(
+            on_resume=lambda _: None, is_paused=False, write_frames=self._write
+        )
+        caller = Caller(ADMIN_KEY, client="192.0.2.7")
+        self.session = StreamSession(self.hub, caller, Credentials(), outlet, self._close)
+        self.tail = Tail("before" if group else "")
+        request = SubscriptionRequest(("*",), "latest", group=group)
+        self.feed = Feed(self.hub, "s", request, self.tail, ("a",))  # type: ignore[arg-type]
+        self.session.start(self.feed)
+
+    def _write(self, frame: bytes) -> None:
+        self.told.append(orjson.loads(frame[frame.index(b"{") :]))
+
+    async def _close(self, code: int, _reason: str) -> None:
+        self.closed.append(code)
+
+
+async def test_a_subscription_that_ends_while_its_topics_change_leaves_nothing_behind() -> None:
+    socket = Socket()
+    after = Tail()
+
+    async def follow() -> Tail:
+        await socket.session.end()
+        return after
+
+    socket.events.follow = follow
+    socket.events.readable_now = ("a", "b")
+    await socket.session.check(ADMIN_KEY, 0)
+    assert (socket.tail.closed, after.closed) == (1, 1)
+
+
+async def test_a_member_of_a_group_is_told_its_new_name_when_its_topics_change() -> None:
+    socket = Socket(group="g")
+
+    async def follow() -> Tail:
+        return Tail("after")
+
+    socket.events.follow = follow
+    socket.events.readable_now = ("a", "b")
+    await socket.session.check(ADMIN_KEY, 0)
+    assert socket.told == [
+        {"type": "ack", "id": "s", "subscription_id": "s", "op": "subscribe", "member": "after"}
+    ]
+
+
+@pytest.mark.parametrize("still_has", [True, False])
+async def test_a_busy_server_takes_no_subscription_away(still_has: bool) -> None:
+    socket = Socket()
+
+    async def busy() -> Tail:
+        raise OverloadedError("busy")
+
+    socket.events.readable_now = OverloadedError("busy")
+    await socket.session.check(ADMIN_KEY, 0)
+    socket.events.follow = busy
+    socket.events.readable_now = ("a", "b") if still_has else ("b",)
+    await socket.session.check(ADMIN_KEY, 0)
+    # What it must not have any more it does not get meanwhile, either.
+    assert socket.feed.is_held is not still_has
+    socket.events.readable_now = ("a",)
+    await socket.session.check(ADMIN_KEY, 0)
+    assert not socket.feed.is_held
+    assert (socket.told, socket.tail.closed) == ([], 0)
+    socket.events.readable_now = PermissionDeniedError("no more")
+    await socket.session.check(ADMIN_KEY, 0)
+    assert (len(socket.told), socket.tail.closed) == (1, 1)
+
+
+async def test_only_credentials_that_are_not_good_any_more_close_a_socket() -> None:
+    socket = Socket()
+    await socket.session.check(TooManyAttemptsError("others fail", retry_after_ms=1), 0)
+    assert (socket.closed, socket.told) == ([], [])
+    await socket.session.check(UnauthenticatedError("revoked"), 0)
+    assert socket.closed == [POLICY]
+
+
+async def test_subscriptions_that_could_not_be_polled_end_and_say_so() -> None:
+    socket = Socket()
+
+    def poll_frames(*_: object, **__: int) -> list[Any]:
+        raise RuntimeError("a store that breaks")
+
+    socket.events.poll_frames = poll_frames
+    socket.feed.wake()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [frame["type"] for frame in socket.told] == ["error"]
+    assert (socket.feed.is_queued, socket.tail.closed) == (False, 1)
+
+
+async def test_a_socket_that_cannot_be_checked_keeps_no_other_from_it() -> None:
+    socket = Socket()
+    checked: list[Any] = []
+
+    class Broken:
+        credentials = Credentials()
+        caller = socket.session.caller
+
+        async def check(self, *_: object) -> None:
+            raise RuntimeError("a socket that breaks")
+
+    class Whole(Broken):
+        async def check(self, *who: object) -> None:
+            checked.append(who[0])
+
+    async def identify(*_: object) -> Any:
+        return ADMIN_KEY
+
+    access: Any = SimpleNamespace(
+        tickets=SimpleNamespace(expire=lambda: None),
+        authenticator=SimpleNamespace(identify=identify),
+    )
+    socket.hub.access = access
+    socket.hub._sessions = {Broken(): None, Whole(): None}  # type: ignore[dict-item]
+    await socket.hub._check_all()
+    assert checked == [ADMIN_KEY]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from millstream.errors import MillstreamError, NotFoundError
+from millstream.errors import InternalError, MillstreamError, NotFoundError
 from millstream_gateway.backends.events import EventSubscription, Frames
 from millstream_gateway.errors import LimitExceededError
 from millstream_gateway.schemas.access import Caller, Principal
@@ -56,11 +56,11 @@ class Feed:
 
     __slots__ = (
         "_hub",
-        "_is_held",
         "_polled",
         "has_news",
         "id",
         "is_closed",
+        "is_held",
         "is_queued",
         "request",
         "session",
@@ -86,7 +86,7 @@ class Feed:
         self.id = b'"%s"' % subscription_id.encode()
         self.session: StreamSession | None = None
         self.is_queued = False
-        self._is_held = False
+        self.is_held = False
         self._polled: asyncio.Event | None = None
         # Whether there was news while it was queued or polled, which the poll may have missed.
         self.has_news = False
@@ -104,7 +104,7 @@ class Feed:
         """There may be something."""
         if self.is_closed or self.session is None:
             return
-        if self.is_queued or self._is_held:
+        if self.is_queued or self.is_held:
             self.has_news = True
         elif not self.session.outlet.is_paused:
             # Otherwise it is woken again when the client has read what is there.
@@ -119,7 +119,7 @@ class Feed:
 
     async def hold(self) -> None:
         """Have nobody poll it until `release`; a subscription is for one thread at a time."""
-        self._is_held = True
+        self.is_held = True
         if self.is_queued:
             self._polled = asyncio.Event()
             await self._polled.wait()
@@ -133,7 +133,7 @@ class Feed:
 
     def release(self) -> None:
         """Go on after `hold`."""
-        self._is_held = False
+        self.is_held = False
         self.wake()
 
     def check(self) -> MillstreamError | None:
@@ -293,7 +293,15 @@ class StreamHub:
     async def _poll_ready(self) -> None:
         while self._ready:
             feeds = self._next_feeds()
-            polled = await self._pool.wait_and_run(
+            polled = await self._poll(feeds)
+            for feed, outcome in zip(feeds, polled, strict=True):
+                feed.was_polled()
+                if feed.session is not None and not feed.is_closed:
+                    self._deliver(feed, feed.session, outcome)
+
+    async def _poll(self, feeds: list[Feed]) -> list[Polled]:
+        try:
+            return await self._pool.wait_and_run(
                 partial(
                     self.events.poll_frames,
                     [(feed.tail.subscription, feed.head) for feed in feeds],
@@ -301,10 +309,11 @@ class StreamHub:
                     bytes_max=_POLL_BYTES,
                 )
             )
-            for feed, outcome in zip(feeds, polled, strict=True):
-                feed.was_polled()
-                if feed.session is not None and not feed.is_closed:
-                    self._deliver(feed, feed.session, outcome)
+        except Exception:
+            # Each is told, and ends: nobody would poll it again.
+            log.exception("subscriptions of WebSockets could not be polled")
+            broken = InternalError("an error of the server; its log says more")
+            return [broken for _ in feeds]
 
     def _next_feeds(self) -> list[Feed]:
         feeds: list[Feed] = []
@@ -335,8 +344,8 @@ class StreamHub:
             await asyncio.sleep(self.settings.check_interval / 1000)
             try:
                 await self._check_all()
-            except MillstreamError as error:
-                log.warning("the open WebSockets could not be checked", error=error.message)
+            except Exception:
+                log.exception("the open WebSockets could not be checked")
 
     async def _check_all(self) -> None:
         self.access.tickets.expire()
@@ -350,13 +359,17 @@ class StreamHub:
             if at % _CHECKED_AT_ONCE == 0:
                 await asyncio.sleep(0)
             who = session.credentials, session.caller.client
-            if who not in known:
-                known[who] = self._identify(*who)
-            await session.check(known[who], now)
+            try:
+                if who not in known:
+                    known[who] = await self._identify(*who)
+                await session.check(known[who], now)
+            except Exception:
+                # Of this one; the others are looked at.
+                log.exception("an open WebSocket could not be checked")
 
-    def _identify(self, credentials: Credentials, client: str) -> Principal | MillstreamError:
+    async def _identify(self, credentials: Credentials, client: str) -> Principal | MillstreamError:
         try:
-            return self.access.authenticator.authenticate(credentials, client)
+            return await self.access.authenticator.identify(credentials, client)
         except MillstreamError as error:
             return error
 

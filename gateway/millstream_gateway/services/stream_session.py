@@ -58,6 +58,7 @@ from millstream_gateway.services.authentication import Credentials
 from millstream_gateway.services.authorization import decide
 from millstream_gateway.services.limits import set_admission
 from millstream_gateway.services.shared_publish import Published
+from millstream_gateway.services.standing import FINAL, PASSING
 from millstream_gateway.services.stream_hub import POLICY, TRY_LATER, Feed, StreamHub
 from millstream_gateway.services.ws_frames import Outlet
 
@@ -156,15 +157,16 @@ class StreamSession:
         """Look again whether this may stay as it is; called now and then."""
         if self.is_closed:
             return
-        if isinstance(who, MillstreamError):
+        caller = self.caller
+        if not isinstance(who, MillstreamError):
+            if not who.has_every_tenant and caller.tenant_name not in who.tenants:
+                await self.close(POLICY, "the tenant is not the caller's any more")
+                return
+            self.caller = Caller(who, caller.tenant, caller.tenant_name, caller.client)
+        elif who.code in FINAL:
             self._error(_NO_ID, who)
             await self.close(POLICY, "the credentials are not good any more")
             return
-        tenant = frozenset({self.caller.tenant_name})
-        if not who.has_every_tenant and not tenant <= who.tenants:
-            await self.close(POLICY, "the tenant is not the caller's any more")
-            return
-        self.caller = Caller(who, self.caller.tenant, self.caller.tenant_name, self.caller.client)
         for feed in tuple(self._feeds.values()):
             await self._check_feed(feed)
         for op_id, query in tuple(self._queries.items()):
@@ -177,10 +179,15 @@ class StreamSession:
         try:
             topics = await self._hub.events.readable(self.caller, feed.request.topics)
         except MillstreamError as error:
-            await self.drop(feed, error)
+            if error.code in FINAL:
+                await self.drop(feed, error)
             return
         if topics != feed.topics and not feed.is_closed:
             await self._follow(feed, topics)
+            if topics != feed.topics:
+                return
+        elif feed.is_held:
+            feed.release()
         if self.outlet.is_paused and feed.request.on_slow == "disconnect":
             await feed.hold()
             failure = await asyncio.to_thread(feed.check)
@@ -191,6 +198,8 @@ class StreamSession:
     async def _follow(self, feed: Feed, topics: tuple[str, ...]) -> None:
         """Other topics than before, because there are new ones or the caller sees others."""
         await feed.hold()
+        if not self._has(feed):
+            return
         position = feed.tail.subscription.position()
         for name in topics:
             position.setdefault(name, {})
@@ -198,12 +207,26 @@ class StreamSession:
         try:
             followed = await self._hub.events.subscribe_to(self.caller, request, topics)
         except MillstreamError as error:
-            await self.drop(feed, error)
+            if error.code not in PASSING:
+                await self.drop(feed, error)
+            elif set(feed.topics) <= set(topics):
+                feed.release()
+            # Otherwise it stays held until the next check: it has topics that it must not have.
+            return
+        if not self._has(feed):
+            # It ended meanwhile, and took its own tail along.
+            await asyncio.to_thread(followed.close)
             return
         before, feed.tail, feed.topics = feed.tail, followed, topics
         followed.on_news = feed.wake
+        if membership := _membership(feed):
+            # Another member of its group from here on, under which it commits and refuses.
+            self._ack(feed.id, subscription_id=feed.subscription_id, op="subscribe", **membership)
         feed.release()
         await asyncio.to_thread(before.close)
+
+    def _has(self, feed: Feed) -> bool:
+        return self._feeds.get(feed.id) is feed
 
     async def close(self, code: int, reason: str) -> None:
         """Close the socket, saying why."""
@@ -224,14 +247,17 @@ class StreamSession:
 
     async def drop(self, feed: Feed, error: MillstreamError) -> None:
         """End one subscription, saying why."""
-        if self._feeds.pop(feed.id, None) is not None:
+        if self._has(feed):
+            del self._feeds[feed.id]
             feed.session = None
             self._error(feed.id, error)
             await self._hub.close_feed(feed)
 
     def fall_behind(self, feed: Feed, error: MillstreamError) -> None:
         """A subscription cannot go on."""
-        self._feeds.pop(feed.id, None)
+        if not self._has(feed):
+            return
+        del self._feeds[feed.id]
         feed.session = None
         self._error(feed.id, error)
         loop = asyncio.get_running_loop()
