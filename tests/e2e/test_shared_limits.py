@@ -24,7 +24,7 @@ from millstream_gateway.app import create_app
 from millstream_gateway.backends import redis_buckets
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.backends.local_meta_store import MemoryMetaStore
-from millstream_gateway.backends.redis_buckets import ASK_AND_PAY, RedisBuckets, Step
+from millstream_gateway.backends.redis_buckets import ASK_AND_PAY, COUNTER_PAY, RedisBuckets, Step
 from millstream_gateway.errors import LimitExceededError
 from millstream_gateway.schemas.access import ADMIN_KEY, Caller
 from millstream_gateway.services import limits as limits_module
@@ -108,6 +108,21 @@ async def flood(url: str, seconds: float, per_second: int) -> tuple[int, float]:
     for one in buckets:
         await one.stop()
     return admitted, took
+
+
+def test_gateways_with_many_places_say_them_all(redis: Redis) -> None:
+    async def work() -> tuple[bool, list[int]]:
+        buckets = RedisBuckets(RedisSettings(url=redis.url, timeout=TIMEOUT))
+        await buckets.start()
+        keys = [f"c{number}" for number in range(9000)]
+        buckets.pay("7", [Step(key, 1, 2e9, 0, COUNTER_PAY) for key in keys])
+        await buckets.ask("7", (Step("r", 1.0, 1.0, 60.0, ASK_AND_PAY),))
+        is_up = buckets.up
+        counts = await buckets.counts("7", keys)
+        await buckets.stop()
+        return is_up, counts
+
+    assert asyncio.run(work()) == (True, [1] * 9000)
 
 
 def test_three_gateways_together_are_exact_to_one_percent(redis: Redis) -> None:

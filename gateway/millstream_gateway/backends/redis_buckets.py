@@ -139,6 +139,8 @@ LEASE_SAY: Final = 5
 _PREFIX: Final = "millstream:"
 # Requests of one tenant in one script; it runs for some microseconds each, and nobody else's does.
 _BATCH_MAX: Final = 128
+# Keys of one request: Lua puts no more than some 8,000 numbers on its stack.
+_STEPS_MAX: Final = 1000
 _IN_FLIGHT_MAX: Final = 16
 _WAITING_MAX: Final = 10_000
 _PENDING_MAX: Final = 10_000
@@ -285,7 +287,9 @@ class RedisBuckets:
         asked, self._asked = self._asked, defaultdict(list)
         paying, self._paying = self._paying, {}
         for tag, steps in paying.items():
-            asked[tag].append(_Asked(tuple(steps.values()), None))
+            listed = tuple(steps.values())
+            for first in range(0, len(listed), _STEPS_MAX):
+                asked[tag].append(_Asked(listed[first : first + _STEPS_MAX], None))
         for tag, requests in asked.items():
             for first in range(0, len(requests), _BATCH_MAX):
                 task = asyncio.ensure_future(self._send(tag, requests[first : first + _BATCH_MAX]))
@@ -307,6 +311,9 @@ class RedisBuckets:
                 packed.append(_STEP.pack(step.pay * scale, need, step.most * scale, step.mode))
         try:
             async with self._places:
+                if not self.up:
+                    # Those before it have waited for nothing; it need not.
+                    raise ConnectionError
                 answer = await self._evaluate(keys, b"".join(packed))
         except (RedisError, OSError, TimeoutError) as error:
             self._gone(error)
