@@ -300,8 +300,13 @@ def milliseconds_of(wait: Wait | None) -> int:
 def note_place(places: Places, event: Event) -> None:
     """The next event of the partition is wanted now."""
     of_topic = places.setdefault(event.topic, {})
-    # One that came again is behind the others.
-    of_topic[event.partition] = max(event.offset + 1, of_topic.get(event.partition, 0))
+    # Of a group, one that came again is behind the others.
+    known = of_topic.get(event.partition, 0) if event.attempt else 0
+    of_topic[event.partition] = max(event.offset + 1, known)
+
+
+#: A topic, a partition and an offset.
+Place = tuple[str, int, int]
 
 
 class Taken:
@@ -309,35 +314,80 @@ class Taken:
 
     def __init__(self, places: Places) -> None:
         self.places = places
-        self._again: set[tuple[str, int, int]] = set()
+        self._again: set[Place] = set()
+        # What is being refused, of which nobody said yet that the group knows; and whether nobody
+        # will any more, since the connection broke.
+        self._refusing: dict[Place, bool] = {}
+        self._committed: dict[tuple[str, int], int] = {}
 
     def note(self, event: Event) -> None:
         """It was taken."""
+        place = (event.topic, event.partition, event.offset)
+        self._refusing.pop(place, None)
         if event.attempt > 1:
-            self._again.add((event.topic, event.partition, event.offset))
+            self._again.add(place)
         note_place(self.places, event)
 
-    def refused(self, event: Event) -> None:
-        """It was not handled: it comes again, and that time counts."""
-        self._again.discard((event.topic, event.partition, event.offset))
+    def refusing(self, event: Event) -> Place:
+        """It was not handled, and the group is being told: nothing is committed beyond it."""
+        place = (event.topic, event.partition, event.offset)
+        self._again.discard(place)
+        self._refusing[place] = False
+        return place
+
+    def refused(self, place: Place) -> None:
+        """The group knows: it comes again, and that time counts."""
+        self._again.discard(place)
+        self._refusing.pop(place, None)
+
+    def unheard(self) -> None:
+        """Of what is being refused nothing is heard any more: it comes again, or is passed over."""
+        self._refusing = dict.fromkeys(self._refusing, True)
+
+    def is_new(self, event: Event) -> bool:
+        """Whether it is to be taken; what was and is not committed comes once more after a break."""
+        topic, partition, offset = event.topic, event.partition, event.offset
+        if event.attempt != 1:
+            return True
+        # The group comes to no event before those that it does not know to be refused.
+        for place, is_unheard in list(self._refusing.items()):
+            if is_unheard and place[:2] == (topic, partition) and place[2] < offset:
+                del self._refusing[place]
+        known = self.places.get(topic, {}).get(partition, -1)
+        return offset >= known or (topic, partition, offset) in self._refusing
 
     def offsets(self) -> list[tuple[str, int, int]]:
         """What to commit. An event that came again is acknowledged by the offset behind it."""
-        listed = [(topic, partition, offset + 1) for topic, partition, offset in self._again]
-        return listed + [
-            (topic, partition, offset)
-            for topic, partitions in self.places.items()
-            for partition, offset in partitions.items()
+        floors: dict[tuple[str, int], int] = {}
+        for topic, partition, offset in self._refusing:
+            at = (topic, partition)
+            floors[at] = min(offset, floors.get(at, offset))
+        listed = [
+            (topic, partition, offset + 1)
+            for topic, partition, offset in self._again
+            if offset < floors.get((topic, partition), offset + 1)
         ]
+        for topic, partitions in self.places.items():
+            for partition, offset in partitions.items():
+                at = (topic, partition)
+                floor = floors.get(at, offset)
+                # Where it stops before what is being refused, nothing may be new.
+                if floor >= offset or floor > self._committed.get(at, 0):
+                    listed.append((topic, partition, min(floor, offset)))
+        return listed
 
-    def committed(self) -> None:
+    def committed(self, offsets: list[tuple[str, int, int]]) -> None:
         """All of that is committed."""
-        self._again.clear()
+        for topic, partition, offset in offsets:
+            self._again.discard((topic, partition, offset - 1))
+            at = (topic, partition)
+            self._committed[at] = max(offset, self._committed.get(at, 0))
 
     def keep_only(self, mine: Container[tuple[str, int]]) -> bool:
         """Forget what others have now; whether that was anything, and something is left."""
         before = self.offsets()
         self._again = {one for one in self._again if one[:2] in mine}
+        self._refusing = {at: unheard for at, unheard in self._refusing.items() if at[:2] in mine}
         for topic, partitions in list(self.places.items()):
             self.places[topic] = {at: to for at, to in partitions.items() if (topic, at) in mine}
         left = self.offsets()

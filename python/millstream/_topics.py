@@ -373,7 +373,7 @@ class Subscription(Iterator[Event]):
         offsets = self._taken.offsets()
         if offsets:
             self._engine.commit_offsets(self._group, offsets, member=self.member)
-        self._taken.committed()
+        self._taken.committed(offsets)
 
     def nack(self, event: Event, *, delay: Wait | None = None, reason: str = "") -> None:
         """Have an event that could not be handled come again, to whoever of the group has it then.
@@ -387,7 +387,7 @@ class Subscription(Iterator[Event]):
         self._engine.nack_events(
             self._group, self.member, [place], delay_ms=delay_ms, reason=reason
         )
-        self._taken.refused(event)
+        self._taken.refused(place)
 
     def close(self) -> None:
         """Stop reading. Closing again changes nothing."""

@@ -197,6 +197,74 @@ def test_an_asynchronous_reader_keeps_what_is_still_its_own_after_a_rebalance(
     assert committed(site) == {(moved, 0), (1 - moved, 1)}
 
 
+def test_a_commit_that_overtakes_a_refusal_does_not_take_the_event_for_handled(
+    site: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with millstream.connect(site.url, token=ROOT_KEY) as db:
+        topic = db.topic("t")
+        topic.create()
+        publish(site, 0, 0, 0)
+        with topic.subscribe("earliest", group="g", timeout=5.0) as reader:
+            second = [next(reader) for _ in range(3)][1]
+            socket = reader._socket
+            assert socket is not None
+            late: list[str] = []
+            with monkeypatch.context() as patch:
+                patch.setattr(socket, "send", late.append)
+                reader.nack(second, delay=0)
+            reader.commit()
+            assert committed(site) == {(0, 1)}
+            socket.send(late[0])
+            again = next(reader)
+            assert (again.offset, again.attempt) == (1, 2)
+            reader.commit()
+            assert committed(site) == {(0, 3)}
+
+
+@pytest.mark.parametrize("is_noticed", [False, True])
+def test_a_refusal_that_is_lost_with_its_socket_loses_no_event(
+    site: Server, monkeypatch: pytest.MonkeyPatch, is_noticed: bool
+) -> None:
+    with millstream.connect(site.url, token=ROOT_KEY) as db:
+        topic = db.topic("t")
+        topic.create()
+        publish(site, 0, 0, 0)
+        with topic.subscribe("earliest", group="g", timeout=5.0) as reader:
+            second = [next(reader) for _ in range(3)][1]
+            socket = reader._socket
+            assert socket is not None
+            if is_noticed:
+                socket.close()
+                reader.nack(second)
+            else:
+                monkeypatch.setattr(socket, "send", lambda _: None)
+                reader.nack(second)
+                reader.commit()
+                socket.socket.shutdown(2)
+            again = next(reader)
+            assert (again.offset, reader._socket is socket) == (1, False)
+            reader.commit()
+            assert committed(site) == {(0, 3)}
+
+
+def test_an_asynchronous_reader_loses_no_refused_event_with_its_socket(site: Server) -> None:
+    async def work() -> None:
+        async with millstream.aio.connect(site.url, token=ROOT_KEY) as db:
+            topic = db.topic("t")
+            await topic.create()
+            await asyncio.to_thread(publish, site, 0, 0, 0)
+            async with topic.subscribe("earliest", group="g", timeout=5.0) as reader:
+                second = [await anext(reader) for _ in range(3)][1]
+                assert reader._socket is not None
+                await reader._socket.close()
+                await reader.nack(second)
+                assert (await anext(reader)).offset == 1
+                await reader.commit()
+
+    asyncio.run(work())
+    assert committed(site) == {(0, 3)}
+
+
 def test_asynchronous_python_readers_of_a_group_share_it(site: Server) -> None:
     async def work() -> None:
         async with millstream.aio.connect(site.url, token=ROOT_KEY) as db:

@@ -15,6 +15,7 @@ from millstream._events import (
     Event,
     Events,
     NewEvent,
+    Place,
     Places,
     Published,
     Taken,
@@ -181,22 +182,6 @@ def places_of(group: str, member: str) -> Ask[set[tuple[str, int]]]:
     return Ask(Call("GET", path, Repeat.READ), read)
 
 
-def nack_frame(event: Event, delay: Wait | None, reason: str) -> str:
-    """Refuses an event."""
-    asked: dict[str, Any] = {
-        "op": "nack",
-        "id": "nack",
-        "subscription": SUBSCRIPTION,
-        "topic": event.topic,
-        "partition": event.partition,
-        "offset": event.offset,
-        "reason": reason,
-    }
-    if delay is not None:
-        asked["delay_ms"] = milliseconds_of(delay)
-    return json.dumps(asked)
-
-
 def commit(
     group: str, offsets: list[tuple[str, int, int]], *, member: str = "", reset: bool = False
 ) -> Ask[dict[str, Any]]:
@@ -260,8 +245,35 @@ class Frames:
         self.places: Places = {}
         self.taken = Taken(self.places)
         self.dropped = 0
+        # What the socket was told of, by the message's id.
+        self._refusals: dict[str, Place] = {}
+        self._refusal = 0
         #: What the group calls the subscription; empty without one.
         self.member = ""
+        #: Whether the last error was the end of the subscription.
+        self.has_ended = False
+
+    def begin_anew(self) -> None:
+        """The frames of a new socket follow."""
+        self._refusals.clear()
+        self.taken.unheard()
+
+    def refuse(self, event: Event, delay: Wait | None, reason: str) -> str:
+        """A frame that refuses an event."""
+        asked: dict[str, Any] = {
+            "op": "nack",
+            "subscription": SUBSCRIPTION,
+            "topic": event.topic,
+            "partition": event.partition,
+            "offset": event.offset,
+            "reason": reason,
+        }
+        if delay is not None:
+            asked["delay_ms"] = milliseconds_of(delay)
+        self._refusal += 1
+        asked["id"] = f"nack-{self._refusal}"
+        self._refusals[asked["id"]] = self.taken.refusing(event)
+        return json.dumps(asked)
 
     def read(self, text: str | bytes) -> Event | None:
         """The event in a frame; None for one without. Raises what the server says is wrong."""
@@ -269,14 +281,17 @@ class Frames:
         kind = frame.get("type")
         if kind == "event":
             event = event_of_json(frame)
-            known = self.places.get(event.topic, {}).get(event.partition, -1)
-            # After a reconnect of a group what was taken and not committed comes once more.
-            return None if event.offset < known and event.attempt <= 1 else event
+            return event if self.taken.is_new(event) else None
+        place = self._refusals.pop(str(frame.get("id")), None)
+        # What this does not have any more is another's.
+        if place and (kind == "ack" or frame.get("code") == Code.FAILED_PRECONDITION.name):
+            self.taken.refused(place)
         if kind == "ack" and "member" in frame:
             self.member = frame["member"]
         if kind == "dropped":
             self.dropped += frame.get("count", 0)
         elif kind == "error":
+            self.has_ended = frame.get("id") == SUBSCRIPTION
             raise frame_error(frame)
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -276,7 +277,13 @@ class Subscription(Iterator[Event]):
                 self._socket = None
                 refuse_final(closed)
                 continue
-            event = self._frames.read(text)
+            try:
+                event = self._frames.read(text)
+            except MillstreamError:
+                # Nothing more comes of it here; the next call subscribes anew.
+                if self._frames.has_ended:
+                    self.close()
+                raise
             if event is not None:
                 self._frames.taken.note(event)
                 return event
@@ -307,19 +314,21 @@ class Subscription(Iterator[Event]):
         offsets = self._frames.taken.offsets()
         if offsets:
             self._client._run(ask.commit(self._group, offsets, member=self.member))
-        self._frames.taken.committed()
+        self._frames.taken.committed(offsets)
 
     def nack(self, event: Event, *, delay: Wait | None = None, reason: str = "") -> None:
         """Have an event that could not be handled come again; see `Database.topic`.
 
-        Goes over the WebSocket: what is wrong with it is raised where the next event is asked for.
+        Goes over the WebSocket: what is wrong with it is raised where the next event is asked for,
+        and until it has arrived nothing from the event on is committed.
         """
         if not self._group:
             raise InvalidArgumentError("subscribe with a group to refuse events")
-        frame = ask.nack_frame(event, delay, reason)
+        frame = self._frames.refuse(event, delay, reason)
         if self._socket is not None:
-            self._socket.send(frame)
-        self._frames.taken.refused(event)
+            # Where it does not arrive, the event comes again over the next socket.
+            with suppress(ConnectionClosed):
+                self._socket.send(frame)
 
     def close(self) -> None:
         """Stop reading. Closing again changes nothing."""
@@ -368,6 +377,7 @@ class Subscription(Iterator[Event]):
         except (InvalidHandshake, ConnectionClosed, OSError, TimeoutError) as error:
             raise handshake_error(address.url, error) from None
         try:
+            self._frames.begin_anew()
             opened.send(
                 ask.subscribe_frame(
                     self._topic,
@@ -384,7 +394,7 @@ class Subscription(Iterator[Event]):
         except (ConnectionClosed, TimeoutError) as error:
             opened.close()
             raise UnavailableError(f"{address.url} does not answer: {error}") from None
-        except MillstreamError:
+        except BaseException:
             opened.close()
             raise
         return opened

@@ -1,0 +1,136 @@
+"""Subscriptions of the network clients, before a server that does what it likes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
+
+import millstream
+from millstream.errors import NotFoundError
+
+Serve = Callable[[ServerConnection], None]
+ACK = {"type": "ack", "id": "s", "op": "subscribe"}
+GONE = {"type": "error", "id": "s", "code": "NOT_FOUND", "message": "gone"}
+
+
+def event(offset: int) -> dict[str, object]:
+    where = {"topic": "t", "partition": 0, "offset": offset, "timestamp": 0}
+    return {"type": "event", "id": str(offset), **where, "key": None, "headers": {}, "payload": 1}
+
+
+def say(socket: ServerConnection, *frames: dict[str, object]) -> None:
+    for frame in frames:
+        socket.send(json.dumps(frame))
+
+
+def stay(socket: ServerConnection) -> None:
+    """Until the client goes."""
+    with suppress(ConnectionClosed):
+        socket.recv()
+
+
+@pytest.fixture
+def serving() -> Iterator[Callable[[Serve], str]]:
+    ends: list[Callable[[], None]] = []
+
+    def begin(handle: Serve) -> str:
+        server = serve(handle, "127.0.0.1", 0, compression=None)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+
+        def end() -> None:
+            server.shutdown()
+            thread.join(5)
+
+        ends.append(end)
+        return f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+
+    yield begin
+    for end in ends:
+        end()
+
+
+def ends_once() -> Serve:
+    """The first subscription ends with an error, on a socket that stays open."""
+    sockets: list[ServerConnection] = []
+
+    def handle(socket: ServerConnection) -> None:
+        socket.recv()
+        sockets.append(socket)
+        say(socket, ACK, *([event(0), GONE] if len(sockets) == 1 else [event(1)]))
+        stay(socket)
+
+    return handle
+
+
+def test_a_subscription_that_an_error_ended_is_made_anew_when_more_is_asked_for(
+    serving: Callable[[Serve], str],
+) -> None:
+    with (
+        millstream.connect(serving(ends_once())) as db,
+        db.topic("t").subscribe(timeout=5.0) as reader,
+    ):
+        assert next(reader).offset == 0
+        with pytest.raises(NotFoundError, match="gone"):
+            next(reader)
+        assert next(reader).offset == 1
+
+
+def test_an_asynchronous_subscription_that_an_error_ended_is_made_anew(
+    serving: Callable[[Serve], str],
+) -> None:
+    async def work(url: str) -> None:
+        async with (
+            millstream.aio.connect(url) as db,
+            db.topic("t").subscribe(timeout=5.0) as reader,
+        ):
+            assert (await anext(reader)).offset == 0
+            with pytest.raises(NotFoundError, match="gone"):
+                await anext(reader)
+            assert (await anext(reader)).offset == 1
+
+    asyncio.run(work(serving(ends_once())))
+
+
+def test_a_topic_that_was_made_anew_is_read_from_its_first_event(
+    serving: Callable[[Serve], str],
+) -> None:
+    def handle(socket: ServerConnection) -> None:
+        socket.recv()
+        say(socket, ACK, event(7), event(0), event(1))
+        stay(socket)
+
+    with (
+        millstream.connect(serving(handle)) as db,
+        db.topic("t").subscribe(timeout=5.0) as reader,
+    ):
+        assert [next(reader).offset for _ in range(3)] == [7, 0, 1]
+        assert reader.places == {"t": {0: 2}}
+
+
+def test_a_subscription_that_is_cancelled_before_it_stands_leaves_no_socket(
+    serving: Callable[[Serve], str],
+) -> None:
+    ended: queue.Queue[str] = queue.Queue()
+
+    def handle(socket: ServerConnection) -> None:
+        socket.recv()
+        stay(socket)
+        ended.put("closed")
+
+    async def work(url: str) -> str:
+        async with millstream.aio.connect(url) as db:
+            reader = db.topic("t").subscribe()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(reader), 0.5)
+            return await asyncio.to_thread(ended.get, timeout=5.0)
+
+    assert asyncio.run(work(serving(handle))) == "closed"
