@@ -17,6 +17,7 @@ from millstream.errors import (
     DataLossError,
     DeadlineExceededError,
     InvalidArgumentError,
+    MillstreamError,
     ResourceExhaustedError,
     UnauthenticatedError,
     UnavailableError,
@@ -37,10 +38,20 @@ Answer = tuple[object, ...]
 B = TypeVar("B")
 
 
+class RefusedForGoodError(Exception):
+    """Carries an error past what takes some of that class for a broken connection."""
+
+    def __init__(self, error: MillstreamError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 class Connection(ABC, Generic[B]):
     """A TCP connection that is made anew when it breaks; then what was not answered goes again.
 
-    ``B`` is what goes under one sequence. Sequences ascend; answers come in their order.
+    ``B`` is what goes under one sequence. Sequences ascend; answers come in their order. What is
+    refused for now waits, and goes again in its order as soon as it may and everything else is
+    answered: until then nothing new goes, so that nothing comes before it.
 
     Threads  One at a time.
     """
@@ -69,6 +80,9 @@ class Connection(ABC, Generic[B]):
         self._reader = _core.NativeAnswerReader()
         self._sequence = 0
         self._unanswered: dict[int, B] = {}
+        # What was refused for now, in its order, and when it goes again.
+        self._waiting: list[B] = []
+        self._due = 0.0
         # How many may be unanswered, and how long one frame may be, as the server says.
         self._window = 0
         self._frame_bytes = 0
@@ -102,8 +116,13 @@ class Connection(ABC, Generic[B]):
             sock.close()
 
     @abstractmethod
+    def _frames(self, sequence: int, batch: B) -> Iterable[bytes]:
+        """What carries a batch."""
+
     def _resume(self) -> Iterator[bytes]:
         """What goes first over a new connection: what nobody answered, in order."""
+        for sequence, batch in list(self._unanswered.items()):
+            yield from self._frames(sequence, batch)
 
     @abstractmethod
     def _handle(self, answer: Answer) -> None:
@@ -112,6 +131,7 @@ class Connection(ABC, Generic[B]):
     def _forget(self) -> None:
         """Send nothing again: the server wants none of it."""
         self._unanswered.clear()
+        self._waiting.clear()
 
     def _start(self) -> None:
         """A call begins, which may take its time from now on."""
@@ -128,7 +148,7 @@ class Connection(ABC, Generic[B]):
 
     def _wait_for_all(self) -> None:
         self._start()
-        self._until(lambda: not self._unanswered)
+        self._until(lambda: not self._unanswered and not self._waiting)
 
     def _until(self, done: Callable[[], bool]) -> None:
         """Handle answers until something is so, over a new connection where one is needed."""
@@ -139,9 +159,11 @@ class Connection(ABC, Generic[B]):
                 if self._socket is None:
                     self._connect(left)
                     wait = WAIT_SECONDS_MIN
-                elif not self._read_answers(left):
+                elif not self._go_on(left) and not self._is_pausing():
                     # Who gives no answer in time may be gone for good.
                     self.close()
+            except RefusedForGoodError as refused:
+                raise refused.error from None
             except ssl.SSLCertVerificationError as error:
                 self.close()
                 raise UnauthenticatedError(f"the server's certificate: {error}") from None
@@ -150,6 +172,36 @@ class Connection(ABC, Generic[B]):
                 # Others wait for the same server to come back.
                 time.sleep(min(wait * (0.5 + secrets.randbelow(1024) / 1024), left))
                 wait = min(2 * wait, _WAIT_SECONDS_MAX)
+
+    def _go_on(self, seconds: float) -> bool:
+        """Handle answers, or send again what waited long enough; False when neither in time."""
+        if not self._is_pausing():
+            return self._read_answers(seconds)
+        pause = self._due - time.monotonic()
+        if pause <= 0:
+            self._send_waiting()
+            return True
+        return self._read_answers(min(seconds, pause)) or pause < seconds
+
+    def _is_pausing(self) -> bool:
+        """Whether it is not the server that is waited for."""
+        return bool(self._waiting) and not self._unanswered
+
+    def _wait_with(self, batch: B, seconds: float) -> None:
+        """The batch goes again, not before so many seconds."""
+        self._waiting.append(batch)
+        self._due = max(self._due, time.monotonic() + seconds)
+
+    def _send_waiting(self) -> None:
+        again: dict[int, B] = {}
+        for batch in self._waiting:
+            # Sequences ascend, so it goes as a new one.
+            self._sequence += 1
+            again[self._sequence] = batch
+        self._waiting.clear()
+        self._unanswered |= again
+        for sequence, batch in again.items():
+            self._send(self._frames(sequence, batch))
 
     def _connect(self, seconds: float) -> None:
         sock = socket.create_connection(self._address, timeout=seconds)

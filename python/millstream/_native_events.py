@@ -118,6 +118,14 @@ _Packed = tuple[
 ]
 
 
+#: What a producer's sequences count: a topic, and the partition that the event names.
+_Row = tuple[str, int | None]
+
+
+def _row_of(packed: _Packed) -> _Row:
+    return packed[0], packed[7]
+
+
 def _pack(event: Event, new_id: Callable[[], str] | None) -> _Packed:
     payload, is_json = payload_of(event.payload)
     given = event.id
@@ -292,8 +300,11 @@ class EventClient(Connection[list[_Packed]]):
             tls=tls,
             server_name=server_name,
         )
-        # Events of what is unanswered.
+        # Events of what is unanswered, or waits.
         self._under_way = 0
+        # Of a producer, where the server has taken an event of it: the first one that it sees may
+        # have any sequence, so none is sent behind one that may have to go again.
+        self._begun: set[_Row] = set()
         self._fetched: dict[int, Fetched | MillstreamError | None] = {}
         self._subscriptions: dict[int, EventSubscription] = {}
         self._subscription = 0
@@ -405,14 +416,13 @@ class EventClient(Connection[list[_Packed]]):
             if self._socket is None:
                 self._until(lambda: self._socket is not None)
                 return True
-            return self._read_answers(max(deadline - time.monotonic(), 0.0))
+            return self._go_on(max(deadline - time.monotonic(), 0.0))
         except (OSError, UnavailableError):
             self.close()
             return True
 
     def _resume(self) -> Iterator[bytes]:
-        for sequence, packed in list(self._unanswered.items()):
-            yield self._frame(sequence, packed)
+        yield from super()._resume()
         # They go on where they are.
         for subscription in list(self._subscriptions.values()):
             yield subscription.frame()
@@ -420,6 +430,7 @@ class EventClient(Connection[list[_Packed]]):
     def _forget(self) -> None:
         super()._forget()
         self._under_way = 0
+        self._begun.clear()
 
     def _ask(self, frame: Callable[[int], bytes]) -> Fetched | MillstreamError | None:
         """Ask once; None when the connection broke, for then no answer comes."""
@@ -442,16 +453,20 @@ class EventClient(Connection[list[_Packed]]):
 
     def _send_events(self, packed: list[_Packed]) -> None:
         self._start()
+        numbered = bool(self._producer[0])
+        rows = set(map(_row_of, packed)) if numbered else set()
         self._until(
             lambda: (
                 self._socket is not None
+                and not self._waiting
                 and len(self._unanswered) < self._window
                 and (not self._under_way or self._under_way + len(packed) <= _EVENTS_UNDER_WAY_MAX)
+                and (not self._unanswered or not numbered or rows <= self._begun)
             )
         )
         self._sequence += 1
         try:
-            frame = self._frame(self._sequence, packed)
+            frames = self._frames(self._sequence, packed)
         except ResourceExhaustedError:
             if len(packed) == 1:
                 raise
@@ -462,11 +477,11 @@ class EventClient(Connection[list[_Packed]]):
             return
         self._unanswered[self._sequence] = packed
         self._under_way += len(packed)
-        self._send([frame])
+        self._send(frames)
 
-    def _frame(self, sequence: int, packed: list[_Packed]) -> bytes:
+    def _frames(self, sequence: int, batch: list[_Packed]) -> list[bytes]:
         producer, epoch = self._producer
-        return _core.native_publish(sequence, packed, producer=producer, epoch=epoch)
+        return [_core.native_publish(sequence, batch, producer=producer, epoch=epoch)]
 
     def _handle(self, answer: Answer) -> None:
         match answer:
@@ -500,12 +515,15 @@ class EventClient(Connection[list[_Packed]]):
             place += count
             if not code:
                 self._totals.stored += count
-            elif Code(code) in RETRYABLE:
+                if self._producer[0]:
+                    self._begun.update(map(_row_of, some))
+            elif self._may_go_again(Code(code), behind=again):
                 again += some
             else:
                 self._refuse(some, Code(code), str(reason))
         if again:
-            self._again(again, WAIT_SECONDS_MIN)
+            self._wait_with(again, WAIT_SECONDS_MIN)
+            self._under_way += len(again)
 
     def _refused(self, sequence: int, code: Code, retry_after_ms: int, reason: str) -> None:
         if sequence in self._fetched:
@@ -514,19 +532,17 @@ class EventClient(Connection[list[_Packed]]):
         packed = self._unanswered.pop(sequence, None)
         if packed is None:
             return
-        self._under_way -= len(packed)
-        if code not in RETRYABLE:
+        if self._may_go_again(code):
+            self._wait_with(packed, retry_after_ms / 1000)
+        else:
+            self._under_way -= len(packed)
             self._refuse(packed, code, reason)
-            return
-        self._again(packed, retry_after_ms / 1000)
 
-    def _again(self, packed: list[_Packed], seconds: float) -> None:
-        time.sleep(min(seconds, self._left()))
-        # Sequences ascend, so they go as new ones.
-        self._sequence += 1
-        self._unanswered[self._sequence] = packed
-        self._under_way += len(packed)
-        self._send([self._frame(self._sequence, packed)])
+    def _may_go_again(self, code: Code, behind: Sequence[_Packed] = ()) -> bool:
+        """A producer's gap closes only when something before it goes again."""
+        if code is Code.ABORTED and self._producer[0]:
+            return bool(self._waiting or behind)
+        return code in RETRYABLE
 
     def _refuse(self, packed: list[_Packed], code: Code, reason: str) -> None:
         self._totals.refused += len(packed)

@@ -41,6 +41,7 @@ from millstream._native_connection import (
     Answer,
     Connection,
     Datagrams,
+    RefusedForGoodError,
 )
 from millstream._native_events import (
     Event,
@@ -245,7 +246,13 @@ class Client(Connection[_Batch]):
         self._until(lambda: self._socket is not None)
         step = (self._frame_bytes - _WRITE_OVERHEAD_BYTES) // _SAMPLE_BYTES
         for begin in range(0, len(columns[0]), step):
-            self._until(lambda: self._socket is not None and len(self._unanswered) < self._window)
+            self._until(
+                lambda: (
+                    self._socket is not None
+                    and not self._waiting
+                    and len(self._unanswered) < self._window
+                )
+            )
             part = slice(begin, begin + step)
             self._write(_Batch(columns[0][part], columns[1][part], columns[2][part], begin))
 
@@ -256,8 +263,7 @@ class Client(Connection[_Batch]):
 
     def _resume(self) -> Iterator[bytes]:
         self._defined = 0
-        for sequence, batch in list(self._unanswered.items()):
-            yield from self._frames(sequence, batch)
+        yield from super()._resume()
 
     def _write(self, batch: _Batch) -> None:
         self._sequence += 1
@@ -290,11 +296,9 @@ class Client(Connection[_Batch]):
         if batch is None:
             return
         seconds = retry_after_ms / 1000
-        if code not in RETRYABLE or seconds > self._left():
-            raise error_class(int(code))(reason)
-        time.sleep(seconds)
-        # Sequences ascend, so it goes as a new one.
-        self._write(batch)
+        if code not in RETRYABLE or time.monotonic() + seconds > self._deadline:
+            raise RefusedForGoodError(error_class(int(code))(reason))
+        self._wait_with(batch, seconds)
 
 
 class DatagramSender(Datagrams):

@@ -21,8 +21,8 @@ Result<std::optional<uint64_t>> Remembered::FindSequence(const ProducerStamp& st
   }
   if (stamp.epoch > last.epoch || stamp.sequence == last.sequence + 1) return std::optional<uint64_t>();
   if (stamp.sequence > last.sequence) {
-    return FailedPrecondition("producer \"{}\" sent sequence {} after {}: {} is missing", stamp.id, stamp.sequence,
-                              last.sequence, last.sequence + 1);
+    return Aborted("producer \"{}\" sent sequence {} after {}: {} is missing", stamp.id, stamp.sequence, last.sequence,
+                   last.sequence + 1);
   }
   const uint64_t back = last.sequence - stamp.sequence;
   if (back < taken.size()) {

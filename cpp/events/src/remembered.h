@@ -24,8 +24,9 @@ class Remembered {
   // Where an event of this id perhaps is: another id may have the same hash.
   std::optional<uint64_t> FindId(std::string_view client_id) const;
 
-  // The offset of the same event, none when it is a new one. kFailedPrecondition: the sequence leaves a gap, or the
-  // producer has a newer epoch. kOutOfRange: a repetition of what is forgotten.
+  // The offset of the same event, none when it is a new one. kAborted: the sequence leaves a gap, so this one may come
+  // again behind those before it. kFailedPrecondition: the producer has a newer epoch. kOutOfRange: a repetition of
+  // what is forgotten.
   Result<std::optional<uint64_t>> FindSequence(const ProducerStamp& stamp) const;
 
   // The event has been taken at this offset, above all others.

@@ -6,6 +6,7 @@
 #include <boost/asio/ip/udp.hpp>
 #include <deque>
 #include <map>
+#include <set>
 #include <unordered_map>
 #include <utility>
 #include <variant>
@@ -99,7 +100,7 @@ class EventClient::Impl {
   }
 
   Result<EventTotals> Flush() {
-    MS_RETURN_IF_ERROR(WaitUntil([this] { return unanswered_.empty(); }));
+    MS_RETURN_IF_ERROR(WaitUntil([this] { return unanswered_.empty() && waiting_.empty(); }));
     return totals_;
   }
 
@@ -216,8 +217,9 @@ class EventClient::Impl {
 
   Status SendBatch(std::vector<Event> batch) {
     MS_RETURN_IF_ERROR(WaitUntil([&] {
-      return open() && unanswered_.size() < window_ &&
-             (under_way_ == 0 || under_way_ + batch.size() <= kEventsUnderWayMax);
+      return open() && waiting_.empty() && unanswered_.size() < window_ &&
+             (under_way_ == 0 || under_way_ + batch.size() <= kEventsUnderWayMax) &&
+             (unanswered_.empty() || AllBegun(batch));
     }));
     const wire::NativePublish publish = PublishOf(sequence_ + 1, producer_, batch);
     const Result<std::string> frame = EncodeNative(publish);
@@ -241,7 +243,7 @@ class EventClient::Impl {
     int attempts = 0;
     while (!done()) {
       const bool connected = open();
-      Status status = connected ? HandleAnswer() : Reconnect();
+      Status status = connected ? GoOn() : Reconnect();
       if (status.ok()) {
         // A server that welcomes and then breaks off has not helped.
         if (connected) attempts = 0;
@@ -262,6 +264,10 @@ class EventClient::Impl {
     while (followed.events.empty() && !followed.ended) {
       MS_RETURN_IF_ERROR(Open());
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - clock.MonotonicNow());
+      if (IsPausing() && !SendWaiting().ok()) {
+        connection_.reset();
+        continue;
+      }
       const Result<bool> handled = HandleWithin(std::max(left, std::chrono::milliseconds(0)));
       if (!handled.ok()) {
         connection_.reset();
@@ -381,13 +387,13 @@ class EventClient::Impl {
     }
     auto batch = unanswered_.extract(refused.sequence);
     if (batch.empty()) return Status::Ok();
-    under_way_ -= batch.mapped().size();
-    if (!IsRetryable(refused.code)) {
-      Refuse(batch.mapped(), refused.code, refused.reason);
+    if (MayGoAgain(refused.code, false)) {
+      WaitWith(std::move(batch.mapped()), refused.retry_after_ms);
       return Status::Ok();
     }
-    Wait(static_cast<int>(std::min<uint32_t>(refused.retry_after_ms, kWaitMsMax)));
-    return Again(std::move(batch.mapped()));
+    under_way_ -= batch.mapped().size();
+    Refuse(batch.mapped(), refused.code, refused.reason);
+    return Status::Ok();
   }
 
   Status OnPublished(std::string_view payload) {
@@ -401,7 +407,10 @@ class EventClient::Impl {
       const size_t end = std::min<size_t>(place + run.count, batch.mapped().size());
       if (run.code == StatusCode::kOk) {
         totals_.stored += end - place;
-      } else if (IsRetryable(run.code)) {
+        if (!producer_.id.empty()) {
+          for (size_t i = place; i < end; ++i) begun_.insert(RowOf(batch.mapped()[i]));
+        }
+      } else if (MayGoAgain(run.code, !again.empty())) {
         for (size_t i = place; i < end; ++i) again.push_back(std::move(batch.mapped()[i]));
       } else {
         Refuse(std::span(batch.mapped()).subspan(place, end - place), run.code, run.reason);
@@ -409,16 +418,46 @@ class EventClient::Impl {
       place = end;
     }
     if (again.empty()) return Status::Ok();
-    Wait(kWaitMsMin);
-    return Again(std::move(again));
+    under_way_ += again.size();
+    WaitWith(std::move(again), kWaitMsMin);
+    return Status::Ok();
   }
 
-  // Sequences ascend, so it goes as a new one.
-  Status Again(std::vector<Event> batch) {
-    MS_ASSIGN_OR_RETURN(const std::string frame, EncodeNative(PublishOf(sequence_ + 1, producer_, batch)));
-    under_way_ += batch.size();
-    unanswered_.emplace(++sequence_, std::move(batch));
-    return connection_->Send(frame);
+  // Of a producer, a gap closes only when something before it goes again.
+  bool MayGoAgain(StatusCode code, bool behind) const {
+    if (code == StatusCode::kAborted && !producer_.id.empty()) return behind || !waiting_.empty();
+    return IsRetryable(code);
+  }
+
+  void WaitWith(std::vector<Event> batch, uint32_t ms) {
+    pause_ms_ = std::max(pause_ms_, static_cast<int>(std::min<uint32_t>(ms, kWaitMsMax)));
+    waiting_.push_back(std::move(batch));
+  }
+
+  // Whether something waits, and everything else is answered.
+  bool IsPausing() const { return !waiting_.empty() && unanswered_.empty(); }
+
+  Status GoOn() { return IsPausing() ? SendWaiting() : HandleAnswer(); }
+
+  Status SendWaiting() {
+    Wait(std::exchange(pause_ms_, 0));
+    const uint64_t first = sequence_ + 1;
+    // Sequences ascend, so they go as new ones.
+    for (std::vector<Event>& batch : std::exchange(waiting_, {})) unanswered_.emplace(++sequence_, std::move(batch));
+    for (auto at = unanswered_.lower_bound(first); at != unanswered_.end(); ++at) {
+      MS_ASSIGN_OR_RETURN(const std::string frame, EncodeNative(PublishOf(at->first, producer_, at->second)));
+      MS_RETURN_IF_ERROR(connection_->Send(frame));
+    }
+    return Status::Ok();
+  }
+
+  // What a producer's sequences count: a topic, and the partition that the event names.
+  using Row = std::pair<std::string, std::optional<uint32_t>>;
+  static Row RowOf(const Event& event) { return {event.topic, event.partition}; }
+
+  bool AllBegun(std::span<const Event> events) const {
+    if (producer_.id.empty()) return true;
+    return std::ranges::all_of(events, [this](const Event& event) { return begun_.contains(RowOf(event)); });
   }
 
   void Refuse(std::span<const Event> events, StatusCode code, std::string_view reason) {
@@ -472,7 +511,13 @@ class EventClient::Impl {
   uint32_t window_ = 0;
   uint64_t sequence_ = 0;
   std::map<uint64_t, std::vector<Event>> unanswered_;
-  size_t under_way_ = 0;  // events of those
+  // Refused for now, in its order: goes again when everything else is answered, and before anything new.
+  std::vector<std::vector<Event>> waiting_;
+  int pause_ms_ = 0;      // before those go
+  size_t under_way_ = 0;  // events that are unanswered or wait
+  // Of a producer, where the server has taken an event of it: the first one that it sees may have any sequence, so none
+  // is sent behind one that may have to go again.
+  std::set<Row> begun_;
   EventTotals totals_;
   uint64_t fetch_ = 0;
   std::optional<Result<FetchedEvents>> fetched_;

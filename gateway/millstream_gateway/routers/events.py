@@ -58,6 +58,7 @@ class PublishEvents(IngestEndpoint):
             "202": "The event's place; for a batch one answer for each event, in order, with an "
             "`error` in place of what was refused.",
             "400": "Not understood, or the event cannot be.",
+            "409": "A sequence that leaves a gap: it may come again behind those that are missing.",
             "404": "There is no such topic.",
             "413": "The body is too large.",
             "415": "Not JSON, or an encoding other than gzip.",

@@ -154,14 +154,15 @@ TEST(Broker, ProducersAreIdempotentAndTheirGapsAreRefused) {
   EXPECT_EQ(publish(0, 0)->offset, 0U);
   EXPECT_EQ(publish(0, 1)->offset, 1U);
   EXPECT_EQ(publish(0, 0)->offset, 0U);
-  EXPECT_EQ(publish(0, 3).status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(publish(0, 3).status().code(), StatusCode::kAborted);
   broker = nullptr;
   broker = machine.MustOpen();
   EXPECT_EQ(publish(0, 1)->offset, 1U);
   EXPECT_EQ(publish(0, 2)->offset, 2U);
-  EXPECT_EQ(publish(1, 0)->offset, 3U);
-  EXPECT_EQ(publish(0, 3).status().code(), StatusCode::kFailedPrecondition);
-  EXPECT_EQ(ReadAll(*broker, "orders").size(), 4U);
+  EXPECT_EQ(publish(0, 3)->offset, 3U) << "it may come again, behind the one that was missing";
+  EXPECT_EQ(publish(1, 0)->offset, 4U);
+  EXPECT_EQ(publish(0, 4).status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ReadAll(*broker, "orders").size(), 5U);
 }
 
 TEST(Broker, ARefusedEventLeavesTheOthersOfItsCall) {
