@@ -4,15 +4,14 @@
 #include <cmath>
 
 #include "millstream/codec/byte_io.h"
-#include "millstream/codec/crc32c.h"
+#include "millstream/codec/sealed.h"
 #include "millstream/events/limits.h"
+#include "millstream/events/metric_rule.h"
 
 namespace millstream::engine {
 namespace {
 
-constexpr std::string_view kMagic = "MSTRANSF";
-constexpr uint32_t kVersion = 1;
-constexpr size_t kCrcBytes = 4;
+constexpr codec::SealKind kSeal{.magic = "MSTRANSF", .version = 1, .name = "the state of a topic's metric rules"};
 
 Status Malformed(const char* what) {
   return DataLoss("the state of a topic's metric rules is malformed: {}", what);
@@ -33,27 +32,9 @@ bool GetSeries(codec::ByteReader* reader, RuleState* rule) {
 
 }  // namespace
 
-std::string RuleIdentity(const events::MetricRule& rule) {
-  std::string out;
-  codec::ByteWriter writer(&out);
-  writer.Bytes(rule.metric);
-  writer.U8(static_cast<uint8_t>(rule.type));
-  writer.Bytes(rule.value);
-  writer.Bytes(rule.filter);
-  writer.Varint(rule.labels.size());
-  for (const auto& [name, field] : rule.labels) {
-    writer.Bytes(name);
-    writer.Bytes(field);
-  }
-  for (const uint64_t offset : rule.since) writer.Varint(offset);
-  return out;
-}
-
 std::string EncodeTransformState(const TransformState& state) {
   std::string out;
   codec::ByteWriter writer(&out);
-  writer.Raw(kMagic);
-  writer.U32(kVersion);
   writer.SignedVarint(state.stamp);
   writer.Varint(state.series_max);
   writer.Varint(state.offsets.size());
@@ -69,25 +50,12 @@ std::string EncodeTransformState(const TransformState& state) {
       writer.SignedVarint(series.zero);
     }
   }
-  writer.U32(codec::Crc32c(out));
-  return out;
+  return codec::Seal(kSeal, out);
 }
 
 Result<TransformState> DecodeTransformState(std::string_view bytes) {
-  if (bytes.size() < kCrcBytes) return Malformed("it is too short");
-  codec::ByteReader crc_reader(bytes.substr(bytes.size() - kCrcBytes));
-  uint32_t crc = 0;
-  bytes.remove_suffix(kCrcBytes);
-  if (!crc_reader.U32(&crc) || crc != codec::Crc32c(bytes)) return Malformed("the checksum is wrong");
-  codec::ByteReader reader(bytes);
-  std::string_view magic;
-  uint32_t version = 0;
-  if (!reader.Raw(kMagic.size(), &magic) || magic != kMagic || !reader.U32(&version)) {
-    return Malformed("this is something else");
-  }
-  if (version != kVersion) {
-    return DataLoss("the state of a topic's metric rules is of version {}; this is version {}", version, kVersion);
-  }
+  MS_ASSIGN_OR_RETURN(const std::string_view content, codec::Unseal(kSeal, bytes));
+  codec::ByteReader reader(content);
   TransformState state;
   uint64_t count = 0;
   if (!reader.SignedVarint(&state.stamp) || !reader.Varint(&state.series_max) ||

@@ -15,7 +15,6 @@
 
 #include "millstream/base/result.h"
 #include "millstream/base/strong_int.h"
-#include "millstream/events/metric_rule.h"
 
 namespace millstream::engine {
 
@@ -31,7 +30,7 @@ struct RuleSeries {
 };
 
 struct RuleState {
-  std::string rule;                                         // RuleIdentity
+  std::string rule;                                         // as events::EncodeMetricRule
   std::map<std::string, RuleSeries, std::less<>> series{};  // by labels, as wire::LabelEncoding::kPairs
   friend bool operator==(const RuleState&, const RuleState&) = default;
 };
@@ -43,9 +42,6 @@ struct TransformState {
   std::vector<RuleState> rules;
   friend bool operator==(const TransformState&, const TransformState&) = default;
 };
-
-// Says the same of two rules that are equal in everything, and something else of any others.
-std::string RuleIdentity(const events::MetricRule& rule);
 
 std::string EncodeTransformState(const TransformState& state);
 Result<TransformState> DecodeTransformState(std::string_view bytes);

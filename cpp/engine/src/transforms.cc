@@ -229,7 +229,7 @@ Status Transforms::SetRules(const events::TopicInfo& topic, Feed* feed) {
   std::vector<RuleState> states;
   std::vector<std::vector<uint64_t>> since;
   for (const events::MetricRule& rule : topic.options.metrics.list()) {
-    RuleState& state = states.emplace_back(RuleState{.rule = RuleIdentity(rule)});
+    RuleState& state = states.emplace_back(RuleState{.rule = events::EncodeMetricRule(rule)});
     since.push_back(rule.since);
     for (size_t i = 0; i < feed->state.rules.size(); ++i) {
       if (feed->state.rules[i].rule == state.rule) state.series = std::move(feed->state.rules[i].series);

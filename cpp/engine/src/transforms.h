@@ -18,8 +18,7 @@
 // The state is saved only when a total has changed, or after kSaveMs: gauges may be written again, nothing else.
 //
 // What may be lost    Events that the topic itself loses: those that retention takes before they are read (counted),
-// and
-//                     those of an ephemeral topic, or of one in a database that promises kProcess after the machine
+//                     and those of an ephemeral topic, or of one in a database that promises kProcess after the machine
 //                     lost power. Their totals stay: what was counted is not taken back.
 // Rules that change   A rule is another one when anything of it is. Its counters begin at 0, with the events that are
 //                     published after it was set; a reader sees a reset.

@@ -6,8 +6,7 @@
 // Threads     Made and filled by one; its events as StoredEvent says.
 // Ownership   Each event shares the whole slab.
 // Cost        Room for twice as many as the slab before had, up to kEventsMax and kBytesMax; a record that is longer
-// has
-//             a slab to itself.
+//             has a slab to itself.
 #pragma once
 
 #include <cstddef>

@@ -9,9 +9,8 @@
 //             operand: string | number | true | false | null | topic | key | headers PATH | payload PATH
 //             PATH:    ("." name | "[" string "]" | "[" index "]")*
 // Meaning     A field that is not there, or a key or payload that is no text or no JSON, is absent. Values of different
-// kinds are
-//             unequal, and none is above another; strings compare by their bytes. An absent value is unequal to
-//             everything, null included. An operand alone holds when it is there and neither false nor null.
+//             kinds are unequal, and none is above another; strings compare by their bytes. An absent value is unequal
+//             to everything, null included. An operand alone holds when it is there and neither false nor null.
 // Threads     Immutable; Matches from any thread.
 // Cost        A payload is parsed at most once for each event, and not at all when nothing asks for it.
 // Errors      kInvalidArgument with the byte where the text goes wrong, or for one beyond kFilterBytesMax,

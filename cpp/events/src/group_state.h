@@ -10,12 +10,11 @@
 // Threads     Under the lock of whoever has it. Listeners are called under that lock: they must be short and must not
 //             call back.
 // Invariants  (1) A partition has at most one owner, which is a member. (2) Targets of members that want the same
-// topics
-//             differ by at most one partition. (3) generation() never goes down. (4) What MayCommit lets through is
-//             never above an event that is to come again.
+//             topics differ by at most one partition. (3) generation() never goes down. (4) What MayCommit lets through
+//             is never above an event that is to come again.
 // Cost        A change looks at every partition of the group; all else at the partitions it names.
 // Errors      kFailedPrecondition for whoever is no member, no owner, or of another generation; it names the current
-// one.
+//             one.
 #pragma once
 
 #include <chrono>

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "millstream/codec/byte_io.h"
-#include "millstream/codec/crc32c.h"
+#include "millstream/codec/sealed.h"
 
 namespace millstream::events {
 namespace {
@@ -28,9 +28,7 @@ enum class Option : uint8_t {
   kFromMetrics = 6,
 };
 
-constexpr std::string_view kSnapshotMagic = "MSEVMETA";
-constexpr uint32_t kSnapshotVersion = 1;
-constexpr size_t kCrcBytes = 4;
+constexpr codec::SealKind kSnapshotSeal{.magic = "MSEVMETA", .version = 1, .name = "the snapshot of topics and groups"};
 
 Status Malformed(const char* what) {
   return DataLoss("a record of topics and groups is malformed: {}", what);
@@ -40,19 +38,7 @@ std::string EncodeRules(const MetricRules& rules) {
   std::string out;
   codec::ByteWriter writer(&out);
   writer.Varint(rules.list().size());
-  for (const MetricRule& rule : rules.list()) {
-    writer.Bytes(rule.metric);
-    writer.U8(static_cast<uint8_t>(rule.type));
-    writer.Bytes(rule.value);
-    writer.Bytes(rule.filter);
-    writer.Varint(rule.labels.size());
-    for (const auto& [name, field] : rule.labels) {
-      writer.Bytes(name);
-      writer.Bytes(field);
-    }
-    writer.Varint(rule.since.size());
-    for (const uint64_t offset : rule.since) writer.Varint(offset);
-  }
+  for (const MetricRule& rule : rules.list()) writer.Raw(EncodeMetricRule(rule));
   return out;
 }
 
@@ -152,39 +138,13 @@ bool GetTenant(codec::ByteReader* reader, TenantId* tenant) {
   return true;
 }
 
-bool GetRule(codec::ByteReader* reader, MetricRule* rule) {
-  std::string_view metric;
-  std::string_view value;
-  std::string_view filter;
-  uint8_t type = 0;
-  uint64_t labels = 0;
-  uint64_t partitions = 0;
-  if (!reader->Bytes(&metric) || !reader->U8(&type) || type > static_cast<uint8_t>(MetricType::kGauge) ||
-      !reader->Bytes(&value) || !reader->Bytes(&filter) || !reader->Count(&labels, kRuleLabelsMax)) {
-    return false;
-  }
-  rule->metric = metric;
-  rule->type = static_cast<MetricType>(type);
-  rule->value = value;
-  rule->filter = filter;
-  for (uint64_t i = 0; i < labels; ++i) {
-    std::string_view name;
-    std::string_view field;
-    if (!reader->Bytes(&name) || !reader->Bytes(&field)) return false;
-    rule->labels.emplace(name, field);
-  }
-  if (!reader->Count(&partitions, std::min<uint64_t>(reader->remaining(), kTopicPartitionsMax))) return false;
-  rule->since.resize(partitions);
-  return std::ranges::all_of(rule->since, [&](uint64_t& offset) { return reader->Varint(&offset); });
-}
-
 Result<MetricRules> GetRules(std::string_view bytes) {
   codec::ByteReader reader(bytes);
   uint64_t count = 0;
   if (!reader.Count(&count, kMetricRulesMax)) return Malformed("a topic's rules");
   std::vector<MetricRule> rules(count);
   for (MetricRule& rule : rules) {
-    if (!GetRule(&reader, &rule)) return Malformed("a rule of a topic is cut off");
+    if (!DecodeMetricRule(&reader, &rule)) return Malformed("a rule of a topic is cut off");
   }
   if (!reader.empty()) return Malformed("bytes behind a topic's rules");
   return MetricRules(std::move(rules));
@@ -348,33 +308,18 @@ Result<MetaChange> DecodeChange(std::string_view bytes) {
 std::string EncodeSnapshot(const MetaSnapshot& snapshot) {
   std::string out;
   codec::ByteWriter writer(&out);
-  writer.Raw(kSnapshotMagic);
-  writer.U32(kSnapshotVersion);
   writer.U32(snapshot.next_number);
   writer.U64(snapshot.covers);
   writer.Varint(snapshot.changes.size());
   for (const MetaChange& change : snapshot.changes) std::visit(Encoder{writer}, change);
-  writer.U32(codec::Crc32c(out));
-  return out;
+  return codec::Seal(kSnapshotSeal, out);
 }
 
 Result<MetaSnapshot> DecodeSnapshot(std::string_view bytes) {
-  if (bytes.size() < kCrcBytes) return Malformed("the snapshot is too short");
-  codec::ByteReader crc_reader(bytes.substr(bytes.size() - kCrcBytes));
-  uint32_t crc = 0;
-  bytes.remove_suffix(kCrcBytes);
-  if (!crc_reader.U32(&crc) || crc != codec::Crc32c(bytes)) return Malformed("the snapshot's checksum is wrong");
-  codec::ByteReader reader(bytes);
+  MS_ASSIGN_OR_RETURN(const std::string_view content, codec::Unseal(kSnapshotSeal, bytes));
+  codec::ByteReader reader(content);
   MetaSnapshot snapshot;
-  std::string_view magic;
-  uint32_t version = 0;
   uint64_t count = 0;
-  if (!reader.Raw(kSnapshotMagic.size(), &magic) || magic != kSnapshotMagic || !reader.U32(&version)) {
-    return Malformed("this is no snapshot");
-  }
-  if (version != kSnapshotVersion) {
-    return DataLoss("the snapshot of topics is of version {}; this is version {}", version, kSnapshotVersion);
-  }
   if (!reader.U32(&snapshot.next_number) || !reader.U64(&snapshot.covers) ||
       !reader.Count(&count, reader.remaining())) {
     return Malformed("the snapshot's header");

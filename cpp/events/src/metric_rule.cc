@@ -10,6 +10,8 @@
 #include "event_reader.h"
 #include "filter.h"
 #include "millstream/base/utf8.h"
+#include "millstream/codec/byte_io.h"
+#include "millstream/events/limits.h"
 #include "millstream/wire/labels_decoder.h"
 
 namespace millstream::events {
@@ -46,6 +48,49 @@ Result<Filter::Operand> ParseField(std::string_view text) {
 
 bool SameRule(const MetricRule& a, const MetricRule& b) {
   return a.metric == b.metric && a.type == b.type && a.value == b.value && a.labels == b.labels && a.filter == b.filter;
+}
+
+std::string EncodeMetricRule(const MetricRule& rule) {
+  std::string out;
+  codec::ByteWriter writer(&out);
+  writer.Bytes(rule.metric);
+  writer.U8(static_cast<uint8_t>(rule.type));
+  writer.Bytes(rule.value);
+  writer.Bytes(rule.filter);
+  writer.Varint(rule.labels.size());
+  for (const auto& [name, field] : rule.labels) {
+    writer.Bytes(name);
+    writer.Bytes(field);
+  }
+  writer.Varint(rule.since.size());
+  for (const uint64_t offset : rule.since) writer.Varint(offset);
+  return out;
+}
+
+bool DecodeMetricRule(codec::ByteReader* reader, MetricRule* rule) {
+  std::string_view metric;
+  std::string_view value;
+  std::string_view filter;
+  uint8_t type = 0;
+  uint64_t labels = 0;
+  uint64_t partitions = 0;
+  if (!reader->Bytes(&metric) || !reader->U8(&type) || type > static_cast<uint8_t>(MetricType::kGauge) ||
+      !reader->Bytes(&value) || !reader->Bytes(&filter) || !reader->Count(&labels, kRuleLabelsMax)) {
+    return false;
+  }
+  rule->metric = metric;
+  rule->type = static_cast<MetricType>(type);
+  rule->value = value;
+  rule->filter = filter;
+  for (uint64_t i = 0; i < labels; ++i) {
+    std::string_view name;
+    std::string_view field;
+    if (!reader->Bytes(&name) || !reader->Bytes(&field)) return false;
+    rule->labels.emplace(name, field);
+  }
+  if (!reader->Count(&partitions, std::min<uint64_t>(reader->remaining(), kTopicPartitionsMax))) return false;
+  rule->since.resize(partitions);
+  return std::ranges::all_of(rule->since, [&](uint64_t& offset) { return reader->Varint(&offset); });
 }
 
 std::string_view MetricTypeName(MetricType type) {

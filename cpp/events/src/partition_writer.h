@@ -5,8 +5,7 @@
 // a bounded number, and closes those that were used longest ago.
 //
 // Threads     Publish, Open, Delete, Retain, FindId and queued() from any thread; they wait for the writer, save
-// Publish. All
-//             else on the writer's thread.
+//             Publish. All else on the writer's thread.
 // Ownership   Borrows the environment and the partitions, which their topics own; a task holds its topic.
 // Errors      kResourceExhausted when too much waits already; kUnavailable once it stops.
 #pragma once

@@ -3,8 +3,7 @@
 // A series is a dense number (an id); each label pair has the set of its ids as a compressed bitmap.
 // Threads     Reads from many threads while nobody writes; the owner guards it.
 // Cost        Select: set operations on bitmaps; a matcher that is not an equality looks at each value of its label
-// once,
-//             or at each series selected so far when those are fewer.
+//             once, or at each series selected so far when those are fewer.
 // Source      Lemire et al., "Roaring Bitmaps: Implementation of an Optimized Software Library", 2018. The rules for
 //             absent labels are Prometheus's.
 #pragma once

@@ -1,9 +1,8 @@
 // PageWriter and PageReader: files of pages, each with its own checksum, written once.
 //
 // Layout      Eight bytes of magic, then pages: length (u32), CRC32C (u32) of the page's position (u64) and payload,
-// then
-//             the payload; all little-endian. Whoever refers to a page keeps its position and its payload's length.
-//             docs/formats/block.md draws it.
+//             then the payload; all little-endian. Whoever refers to a page keeps its position and its payload's
+//             length. docs/formats/block.md draws it.
 // Errors      Reading: kDataLoss naming file and position when the bytes are not what was written.
 #pragma once
 

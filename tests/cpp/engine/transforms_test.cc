@@ -330,7 +330,7 @@ TEST_F(TransformsTest, ATopicWhoseLogCannotBeReadIsTriedAgain) {
 TEST(TransformState, WhatIsWrittenIsReadAndAnyPartOfItIsRefused) {
   TransformState state{.offsets = {3, 0, uint64_t{1} << 40}, .stamp = 1'700'000'000'000, .series_max = 9, .rules = {}};
   state.rules.push_back({.rule = "a", .series = {}});
-  state.rules.push_back({.rule = RuleIdentity(Rule("m")), .series = {}});
+  state.rules.push_back({.rule = events::EncodeMetricRule(Rule("m")), .series = {}});
   state.rules[1].series["x"] = {.total = 1.5, .stamp = 7, .zero = 3};
   state.rules[1].series["y"] = {.total = 0, .stamp = -7, .zero = 0};
   const std::string bytes = EncodeTransformState(state);

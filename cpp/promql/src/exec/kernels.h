@@ -2,8 +2,8 @@
 // instructions at run time; one binary runs on all of them.
 //
 // Exactness   Each result is that of the scalar definition named with it, to the bit, whatever the width: steps,
-// windows
-//             and groups lie side by side in a vector, and no sum is ever reordered. Only the payload of a NaN is open.
+//             windows and groups lie side by side in a vector, and no sum is ever reordered. Only the payload of a NaN
+//             is open.
 // Memory      Nothing outside the given columns is read or written. Columns need no alignment.
 // Threads     Any.
 #pragma once

@@ -1,8 +1,7 @@
 // ByteWriter and ByteReader: integers, doubles and strings as bytes, little-endian.
 //
 // Layout      Varint: seven bits a byte, lowest first, the top bit says that more follow; at most ten bytes. Signed
-// ones
-//             are mapped 0, -1, 1, -2, … to 0, 1, 2, 3, … first. Bytes: a varint length, then the bytes.
+//             ones are mapped 0, -1, 1, -2, … to 0, 1, 2, 3, … first. Bytes: a varint length, then the bytes.
 // Errors      A read returns false when the bytes end too early or are no such number; the reader must not be used
 //             afterwards.
 #pragma once

@@ -13,8 +13,7 @@
 //             what waits behind, and publishers once the rings are full.
 // Ownership   All publishers go before the bus; the bus's end handles what was published.
 // Cost        A move into a ring's slot and a call of the handler for each run of events of one topic. Memory: workers
-// *
-//             publishers * ring_capacity * the event's size.
+//             * publishers * ring_capacity * the event's size.
 // Errors      A full ring is an answer (TryPublish) or a wait (Publish), and counted. kInvalidArgument for topics that
 //             are no topics' names or come twice; kNotFound for one that has no handler.
 #pragma once

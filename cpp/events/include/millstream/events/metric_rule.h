@@ -22,6 +22,10 @@
 #include "millstream/base/result.h"
 #include "millstream/events/event.h"
 
+namespace millstream::codec {
+class ByteReader;
+}  // namespace millstream::codec
+
 namespace millstream::events {
 
 inline constexpr size_t kMetricRulesMax = 16;  // of one topic
@@ -48,6 +52,11 @@ struct MetricRule {
 
 // Whether they are the same to whoever set them: all but `since`.
 bool SameRule(const MetricRule& a, const MetricRule& b);
+
+// All that the rule says, as bytes that no other rule has: docs/formats/events.md.
+std::string EncodeMetricRule(const MetricRule& rule);
+// False when the bytes are no such rule.
+bool DecodeMetricRule(codec::ByteReader* reader, MetricRule* rule);
 
 std::string_view MetricTypeName(MetricType type);
 Result<MetricType> ParseMetricType(std::string_view name);

@@ -1,10 +1,9 @@
 // TopicSchema: the JSON Schema that the payloads of a topic's events must match.
 //
 // Drafts      "$schema" says draft-07 or 2020-12; without it what either knows is understood. Unknown keywords,
-// "format"
-//             and other annotations check nothing. References lead within the schema only; nothing is ever fetched.
-//             Refused when it is compiled: "unevaluatedItems", "unevaluatedProperties", "$dynamicRef" and its like, an
-//             embedded "$id", references that only lead to each other, patterns that RE2 does not take.
+//             "format" and other annotations check nothing. References lead within the schema only; nothing is ever
+//             fetched. Refused when it is compiled: "unevaluatedItems", "unevaluatedProperties", "$dynamicRef" and its
+//             like, an embedded "$id", references that only lead to each other, patterns that RE2 does not take.
 // Numbers     Compared exactly, and multiples taken of the decimals that were written, not of their binary neighbours.
 // Threads     Values that share what was compiled, which is immutable: Check may be called from any thread.
 // Cost        Compile: once for each change of a topic. Check: one pass of simdjson, then a step for each value and

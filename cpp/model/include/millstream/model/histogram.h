@@ -2,10 +2,9 @@
 //
 // Counts are doubles: they hold every integer count below 2^53 exactly, and rates of histograms are not whole numbers.
 // Layout      Buckets are listed densely; spans say which bucket indices they have. The first span's offset is the
-// index
-//             of its first bucket, a later one's offset is the gap to the span before. Counts are absolute, not deltas.
-//             Bucket i of schema s covers (2^((i-1)·2^-s), 2^(i·2^-s)]; with custom buckets (schema -53) bucket i
-//             covers (custom_values[i-1], custom_values[i]], the first from -Inf and the last to +Inf.
+//             index of its first bucket, a later one's offset is the gap to the span before. Counts are absolute, not
+//             deltas. Bucket i of schema s covers (2^((i-1)·2^-s), 2^(i·2^-s)]; with custom buckets (schema -53) bucket
+//             i covers (custom_values[i-1], custom_values[i]], the first from -Inf and the last to +Inf.
 // Source      Prometheus's native-histogram specification.
 #pragma once
 

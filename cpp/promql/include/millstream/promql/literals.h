@@ -31,7 +31,7 @@ std::string FormatDuration(int64_t ms);
 // The value of `duration` for a query of the given step and range (end minus start), in ms.
 //
 // Errors      kInvalidArgument: division by zero, a result that is not finite or, unless `may_be_negative`, not
-// positive.
+//             positive.
 Result<int64_t> ResolveDuration(const Duration& duration, int64_t step_ms, int64_t range_ms, bool may_be_negative);
 
 }  // namespace millstream::promql

@@ -1,8 +1,7 @@
 // A bounded queue that hands values from any number of producer threads to one consumer thread without locks.
 //
 // Threads     Any thread calls TryPush, PushBatch and Close; one thread, the consumer, calls PopBatch, HasNext and
-// IsDrained.
-//             Construct and destroy while none runs.
+//             IsDrained. Construct and destroy while none runs.
 // Invariants  (1) Values of one producer come out in the order in which it pushed them.
 //             (2) After Close no push succeeds, so once IsDrained answers true it stays so and nothing is lost.
 //             (3) Values of one PushBatch come out one after the other.

@@ -1,17 +1,14 @@
 // A bounded queue that hands values from one producer thread to one consumer thread without locks.
 //
 // Threads     One thread calls Stage, StageWith, Publish, TryPush and PushBatch, one calls Consume, PopBatch and
-// HasNext;
-//             size from any. A side may pass to another thread when something else orders the two. Construct and
-//             destroy while none runs.
+//             HasNext; size from any. A side may pass to another thread when something else orders the two. Construct
+//             and destroy while none runs.
 // Invariants  (1) 0 <= tail - head <= capacity. Both only grow; 2^64 pushes are out of reach. (2) Values come out in
-// the
-//             order in which they went in.
+//             the order in which they went in.
 // Memory      The release store of tail_ publishes slots, the acquire load of tail_ receives them; head_ gives them
-// back
-//             in the same way. Each side keeps the other's index as it last saw it, and its own, in a cache line that
-//             nobody else touches, and looks again only when that says full or empty: as long as neither happens the
-//             sides share nothing but slots.
+//             back in the same way. Each side keeps the other's index as it last saw it, and its own, in a cache line
+//             that nobody else touches, and looks again only when that says full or empty: as long as neither happens
+//             the sides share nothing but slots.
 // Cost        O(1), wait-free, no allocation; a batch costs one release store. Memory: capacity * sizeof(T) and five
 //             cache lines.
 // Errors      None: full and empty are answers, not errors.

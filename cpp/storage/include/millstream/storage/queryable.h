@@ -73,7 +73,7 @@ class SelectedSeries {
 // A consistent view of a store: what was acknowledged before it was made is in it.
 //
 // Threads     Select and the label calls may be made from several threads. Selected series must not outlive the
-// querier.
+//             querier.
 class Querier {
  public:
   virtual ~Querier() = default;

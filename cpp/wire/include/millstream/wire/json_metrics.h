@@ -2,8 +2,7 @@
 //
 // timestamp is in ms. client_id becomes the label client_id.
 // Errors      kInvalidArgument: not JSON, or no array "metrics"; nothing of it may be stored. An item of the wrong
-// shape
-//             is refused by itself (errors by index, from 0).
+//             shape is refused by itself (errors by index, from 0).
 // Limits      At most kJsonBytesMax bytes, nested at most kJsonDepthMax deep.
 #pragma once
 
