@@ -81,10 +81,10 @@ class LogCompaction {
   Status Run() {
     MS_ASSIGN_OR_RETURN(const bool is_worth_it, Decide());
     if (!is_worth_it) return Status::Ok();
-    KeyMap keys(memory_bytes_max_, env_.random->Next64());
     while (true) {
-      keys.Clear();
       const log::LocalLog& log = log_->log();
+      KeyMap keys(log.end().value() - std::min(partition_.compacted_to(), log.end().value()), memory_bytes_max_,
+                  env_.random->Next64());
       Pass pass(&keys, options_, env_.clock->WallNow(), RememberedFrom(log.end().value()));
       MS_RETURN_IF_ERROR(NoteKeys(&pass, log.active_start().value()));
       if (pass.end() <= partition_.compacted_to()) return Status::Ok();
@@ -236,7 +236,6 @@ class LogCompaction {
 // A partition in memory: the same on what it holds.
 Status CompactMemory(const env::Env& env, Partition& partition, uint64_t memory_bytes_max, CompactionStats* stats) {
   const TopicOptions options = partition.topic().options();
-  KeyMap keys(memory_bytes_max, env.random->Next64());
   while (true) {
     MS_ASSIGN_OR_RETURN(const PartitionEnds ends, partition.Ends());
     const uint64_t clean = std::max(partition.compacted_to(), ends.start);
@@ -245,7 +244,7 @@ Status CompactMemory(const env::Env& env, Partition& partition, uint64_t memory_
     if (clean >= ends.end || dirty < options.min_dirty_ratio * static_cast<double>(ends.end - ends.start)) {
       return Status::Ok();
     }
-    keys.Clear();
+    KeyMap keys(ends.end - clean, memory_bytes_max, env.random->Next64());
     Pass pass(&keys, options, env.clock->WallNow(), RememberedFrom(ends.end));
     pass.EndAt(ends.end);
     uint64_t offset = clean;

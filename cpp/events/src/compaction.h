@@ -7,10 +7,12 @@
 // the partition's folder.
 //
 // What publishing again would have to know (a client's id, a producer's sequence) stays behind as a record without key,
-// headers and payload, as long as the partition remembers events at all.
+// headers and payload, while it is among the partition's newest kRememberedEvents offsets.
 //
 // Threads     Compact on any thread, one partition and one thread at a time; publishers and readers go on meanwhile.
-// Cost        Memory: bytes_max for the keys, and a batch. Reads each segment twice at most a pass.
+// Cost        Memory: for as many keys as there are new events, at most bytes_max, and a batch. A pass reads what is
+// new
+//             up to three times and what is old once, and writes the segments in which something goes.
 // Errors      Those of the log; a partition whose compaction failed is as it was, and the next one tries again.
 #pragma once
 

@@ -53,7 +53,7 @@ Result<std::shared_ptr<GroupEntry>> GroupCoordinator::FindOrMake(TenantId tenant
     std::shared_ptr<GroupEntry> gone;
     for (const auto& other : others) {
       const MutexLock lock(other->mutex);
-      if (other->state.has_members()) continue;
+      if (other->is_retired || other->state.has_members()) continue;
       other->is_retired = true;
       gone = other;
       break;
@@ -62,7 +62,10 @@ Result<std::shared_ptr<GroupEntry>> GroupCoordinator::FindOrMake(TenantId tenant
       return ResourceExhausted("the tenant has {} groups with members; more are not taken", others.size());
     }
     const MutexLock lock(mutex_);
-    groups_.erase({tenant, gone->name});
+    // Its name may be another's by now.
+    if (const auto found = groups_.find({tenant, gone->name}); found != groups_.end() && found->second == gone) {
+      groups_.erase(found);
+    }
   }
   MS_ASSIGN_OR_RETURN(const uint64_t before, meta_.ReserveGenerations(tenant, group, kGenerationBlock));
   const MutexLock lock(mutex_);

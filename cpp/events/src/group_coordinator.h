@@ -7,8 +7,8 @@
 // Whoever gets a partition waits for the commits that were let through before (MetaStore::Barrier): so it begins at
 // what its predecessor committed last, and that one can commit nothing more.
 //
-// Threads     All functions from any thread. A GroupEntry's lock is taken while no other of this module is held, save
-//             the store's list of listeners; under it, subscriptions are told.
+// Threads     All functions from any thread. Under a GroupEntry's lock the coordinator's and the store's are taken, and
+//             subscriptions are told; nobody who has one of those takes a GroupEntry's.
 // Errors      As GroupState; kResourceExhausted beyond kGroupsPerTenantMax.
 #pragma once
 

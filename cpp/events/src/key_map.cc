@@ -4,9 +4,18 @@
 #include <bit>
 
 namespace millstream::events {
+namespace {
 
-KeyMap::KeyMap(uint64_t bytes_max, uint64_t seed)
-    : seed_(seed), slots_(std::bit_floor(std::max<size_t>(8, bytes_max / sizeof(Slot)))) {}
+constexpr uint64_t kSlotsMin = 8;
+
+}  // namespace
+
+KeyMap::KeyMap(uint64_t keys, uint64_t bytes_max, uint64_t seed) : seed_(seed) {
+  const uint64_t slots_max = std::bit_floor(std::max<uint64_t>(kSlotsMin, bytes_max / sizeof(Slot)));
+  // A quarter stays free.
+  const uint64_t wanted = std::bit_ceil(std::max<uint64_t>(kSlotsMin, std::min(keys, slots_max) / 3 * 4 + 4));
+  slots_.resize(std::min(wanted, slots_max));
+}
 
 size_t KeyMap::Place(const Hash128& hash) const {
   const size_t mask = slots_.size() - 1;
@@ -31,11 +40,6 @@ std::optional<uint64_t> KeyMap::Find(std::string_view key) const {
   const Slot& slot = slots_[Place(SeededHash128(key, seed_))];
   if (slot.offset_plus_one == 0) return std::nullopt;
   return slot.offset_plus_one - 1;
-}
-
-void KeyMap::Clear() {
-  std::ranges::fill(slots_, Slot());
-  size_ = 0;
 }
 
 }  // namespace millstream::events

@@ -20,12 +20,12 @@ namespace millstream::events {
 
 class KeyMap {
  public:
-  KeyMap(uint64_t bytes_max, uint64_t seed);
+  // Room for `keys`, as far as `bytes_max` goes.
+  KeyMap(uint64_t keys, uint64_t bytes_max, uint64_t seed);
 
   // `offset` is not below any that was put before. False: there is no room for another key.
   bool Put(std::string_view key, uint64_t offset);
   std::optional<uint64_t> Find(std::string_view key) const;
-  void Clear();
   size_t size() const { return size_; }
 
  private:

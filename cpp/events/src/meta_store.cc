@@ -316,11 +316,14 @@ Status MetaStore::CheckCommit(const PutOffsets& put) const {
   for (const CommittedOffset& offset : put.offsets) {
     if (!by_number_.contains(offset.topic)) return NotFound("a topic of this commit was deleted");
   }
-  // Counts those that only change, too: near the limit only.
-  if (offsets_ + put.offsets.size() > kGroupOffsetsMax) {
-    return ResourceExhausted("groups hold {} offsets; at most {} are kept", offsets_, kGroupOffsetsMax);
-  }
-  return Status::Ok();
+  if (offsets_ + put.offsets.size() <= kGroupOffsetsMax) return Status::Ok();
+  const auto group = groups_.find({put.tenant, put.group});
+  const auto* known = group == groups_.end() ? nullptr : &group->second;
+  const auto added = std::ranges::count_if(put.offsets, [known](const CommittedOffset& offset) {
+    return known == nullptr || !known->contains({offset.topic, offset.partition});
+  });
+  if (offsets_ + static_cast<uint64_t>(added) <= kGroupOffsetsMax) return Status::Ok();
+  return ResourceExhausted("groups hold {} offsets; at most {} are kept", offsets_, kGroupOffsetsMax);
 }
 
 Status MetaStore::RunCheck(Task* task) {

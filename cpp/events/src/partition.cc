@@ -204,7 +204,7 @@ void Partition::PopTail() {
   tail_bytes_total_.fetch_sub(tail_.front()->bytes(), std::memory_order_relaxed);  // likewise
   tail_start_ = tail_.front()->offset() + 1;
   tail_.pop_front();
-  if (in_memory()) start_ = tail_start_;
+  if (in_memory()) start_ = std::max(start_, tail_start_);
 }
 
 std::shared_ptr<OpenLog> Partition::HoldLog() const {

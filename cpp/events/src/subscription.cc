@@ -30,6 +30,12 @@ Subscription::Impl::~Impl() {
 }
 
 void Subscription::Impl::Close() {
+  {
+    const MutexLock lock(mutex_);
+    closing_ = true;
+    changed_.NotifyAll();
+  }
+  const MutexLock using_it(use_);
   if (std::exchange(closed_, true)) return;
   LeaveGroup();
   broker_->RemoveTopicListener(this);
@@ -202,6 +208,7 @@ bool Subscription::Impl::HasNews() const {
 // --- polling ---
 
 Status Subscription::Impl::CheckLag() {
+  const MutexLock using_it(use_);
   MS_RETURN_IF_ERROR(failure_);
   if (options_.on_slow != OnSlow::kDisconnect) return Status::Ok();
   for (const auto& [key, cursor] : cursors_) {
@@ -259,7 +266,11 @@ Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, 
     }
     out->events.push_back({cursor.name, std::move(event)});
   }
-  if (entry_ != nullptr && !Deliver(cursor, first, out)) return false;
+  if (entry_ != nullptr && !Deliver(cursor, first, out)) {
+    // Revoked since TakeShare looked, which makes it ready again should it stay after all.
+    cursor.is_revoking = true;
+    return false;
+  }
   for (size_t i = first; i < out->events.size(); ++i) {
     --limits->events;
     limits->bytes -= std::min(limits->bytes, out->events[i].event->bytes());
@@ -275,20 +286,21 @@ Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_
   }
   if (wait_ms < 0 || wait_ms > kWaitMsMax) return InvalidArgument("wait_ms must be 0 to {}", kWaitMsMax);
   const auto deadline = broker_->env_.clock->MonotonicNow() + std::chrono::milliseconds(wait_ms);
+  const MutexLock using_it(use_);
   Polled out;
   ReadLimits limits{.events = limit, .bytes = bytes_max};
   while (true) {
     MS_RETURN_IF_ERROR(failure_);
-    if (closed_) return FailedPrecondition("the subscription is closed");
     MS_RETURN_IF_ERROR(broker_->CheckOpen());
     {
       const MutexLock lock(mutex_);
+      if (closing_) return FailedPrecondition("the subscription is closed");
       told_ = false;
     }
     MS_RETURN_IF_ERROR(AdoptNewTopics());
     if (!options_.group.empty()) {
       MS_RETURN_IF_ERROR(SyncGroup());
-      MS_RETURN_IF_ERROR(Redeliver(&limits, &out));
+      Redeliver(&limits, &out);
     }
     size_t scanned = 0;
     while (limits.events > 0 && limits.bytes > 0 && scanned < kScannedEventsMax) {
@@ -314,7 +326,7 @@ Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_
     if (!out.events.empty() || out.dropped > 0 || scanned >= kScannedEventsMax) return out;
     while (!HasNews()) {
       auto left = deadline - broker_->env_.clock->MonotonicNow();
-      if (broker_->closed_.load()) break;
+      if (closing_ || broker_->closed_.load()) break;
       if (left <= std::chrono::nanoseconds(0)) return out;
       // Whoever waits here is alive, and says so to its group.
       if (entry_ != nullptr) left = std::min<std::chrono::nanoseconds>(left, beat_interval_);
@@ -325,6 +337,7 @@ Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_
 }
 
 TopicOffsets Subscription::Impl::Position() const {
+  const MutexLock using_it(use_);
   TopicOffsets out;
   for (const auto& [key, cursor] : cursors_) out[*cursor->name][cursor->partition.index()] = cursor->offset;
   return out;
@@ -333,6 +346,7 @@ TopicOffsets Subscription::Impl::Position() const {
 Status Subscription::Impl::Commit() {
   if (options_.group.empty()) return FailedPrecondition("the subscription has no group to commit for");
   MS_RETURN_IF_ERROR(broker_->CheckOpen());
+  const MutexLock using_it(use_);
   std::vector<CommittedOffset> offsets;
   for (const auto& [key, cursor] : cursors_) {
     if (cursor->topic->deleted()) continue;

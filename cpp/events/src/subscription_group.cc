@@ -12,6 +12,8 @@ namespace {
 constexpr int kBeatsPerSession = 4;
 // How soon an event that could not be read comes again.
 constexpr std::chrono::seconds kUnreadableDelay{1};
+// So many at most are beyond the bytes that a poll takes.
+constexpr size_t kRedeliveredAtOnce = 8;
 
 Status CheckConsumer(const ConsumerOptions& options) {
   if (!options.member.empty()) MS_RETURN_IF_ERROR(CheckClientId(options.member));
@@ -147,6 +149,23 @@ Status Subscription::Impl::Begin(const std::vector<GroupState::Owned>& places) {
   }
   // Where the group never was it begins here, whoever goes on: that must not depend on when somebody looks.
   std::vector<CommittedOffset> first;
+  Status placed = PlaceCursors(places, committed, &first);
+  while (!first.empty()) {
+    const size_t count = std::min(first.size(), kCommitOffsetsMax);
+    const auto end = first.end() - static_cast<std::ptrdiff_t>(count);
+    const Status status = CommitFor({end, first.end()});
+    first.erase(end, first.end());
+    // Some of it went to others already: they begin as this one did.
+    if (!status.ok() && status.code() != StatusCode::kFailedPrecondition && status.code() != StatusCode::kNotFound) {
+      return status;
+    }
+  }
+  return placed;
+}
+
+Status Subscription::Impl::PlaceCursors(const std::vector<GroupState::Owned>& places,
+                                        const std::map<CursorKey, uint64_t>& committed,
+                                        std::vector<CommittedOffset>* first) {
   for (const GroupState::Owned& owned : places) {
     const TopicPtr topic = broker_->meta_->Find(owned.place.first);
     if (topic == nullptr) continue;
@@ -159,7 +178,7 @@ Status Subscription::Impl::Begin(const std::vector<GroupState::Owned>& places) {
       if (!start.ok() && start.status().code() == StatusCode::kNotFound) continue;
       if (!start.ok()) return std::move(start).status();
       offset = *start;
-      first.push_back({owned.place.first, owned.place.second, offset});
+      first->push_back({owned.place.first, owned.place.second, offset});
     }
     {
       const MutexLock lock(entry_->mutex);
@@ -168,16 +187,6 @@ Status Subscription::Impl::Begin(const std::vector<GroupState::Owned>& places) {
     MS_RETURN_IF_ERROR(AddCursor(topic, partition, offset, owned.grant));
     Cursor& cursor = *cursors_.at(owned.place);
     cursor.is_revoking = owned.is_revoking;
-  }
-  while (!first.empty()) {
-    const size_t count = std::min(first.size(), kCommitOffsetsMax);
-    const auto end = first.end() - static_cast<std::ptrdiff_t>(count);
-    const Status status = CommitFor({end, first.end()});
-    first.erase(end, first.end());
-    // Some of it went to others already: they begin as this one did.
-    if (!status.ok() && status.code() != StatusCode::kFailedPrecondition && status.code() != StatusCode::kNotFound) {
-      return status;
-    }
   }
   return Status::Ok();
 }
@@ -201,12 +210,20 @@ bool Subscription::Impl::Deliver(const Cursor& cursor, size_t first, Polled* out
   return true;
 }
 
-Status Subscription::Impl::Redeliver(ReadLimits* limits, Polled* out) {
-  std::vector<GroupState::Due> due;
-  {
-    const MutexLock lock(entry_->mutex);
-    due = entry_->state.TakeDue(member_, limits->events, broker_->groups_->Now());
+void Subscription::Impl::Redeliver(ReadLimits* limits, Polled* out) {
+  while (limits->events > 0 && limits->bytes > 0) {
+    std::vector<GroupState::Due> due;
+    {
+      const MutexLock lock(entry_->mutex);
+      const size_t count = std::min(limits->events, kRedeliveredAtOnce);
+      due = entry_->state.TakeDue(member_, count, broker_->groups_->Now());
+    }
+    if (due.empty()) break;
+    RedeliverThese(due, limits, out);
   }
+}
+
+void Subscription::Impl::RedeliverThese(const std::vector<GroupState::Due>& due, ReadLimits* limits, Polled* out) {
   for (const GroupState::Due& one : due) {
     const auto cursor = cursors_.find(one.place);
     auto event = cursor == cursors_.end() ? Result<EventPtr>(Unavailable("the partition is not open here yet"))
@@ -229,7 +246,6 @@ Status Subscription::Impl::Redeliver(ReadLimits* limits, Polled* out) {
     // Should it fail, the next acknowledgement commits it.
     if (is_gone) (void)broker_->groups_->CommitDone(entry_, one.place).ok();
   }
-  return Status::Ok();
 }
 
 Status Subscription::Impl::CommitFor(std::vector<CommittedOffset> offsets) {

@@ -89,9 +89,13 @@ class Subscription::Impl final : public TopicListener, public GroupListener {
   Status SyncGroup() EXCLUDES(mutex_);
   Status TakeShare() EXCLUDES(mutex_);
   Status Begin(const std::vector<GroupState::Owned>& places);
+  // `first` gets where the group begins at places that it has no offset for, also when a later one fails.
+  Status PlaceCursors(const std::vector<GroupState::Owned>& places, const std::map<CursorKey, uint64_t>& committed,
+                      std::vector<CommittedOffset>* first);
   // Hands events to the group's books before the reader gets them; false when they are not this member's to read.
   bool Deliver(const Cursor& cursor, size_t first, Polled* out);
-  Status Redeliver(ReadLimits* limits, Polled* out);
+  void Redeliver(ReadLimits* limits, Polled* out);
+  void RedeliverThese(const std::vector<GroupState::Due>& due, ReadLimits* limits, Polled* out);
   Status CommitFor(std::vector<CommittedOffset> offsets);
 
   const std::shared_ptr<Broker::Impl> broker_;
@@ -100,7 +104,8 @@ class Subscription::Impl final : public TopicListener, public GroupListener {
   const std::shared_ptr<Notifier> notifier_;
   const uint64_t token_;
 
-  // Of the polling thread alone.
+  // Under it whoever polls, asks or closes; taken before mutex_.
+  mutable Mutex use_;
   std::map<CursorKey, std::unique_ptr<Cursor>> cursors_;
   std::string member_;
   std::shared_ptr<GroupEntry> entry_;  // of the group
@@ -114,6 +119,7 @@ class Subscription::Impl final : public TopicListener, public GroupListener {
   CondVar changed_;
   std::deque<Cursor*> ready_ GUARDED_BY(mutex_);
   std::vector<TopicPtr> new_topics_ GUARDED_BY(mutex_);
+  bool closing_ GUARDED_BY(mutex_) = false;     // whoever polls is to come to an end
   bool told_ GUARDED_BY(mutex_) = false;        // the notifier has the token
   bool rebalanced_ GUARDED_BY(mutex_) = false;  // the group has something to say
 };

@@ -266,6 +266,7 @@ Status LocalLog::Roll() {
 void LocalLog::Fail(Status status) {
   if (!failure_.ok()) return;
   failure_ = Unavailable("log {}: a sync failed, nothing is acknowledged any more: {}", folder_, status.ToString());
+  work_.NotifyAll();
 }
 
 std::vector<storage::Log::DurableCallback> LocalLog::TakeWaiters(Offset below) {
@@ -327,12 +328,17 @@ void LocalLog::SyncOnce() {
 
 void LocalLog::SyncLoop() {
   while (true) {
+    Status failure;
+    std::vector<DurableCallback> waiters;
     {
       const MutexLock lock(mutex_);
-      while (!stopping_ && (sync_wanted_ <= synced_ || !failure_.ok())) work_.Wait(mutex_);
+      while (!stopping_ && (failure_.ok() ? sync_wanted_ <= synced_ : waiters_.empty())) work_.Wait(mutex_);
       if (stopping_) return;
+      failure = failure_;
+      if (!failure.ok()) waiters = TakeWaiters(end_);
     }
-    SyncOnce();
+    if (failure.ok()) SyncOnce();
+    for (const DurableCallback& waiter : waiters) waiter(failure);
   }
 }
 
@@ -480,6 +486,8 @@ Status LocalLog::RemoveBefore(Offset offset) {
     std::string path;
     {
       const MutexLock lock(mutex_);
+      // After a replacement that was left half done, what is old here may stand for what was put in its place.
+      if (!failure_.ok()) return failure_;
       if (segments_.size() < 2 || segments_[1].first > offset) return Status::Ok();
       path = segments_.front().path;
     }

@@ -71,7 +71,7 @@ std::shared_ptr<Broker> Open(SimMachine& machine, uint64_t memory_bytes = kCompa
 }
 
 TEST(KeyMap, RefusesAKeyOnlyWhenThereIsNoRoom) {
-  KeyMap keys(1 << 10, 7);
+  KeyMap keys(1000, 1 << 10, 7);
   uint64_t offset = 0;
   while (keys.Put(fmt::format("k{}", offset), offset)) ++offset;
   EXPECT_GT(offset, 10U);
@@ -81,8 +81,15 @@ TEST(KeyMap, RefusesAKeyOnlyWhenThereIsNoRoom) {
   EXPECT_EQ(keys.Find("k0"), offset + 5);
   EXPECT_EQ(keys.Find("k1"), 1U);
   EXPECT_EQ(keys.Find("other"), std::nullopt);
-  keys.Clear();
-  EXPECT_EQ(keys.Find("k1"), std::nullopt);
+}
+
+TEST(KeyMap, HasRoomForAsManyKeysAsItWasMadeFor) {
+  for (const uint64_t wanted : {0U, 1U, 5U, 6U, 7U, 100U, 3000U}) {
+    KeyMap keys(wanted, 1 << 20, 7);
+    for (uint64_t offset = 0; offset < wanted; ++offset) {
+      ASSERT_TRUE(keys.Put(fmt::format("k{}", offset), offset)) << offset << " of " << wanted;
+    }
+  }
 }
 
 TEST(Compaction, OfEachKeyTheNewestEventStaysWhereItIs) {

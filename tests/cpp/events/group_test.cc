@@ -290,6 +290,36 @@ TEST(Group, TheSecondConsumerOfOneNamePutsTheFirstOut) {
   EXPECT_EQ(PollNow(*second), Names{"0/0"});
 }
 
+TEST(Group, EventsThatComeAgainKeepToTheBytesThatAPollTakes) {
+  SimMachine machine(1);
+  const auto broker = machine.MustOpen();
+  MustCreate(*broker, "t");
+  constexpr uint64_t kEvents = 40;
+  const std::string payload(100'000, 'x');
+  for (uint64_t i = 0; i < kEvents; ++i) ASSERT_TRUE(PublishOne(*broker, Text("t", payload)).ok());
+  const auto reader = MustJoin(*broker, InGroup({"t"}));
+  std::vector<Nack> refused;
+  while (refused.size() < kEvents) {
+    const auto polled = reader->Poll(100, kFetchBytesMax, 0);
+    ASSERT_TRUE(polled.ok());
+    for (const SubscribedEvent& event : polled->events) {
+      refused.push_back({.topic = "t", .partition = 0, .offset = event.event->offset()});
+    }
+  }
+  ASSERT_TRUE(broker->NackEvents(kTenant, "g", reader->member(), refused, {.delay_ms = 0}).ok());
+  machine.clock.Advance(std::chrono::hours(1));
+  size_t again = 0;
+  while (again < kEvents) {
+    const auto polled = reader->Poll(100, 150'000, 0);
+    ASSERT_TRUE(polled.ok());
+    ASSERT_FALSE(polled->events.empty());
+    // What one look at the group's books hands out may be beyond the limit, not more.
+    EXPECT_LE(polled->events.size(), 8U);
+    again += polled->events.size();
+  }
+  EXPECT_EQ(again, kEvents);
+}
+
 TEST(Group, WhatIsOutOfBoundsIsRefused) {
   SimMachine machine(1);
   const auto broker = machine.MustOpen();

@@ -234,6 +234,33 @@ TEST(Subscription, RetentionThatOvertakesItIsTold) {
   EXPECT_EQ(dropped, 4U);
 }
 
+TEST(Subscription, RetentionByTimeLetsAllThatIsOldInMemoryGoAtOnce) {
+  SimMachine machine(1);
+  const auto broker = machine.MustOpen();
+  MustCreate(*broker, "live", {.durability = TopicDurability::kEphemeral, .retention_ms = 1000});
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(PublishOne(*broker, Text("live", "old")).ok());
+  machine.clock.Advance(std::chrono::milliseconds(2000));
+  ASSERT_TRUE(PublishOne(*broker, Text("live", "new")).ok());
+  broker->Maintain(false);
+  EXPECT_EQ(broker->DescribeTopic(kTenant, "live")->partitions[0].start_offset, 10U);
+  EXPECT_EQ(ReadAll(*broker, "live").size(), 1U);
+}
+
+TEST(Subscription, ClosingItFromAnotherThreadEndsAPollThatWaits) {
+  SimMachine machine(1);
+  const auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  const auto subscription = MustSubscribe(*broker, {.topics = {"orders"}});
+  Status ended;
+  std::thread polling([&] {
+    while (ended.ok()) ended = subscription->Poll(10, 1 << 20, kWaitMsMax).status();
+  });
+  subscription->Close();
+  polling.join();
+  EXPECT_EQ(ended.code(), StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(PublishOne(*broker, Text("orders", "x")).ok());
+}
+
 TEST(Subscription, RetentionByBytesLetsWholeSegmentsGo) {
   SimMachine machine(1);
   const auto broker = machine.MustOpen(storage::Durability::kProcess);

@@ -4,8 +4,8 @@
 // on, and at the end wait to be told. So there is no gap and no repetition where one goes over into the other, and
 // falling behind costs no memory: it is a distance between two offsets.
 //
-// Threads     Poll, PollJson, PollFrames, CheckLag, Position, Commit and Close from one thread at a time; the rest from
-//             any; the news come from the writers'.
+// Threads     All functions from any; one at a time goes on, and Close ends a Poll that waits. The news come from the
+//             writers' threads.
 // Ownership   Keeps the broker's inside alive; answers kUnavailable once the broker is closed.
 // Cost        A poll looks at the partitions that have something, whatever the number of all.
 #pragma once
