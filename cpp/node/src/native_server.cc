@@ -353,11 +353,19 @@ class NativeServer::Impl::StreamConnection final : public Connection,
 
   // Handles what has come, and reads on when that is done.
   void Continue() {
-    if (failed_) return;
-    if (!broken_.ok()) return Fail(broken_);
-    Result<std::optional<NativeSession::Event>> event = session_.Next();
-    if (!event.ok()) return Fail(event.status());
-    if (*event) return std::visit([this](auto& one) { this->Handle(std::move(one)); }, **event);
+    while (true) {
+      if (failed_) return;
+      if (!broken_.ok()) return Fail(broken_);
+      Result<std::optional<NativeSession::Event>> event = session_.Next();
+      if (!event.ok()) return Fail(event.status());
+      if (!*event) break;
+      if (auto* frame = std::get_if<NativeSession::EventFrame>(&**event); frame != nullptr && NeedsNoAnswer(*frame)) {
+        const Status taken = TakeUnanswered(*frame);
+        if (!taken.ok()) return Fail(taken);
+        continue;
+      }
+      return std::visit([this](auto& one) { this->Handle(std::move(one)); }, **event);
+    }
     if (stopping_) return Fail(Unavailable("the node is stopping"));
     stream_.async_read_some(asio::buffer(read_), [self = this->shared_from_this()](error_code error, size_t bytes) {
       if (self->failed_) return;
@@ -407,12 +415,16 @@ class NativeServer::Impl::StreamConnection final : public Connection,
           return self->Tails()->Subscribe(payload);
         });
       default:
-        break;
+        return Fail(Internal("a frame of events of type {}", static_cast<int>(frame.type)));
     }
-    const Status taken = frame.type == wire::NativeType::kCredit ? Tails()->TakeCredit(frame.payload)
-                                                                 : Tails()->TakeUnsubscribe(frame.payload);
-    if (!taken.ok()) return Fail(taken);
-    Continue();
+  }
+  // Any number of these may come in one piece; the others are answered before the next is looked at.
+  static bool NeedsNoAnswer(const NativeSession::EventFrame& frame) {
+    return frame.type == wire::NativeType::kCredit || frame.type == wire::NativeType::kUnsubscribe;
+  }
+  Status TakeUnanswered(const NativeSession::EventFrame& frame) {
+    return frame.type == wire::NativeType::kCredit ? Tails()->TakeCredit(frame.payload)
+                                                   : Tails()->TakeUnsubscribe(frame.payload);
   }
 
   // With what has come whole behind it: one group commit.

@@ -94,25 +94,33 @@ void NativeTails::Stop() {
 
 void NativeTails::OnNews() {
   MutexLock lock(mutex_);
+  has_news_ = true;  // a turn that runs may have asked the notifier already
   StartTurn();
 }
 
 void NativeTails::StartTurn() {
   if (turning_ || stopped_) return;
-  put_off_ = unsent_bytes_ > kUnsentBytesMax;
+  const bool was_put_off = std::exchange(put_off_, unsent_bytes_ > kUnsentBytesMax);
   if (put_off_) return;  // Take asks again
   turning_ = pool_.Submit([self = shared_from_this(), held = hold_()] { self->Turn(); }).ok();
   if (turning_) return;
   put_off_ = true;
-  ready_();  // so that it is asked again
+  // So that it is asked again. Who was told already asks a moment later.
+  if (!was_put_off) ready_();
 }
 
 void NativeTails::Turn() {
+  size_t steps = 0;
+  size_t bytes = 0;
   while (true) {
     uint64_t number = 0;
     uint64_t credit = 0;
     bool ending = false;
     std::shared_ptr<engine::NativeTail> tail;
+    {
+      MutexLock lock(mutex_);
+      has_news_ = false;
+    }
     {
       const std::vector<uint64_t> tokens = notifier_->Take();
       MutexLock lock(mutex_);
@@ -121,11 +129,17 @@ void NativeTails::Turn() {
         if (found != numbers_.end()) due_.insert(found->second);
       }
       while (!due_.empty() && !followed_.contains(*due_.begin())) due_.erase(due_.begin());
-      if (due_.empty() || stopped_ || unsent_bytes_ > kUnsentBytesMax) {
+      // News that the tokens are without: their writer found a turn that ran.
+      if (due_.empty() && has_news_ && !stopped_) continue;
+      if (due_.empty() || stopped_ || unsent_bytes_ > kUnsentBytesMax || steps >= kTurnStepsMax ||
+          bytes >= kTurnBytesMax) {
         turning_ = false;
-        if (!stopped_) return;
-        break;
+        if (stopped_) break;
+        // What is left waits behind the others of the pool, or for Take.
+        if (!due_.empty()) StartTurn();
+        return;
       }
+      ++steps;
       // By turns: the next one after the one before.
       auto next = due_.upper_bound(last_);
       if (next == due_.end()) next = due_.begin();
@@ -147,6 +161,7 @@ void NativeTails::Turn() {
       frame = next.ok() ? *std::move(next) : engine::NativeEndedFrame(number, next.status());
     }
     if (ended) tail->Close();
+    bytes += frame.size();
     bool tell = false;
     {
       MutexLock lock(mutex_);

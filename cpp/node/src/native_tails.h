@@ -3,7 +3,8 @@
 //
 // Threads     All functions from any thread. `ready` is called on any, when Take has something and had nothing.
 // Limits      kSubscriptionsMax subscriptions. At most one turn of the pool runs at a time, and none while more than
-//             kUnsentBytesMax wait to be taken: a client that does not read is not read for, either.
+//             kUnsentBytesMax wait to be taken: a client that does not read is not read for, either. A turn that has
+//             made kTurnBytesMax, or kTurnStepsMax frames, goes to the end of the pool's queue: others use it, too.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,8 @@ class NativeTails : public std::enable_shared_from_this<NativeTails> {
  public:
   static constexpr size_t kSubscriptionsMax = 100;
   static constexpr size_t kUnsentBytesMax = 2 << 20;
+  static constexpr size_t kTurnBytesMax = 1 << 20;
+  static constexpr size_t kTurnStepsMax = 1000;
 
   // `hold` gives something that keeps alive what `ready` needs, for the time of a turn.
   static std::shared_ptr<NativeTails> Make(events::Broker& broker, TenantId tenant, WorkPool& pool,
@@ -75,6 +78,7 @@ class NativeTails : public std::enable_shared_from_this<NativeTails> {
   uint64_t last_ GUARDED_BY(mutex_) = 0;  // whose turn it was
   bool turning_ GUARDED_BY(mutex_) = false;
   bool put_off_ GUARDED_BY(mutex_) = false;
+  bool has_news_ GUARDED_BY(mutex_) = false;  // since a turn asked the notifier last
   bool stopped_ GUARDED_BY(mutex_) = false;
 };
 

@@ -15,6 +15,7 @@
 #include "millstream/native/client.h"
 #include "millstream/wire/column_batch.h"
 #include "millstream/wire/labels_decoder.h"
+#include "millstream/wire/native_events.h"
 #include "millstream/wire/native_frame.h"
 #include "running_node.h"
 
@@ -128,6 +129,17 @@ TEST(NodeNative, ATypeOfAnotherTimeIsSaidToBeUnknown) {
   const std::string hello = EncodeNative(wire::NativeHello{});
   const std::string unknown("\x00\x00\x00\x00\x2f\x00\x00\x00", 8);
   EXPECT_NE(AnswerTo(node.server().native_port(), hello + unknown).find("type 47"), std::string::npos);
+}
+
+TEST(NodeNative, AnyNumberOfFramesWithoutAnAnswerMayComeAtOnce) {
+  RunningNode node(WithNative());
+  std::string frames = EncodeNative(wire::NativeHello{});
+  for (uint64_t i = 0; i < 50'000; ++i) {
+    frames += i % 2 == 0 ? EncodeNative(wire::NativeUnsubscribe{i}) : EncodeNative(wire::NativeCredit{i, 1});
+  }
+  // So that the node closes.
+  frames += std::string("\x00\x00\x00\x00\x2f\x00\x00\x00", 8);
+  EXPECT_NE(AnswerTo(node.server().native_port(), frames).find("type 47"), std::string::npos);
 }
 
 TEST(NodeNative, AClientThatNeverReadsIsCutOff) {
