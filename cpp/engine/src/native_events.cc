@@ -11,6 +11,8 @@
 namespace millstream::engine {
 namespace {
 
+static_assert(wire::kNativeHeadersKept > events::kHeadersMax);  // what is skipped is of an event that is refused
+
 std::string RefusedFrame(uint64_t sequence, const Status& why) {
   return EncodeNative(wire::NativeRefused{
       .sequence = sequence, .code = why.code(), .retry_after_ms = kNativeRetryAfterMs, .reason = why.message()});
@@ -107,15 +109,35 @@ class TopicTable {
   uint32_t last_ = 0;
 };
 
-// Beyond its record: the id, and what stands round it.
-constexpr size_t kEventBytesBeside = 64;
+// Beyond its record, at most: the id, and what stands round it. As much for what stands before all events.
+constexpr size_t kEventBytesBeside = 80;
+
+// How many of the records fit into one frame, from the first on. The first is counted however long it is: alone it
+// goes, or no frame can have it.
+class FrameRoom {
+ public:
+  // `more` bytes beside the record.
+  bool Take(const events::StoredEvent& event, size_t more) {
+    const size_t bytes = event.record().size() + kEventBytesBeside + more;
+    if (events_ > 0 && bytes_ + bytes > wire::kNativeFrameBytesMax) return false;
+    bytes_ += bytes;
+    ++events_;
+    return true;
+  }
+  size_t events() const { return events_; }
+  // About what the frame will have.
+  size_t bytes() const { return bytes_; }
+
+ private:
+  size_t events_ = 0;
+  size_t bytes_ = kEventBytesBeside;
+};
 
 // Puts events that were read into a frame.
 class ReadEvents {
  public:
   template <typename Head>
-  ReadEvents(const Head& head, size_t events, size_t record_bytes)
-      : frame_(head, events, record_bytes + kEventBytesBeside * (events + 1)) {}
+  ReadEvents(const Head& head, const FrameRoom& room) : frame_(head, room.events(), room.bytes()) {}
 
   void Add(uint32_t topic, const events::StoredEvent& event) {
     const events::EventView& view = event.view();
@@ -222,10 +244,14 @@ Result<std::string> FetchNative(events::Broker& broker, TenantId tenant, std::st
   wire::NativeFetched head{
       .sequence = fetch.sequence, .next_offset = fetched->next_offset, .end_offset = fetched->end_offset, .batch = {}};
   if (!fetched->events.empty()) head.batch.topics.push_back(fetch.topic);
-  size_t bytes = 0;
-  for (const events::EventPtr& event : fetched->events) bytes += event->record().size();
-  ReadEvents events(head, fetched->events.size(), bytes);
-  for (const events::EventPtr& event : fetched->events) events.Add(0, *event);
+  FrameRoom room;
+  for (const events::EventPtr& event : fetched->events) {
+    if (room.Take(*event, room.events() == 0 ? fetch.topic.size() : 0)) continue;
+    head.next_offset = event->offset();
+    break;
+  }
+  ReadEvents events(head, room);
+  for (size_t i = 0; i < room.events(); ++i) events.Add(0, *fetched->events[i]);
   Result<std::string> frame = std::move(events).Finish();
   return frame.ok() ? *std::move(frame) : RefusedFrame(fetch.sequence, frame.status());
 }
@@ -313,23 +339,37 @@ void NativeTail::AddCredit(uint64_t events) {
 Result<std::string> NativeTail::Next() {
   has_more_ = true;
   if (credit_ == 0) return std::string();
-  const size_t limit = std::min<uint64_t>(credit_, kNativeDeliveredEventsMax);
-  MS_ASSIGN_OR_RETURN(const events::Polled polled, tail_->Poll(limit, kNativeDeliveredBytesMax, 0));
-  dropped_ += polled.dropped;
-  has_more_ = !polled.events.empty();
-  if (polled.events.empty() && dropped_ == 0) return std::string();
-  credit_ -= polled.events.size();
+  if (polled_.empty()) {
+    const size_t limit = std::min<uint64_t>(credit_, kNativeDeliveredEventsMax);
+    MS_ASSIGN_OR_RETURN(events::Polled polled, tail_->Poll(limit, kNativeDeliveredBytesMax, 0));
+    dropped_ += polled.dropped;
+    has_more_ = !polled.events.empty();
+    if (polled.events.empty() && dropped_ == 0) return std::string();
+    polled_ = std::move(polled.events);
+  }
+  const std::span<const events::SubscribedEvent> rest = std::span(polled_).subspan(sent_);
   TopicTable topics;
-  size_t bytes = 0;
-  for (const events::SubscribedEvent& event : polled.events) {
+  FrameRoom room;
+  for (const events::SubscribedEvent& event : rest) {
+    // A name may be counted again, never too seldom.
+    const bool is_named = room.events() > 0 && rest[room.events() - 1].topic == event.topic;
+    if (!room.Take(*event.event, is_named ? 0 : event.topic->size())) break;
     (void)topics.IndexOf(*event.topic);
-    bytes += event.event->record().size();
   }
   wire::NativeDelivered head{.subscription = number_, .dropped = std::exchange(dropped_, 0), .batch = {}};
   head.batch.topics = topics.names();
-  ReadEvents events(head, polled.events.size(), bytes);
-  for (const events::SubscribedEvent& event : polled.events) events.Add(topics.IndexOf(*event.topic), *event.event);
-  return std::move(events).Finish();
+  ReadEvents events(head, room);
+  for (const events::SubscribedEvent& event : rest.first(room.events())) {
+    events.Add(topics.IndexOf(*event.topic), *event.event);
+  }
+  Result<std::string> frame = std::move(events).Finish();
+  credit_ -= room.events();
+  sent_ += room.events();
+  if (sent_ == polled_.size()) {
+    polled_ = {};
+    sent_ = 0;
+  }
+  return frame;
 }
 
 }  // namespace millstream::engine

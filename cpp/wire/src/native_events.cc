@@ -103,8 +103,10 @@ bool ReadEvent(ByteReader& in, size_t topics, NativeEvent* event) {
   if ((flags & kHasNumber) != 0 && !in.Varint(&event->number.emplace())) return false;
   uint64_t count = 0;
   if (!in.Count(&count, in.remaining() / kHeaderBytesMin)) return false;
-  event->headers.resize(count);
-  for (auto& [name, value] : event->headers) {
+  event->headers.resize(std::min<uint64_t>(count, kNativeHeadersKept));
+  for (uint64_t i = 0; i < count; ++i) {
+    std::pair<std::string_view, std::string_view> skipped;
+    auto& [name, value] = i < kNativeHeadersKept ? event->headers[i] : skipped;
     if (!in.Bytes(&name) || !in.Bytes(&value)) return false;
   }
   return in.Bytes(&event->payload);

@@ -154,6 +154,18 @@ TEST(NativeEvents, ACountThatTheBytesCannotHoldCostsNothing) {
   EXPECT_EQ(DecodeNativePublish(payload).status().code(), StatusCode::kInvalidArgument);
 }
 
+TEST(NativeEvents, MoreHeadersThanAnEventMayHaveAreSkippedButForOne) {
+  NativePublish publish{.sequence = 1, .wants_ids = false, .producer = {}, .epoch = 0, .batch = SomeEvents()};
+  publish.batch.events[0].headers.assign(100'000, {});
+  publish.batch.events[0].headers[0] = {"first", "one"};
+  const std::string payload = PayloadOf(EncodeNative(publish));
+  const auto back = DecodeNativePublish(payload);
+  ASSERT_TRUE(back.ok()) << back.status().message();
+  publish.batch.events[0].headers.resize(kNativeHeadersKept);
+  EXPECT_EQ(*back, publish);
+  EXPECT_LE(back->batch.events[0].headers.capacity(), 2 * kNativeHeadersKept);
+}
+
 TEST(NativeEvents, AFrameThatWouldBeTooLongIsNotMade) {
   const std::string payload(kNativeFrameBytesMax, 'x');
   NativePublish publish{.sequence = 1, .wants_ids = false, .producer = {}, .epoch = 0, .batch = {}};

@@ -96,6 +96,9 @@ class NativeTail {
   const uint64_t number_;
   uint64_t credit_;
   uint64_t dropped_ = 0;  // not told yet
+  // Polled together, but too many bytes for one frame. No more than there is credit for.
+  std::vector<events::SubscribedEvent> polled_;
+  size_t sent_ = 0;  // of them
   bool has_more_ = true;
   const std::unique_ptr<events::Subscription> tail_;
 };

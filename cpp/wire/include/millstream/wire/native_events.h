@@ -4,7 +4,8 @@
 // Ownership   Decoded values are views into the payload.
 // Errors      kInvalidArgument for a payload that is cut off or malformed; kDataLoss where a checksum does not match.
 // Limits      kNativeEventsMax events and kNativeEventTopicsMax topics in one frame; every count is checked against the
-//             bytes that are left before anything is allocated for it.
+//             bytes that are left before anything is allocated for it. Of an event's headers kNativeHeadersKept are
+//             decoded, and the others skipped.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,8 @@ namespace millstream::wire {
 
 inline constexpr size_t kNativeEventsMax = 10'000;
 inline constexpr size_t kNativeEventTopicsMax = 1'000;
+// One more than an event may have: whoever takes it refuses it, and a frame of empty headers costs no memory.
+inline constexpr size_t kNativeHeadersKept = 65;
 
 // One event, as it is published or as it is read.
 struct NativeEvent {
