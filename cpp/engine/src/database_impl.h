@@ -55,7 +55,9 @@ class Database::Impl {
     storage::SeriesLimits series = {};
     bool is_of_events = false;  // samples that metric rules made: they do not become events again
   };
-  std::vector<Result<PushOutcome>> Push(std::vector<Incoming> incoming) EXCLUDES(open_mutex_);
+  // `unfed`, when given, says of each whether it is stored, but failed at a topic that is fed from it.
+  std::vector<Result<PushOutcome>> Push(std::vector<Incoming> incoming, std::vector<bool>* unfed = nullptr)
+      EXCLUDES(open_mutex_);
 
   // A series that Append names by its handle, which is its index here plus one.
   struct HandleEntry {

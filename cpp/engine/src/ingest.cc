@@ -170,6 +170,7 @@ class Database::Impl::PendingPush {
     if (decoded_.items > 0) CountByItem(decoded_.items, &outcome_);
     return std::move(outcome_);
   }
+  bool is_unfed() const { return writer_.is_unfed(); }
 
  private:
   Impl& database_;
@@ -180,7 +181,7 @@ class Database::Impl::PendingPush {
   RequestWriter writer_;
 };
 
-std::vector<Result<PushOutcome>> Database::Impl::Push(std::vector<Incoming> incoming) {
+std::vector<Result<PushOutcome>> Database::Impl::Push(std::vector<Incoming> incoming, std::vector<bool>* unfed) {
   const ReaderLock open(open_mutex_);
   Status ready = CheckOpen();
   if (ready.ok()) ready = CheckMemory();
@@ -198,6 +199,7 @@ std::vector<Result<PushOutcome>> Database::Impl::Push(std::vector<Incoming> inco
   outcomes.reserve(incoming.size());
   for (size_t i = 0; i < incoming.size(); ++i) {
     outcomes.push_back(refused[i].ok() ? pending[i]->Finish() : Result<PushOutcome>(refused[i]));
+    if (unfed != nullptr) unfed->push_back(refused[i].ok() && pending[i]->is_unfed());
   }
   return outcomes;
 }
@@ -261,14 +263,19 @@ std::vector<Result<PushOutcome>> Database::PushAll(std::span<const TenantWrite> 
   }
   for (JoinedWrites& group : joined) incoming.push_back({group.tenant(), group.Take(), group.series()});
 
-  std::vector<Result<PushOutcome>> pushed = impl_->Push(std::move(incoming));
+  std::vector<bool> unfed;
+  std::vector<Result<PushOutcome>> pushed = impl_->Push(std::move(incoming), &unfed);
   std::vector<Result<PushOutcome>> outcomes(writes.size(), Result<PushOutcome>(PushOutcome()));
   for (size_t i = 0; i < apart.size(); ++i) outcomes[apart[i]] = std::move(pushed[i]);
   for (size_t j = 0; j < joined.size(); ++j) {
-    std::vector<Result<PushOutcome>> parts = joined[j].Split(pushed[apart.size() + j]);
+    const size_t at = apart.size() + j;
+    // A topic that cannot take the events of one must not fail the others.
+    const bool is_apart = unfed[at] && joined[j].requests() > 1;
+    std::vector<Result<PushOutcome>> parts;
+    if (!is_apart) parts = joined[j].Split(pushed[at]);
     for (size_t part = 0; part < joined[j].requests(); ++part) {
       const size_t i = joined[j].index(part);
-      // Nobody can tell whose refusals they were: each is sent again and answered for itself.
+      // Nobody can tell whose they were: each is sent again and answered for itself.
       outcomes[i] = parts.empty() ? Push(writes[i].tenant, writes[i].request) : std::move(parts[part]);
     }
   }

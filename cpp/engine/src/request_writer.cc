@@ -241,7 +241,11 @@ Status RequestWriter::Finish() {
     if (doors_[p].log != nullptr) MS_RETURN_IF_ERROR(doors_[p].log->WaitDurable(*offsets_[p]));
     token += fmt::format("{}{}:{}", token.empty() ? "" : ",", p, offsets_[p]->value());
   }
-  if (!fed_.empty()) MS_RETURN_IF_ERROR(feed_->Publish(tenant_, fed_));
+  if (!fed_.empty()) {
+    Status fed = feed_->Publish(tenant_, fed_);
+    is_unfed_ = !fed.ok();
+    MS_RETURN_IF_ERROR(std::move(fed));
+  }
   outcome_->offset_token = std::move(token);
   std::sort(outcome_->refusals.begin(), outcome_->refusals.end(),
             [](const ItemRefusal& a, const ItemRefusal& b) { return a.item < b.item; });

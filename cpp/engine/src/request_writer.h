@@ -75,6 +75,8 @@ class RequestWriter {
   void Start();
   // Sends what is left and waits until all is acknowledged.
   Status Finish();
+  // Whether Finish failed when all was stored, at a topic that is fed from it.
+  bool is_unfed() const { return is_unfed_; }
 
  private:
   struct Lane {
@@ -115,6 +117,7 @@ class RequestWriter {
   std::vector<std::optional<Offset>> offsets_;
   std::vector<MetricFeed::Sample> fed_;  // what topics get when all is written
   size_t pending_ = 0;
+  bool is_unfed_ = false;
 };
 
 }  // namespace millstream::engine

@@ -182,6 +182,33 @@ TEST(MetricFeed, AWriteIsRefusedAtOnceWhileAReaderHoldsItsTopicAndTakenWhenThere
   EXPECT_EQ(last->events[0].event->view().timestamp, taken + 1);
 }
 
+TEST(MetricFeed, ATopicThatTakesNothingFailsOnlyTheWritesThatFeedIt) {
+  const auto db = Memory();
+  events::TopicOptions options;
+  options.durability = events::TopicDurability::kEphemeral;
+  options.retention_bytes = 20'000;
+  Create(*db, "t", {"m"}, {}, options);
+  const auto reader = db->Events().Subscribe({}, {.topics = {"t"}, .on_slow = events::OnSlow::kBlock}, nullptr);
+  ASSERT_TRUE(reader.ok());
+  int next = 1;
+  const auto feed = [&] { return fmt::format("m 1 {}\n", next++); };
+  while (next < 1000 && db->Push({}, {.format = "text", .body = feed(), .default_timestamp = 1}).ok()) {
+  }
+  ASSERT_LT(next, 1000);
+  const std::vector<std::string> bodies{"a 1 1\n", feed(), "b 1 1\nb{i=\"\"} 2 1\n", "c 1 1\n"};
+  std::vector<TenantWrite> writes;
+  for (const std::string& body : bodies) {
+    writes.push_back({{}, {.format = "text", .body = body, .default_timestamp = 1}});
+  }
+  const auto outcomes = db->PushAll(writes);
+  EXPECT_TRUE(outcomes[0].ok()) << outcomes[0].status().ToString();
+  EXPECT_EQ(outcomes[1].status().code(), StatusCode::kResourceExhausted);
+  ASSERT_TRUE(outcomes[2].ok()) << outcomes[2].status().ToString();
+  EXPECT_EQ(outcomes[2]->samples, 1u);
+  EXPECT_EQ(outcomes[2]->rejected, 1u);
+  EXPECT_TRUE(outcomes[3].ok()) << outcomes[3].status().ToString();
+}
+
 TEST(MetricFeed, TenantsAreKeptApart) {
   const auto db = Memory();
   Create(*db, "t", {"m"});
