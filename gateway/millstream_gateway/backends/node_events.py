@@ -11,7 +11,12 @@ from typing import Any, Final, cast
 
 import grpc
 
-from millstream.errors import MillstreamError, error_class
+from millstream.errors import (
+    DeadlineExceededError,
+    MillstreamError,
+    UnavailableError,
+    error_class,
+)
 from millstream.v1 import events_pb2 as pb
 from millstream_gateway.backends.events import (
     EventNotifier,
@@ -76,9 +81,14 @@ class NodeEvents(JsonOnly):
     _no_frames = "events come over native frames at the node itself"
 
     def __init__(
-        self, channel: NodeChannel, call: Call, series_max: Callable[[TenantId], int]
+        self,
+        channel: NodeChannel,
+        call: Call,
+        series_max: Callable[[TenantId], int],
+        timeout_ms: int,
     ) -> None:
         self._channel = channel
+        self._timeout_ms = timeout_ms
         self._call = call
         self._series_max = series_max
 
@@ -231,7 +241,10 @@ class NodeEvents(JsonOnly):
         self, tenant: TenantId, request: SubscriptionRequest, notifier: EventNotifier
     ) -> EventSubscription:
         return Subscription(
-            self._channel, _subscribe(tenant, request), cast(TokenNotifier, notifier)
+            self._channel,
+            _subscribe(tenant, request),
+            cast(TokenNotifier, notifier),
+            self._timeout_ms,
         )
 
 
@@ -241,7 +254,9 @@ class Subscription:
     Threads  `poll_json`, `position` and `close` one at a time; a thread of its own reads the stream.
     """
 
-    def __init__(self, channel: NodeChannel, request: Any, notifier: TokenNotifier) -> None:
+    def __init__(
+        self, channel: NodeChannel, request: Any, notifier: TokenNotifier, timeout_ms: int
+    ) -> None:
         self.token = notifier.new_token()
         self._notifier = notifier
         self._messages: deque[Any] = deque()
@@ -252,11 +267,8 @@ class Subscription:
         with ExitStack() as stack:
             link: Link = stack.enter_context(channel.use())
             self._stream = link.method("Subscribe")(request)
-            try:
-                # Without events: the subscription stands, or there is none.
-                self.member = str(next(self._stream).member)
-            except grpc.RpcError as error:
-                raise translated(error) from None
+            # Without events: the subscription stands, or there is none.
+            self.member = str(_first_of(self._stream, timeout_ms).member)
             self._link = stack.pop_all()
         self._reader = threading.Thread(
             target=self._read, name=f"millstream-events-{self.token}", daemon=True
@@ -321,6 +333,32 @@ class Subscription:
                     return
                 self._error = translated(error)
             self._notifier.tell(self.token)
+
+
+def _first_of(stream: Any, timeout_ms: int) -> Any:
+    """A stream's first message. A deadline of gRPC's would be one for the whole stream."""
+    is_late = threading.Event()
+
+    def give_up() -> None:
+        is_late.set()
+        stream.cancel()
+
+    timer = threading.Timer(timeout_ms / 1000, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        message = next(stream, None)
+    except grpc.RpcError as error:
+        if is_late.is_set():
+            raise DeadlineExceededError(
+                f"the node said nothing of a subscription for {timeout_ms} ms (nodes.timeout)"
+            ) from None
+        raise translated(error) from None
+    finally:
+        timer.cancel()
+    if message is None:
+        raise UnavailableError("the node ended a subscription before it began")
+    return message
 
 
 def _options(options: TopicOptions) -> dict[str, Any]:

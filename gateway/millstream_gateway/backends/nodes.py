@@ -58,7 +58,10 @@ class NodesBackend:
         self._address = settings.addresses[0]
         self._channel = NodeChannel(settings, self._address)
         self.events: EventStore = NodeEvents(
-            self._channel, self._call, lambda tenant: self._series_limits(tenant).most
+            self._channel,
+            self._call,
+            lambda tenant: self._series_limits(tenant).most,
+            settings.timeout,
         )
 
     def open(self) -> None:
