@@ -362,6 +362,7 @@ class Engine:
         ],
         *,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
+        series_max: typing.SupportsInt | typing.SupportsIndex | None = None,
     ) -> list:
         """
         Payloads of publish frames, stored together; of each (answering frame, stored, refused). `forbidden` has a code and a reason by topic.

@@ -10,9 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from millstream_gateway.app import create_app
+from millstream_gateway.backends.embedded import EmbeddedBackend
+from millstream_gateway.backends.wire import EventFrame, NativeSession
+from millstream_gateway.schemas.access import DEFAULT_TENANT_ID
 from millstream_gateway.settings import LimitsSettings, Settings
 from tests.gateway.access_support import ROOT, Site, bearer, settings_in, site_in
-from tests.gateway.conftest import BACKENDS, backend_of, wait_until
+from tests.gateway.conftest import BACKENDS, backend_of, needs_engine, wait_until
 
 ENGINES = [backend for backend in BACKENDS if backend != "fake"]
 RULE = {
@@ -139,6 +142,36 @@ def test_events_are_graphed_and_the_tenants_limit_of_series_holds(engine: TestCl
     publish(engine, {**paid, "amount": 7, "region": "asia"}, {**paid, "amount": 1})
     wait_until(lambda: ask(engine, "orders_amount_total").get("eu") == 4.5)
     assert set(ask(engine, "orders_amount_total")) == {"eu", "us"}
+
+
+@needs_engine
+def test_the_tenants_limit_of_series_holds_for_native_frames_alone(settings: Settings) -> None:
+    from millstream import _core
+
+    session = NativeSession(1)
+    session.step(_core.native_hello("", "", ""))
+    backend = EmbeddedBackend(settings.storage)
+    with TestClient(create_app(limited_of(settings), backend)) as client:
+        # Not by a route: the audit log would publish, and bring the limit along.
+        rule: Any = RULE
+        backend.events.create_topic(DEFAULT_TENANT_ID, "orders", {"metrics": [rule]})
+
+        def send(sequence: int, *regions: str) -> None:
+            paid = b'{"paid":true,"amount":1,"region":"%s"}'
+            events = [
+                ("orders", paid % region.encode(), True, None, (), None, None, None, None)
+                for region in regions
+            ]
+            frame = session.step(_core.native_publish(sequence, events))
+            assert isinstance(frame, EventFrame)
+            backend.events.publish_native(DEFAULT_TENANT_ID, [frame.payload], {})
+
+        send(1, "eu")
+        wait_until(lambda: ask(client, "orders_amount_total").get("eu") == 1)
+        send(2, "us", "asia", "africa", "mars")
+        send(3, "eu")
+        wait_until(lambda: ask(client, "orders_amount_total").get("eu") == 2)
+        assert len(ask(client, "orders_amount_total")) == 3
 
 
 def test_two_topics_cannot_give_one_metric(engine: TestClient) -> None:

@@ -64,7 +64,8 @@ py::tuple FetchHead(const py::bytes& payload) {
 }
 
 py::list PublishNative(Database& self, const std::vector<py::bytes>& frames,
-                       const std::map<std::string, std::tuple<int, std::string>>& forbidden, uint32_t tenant) {
+                       const std::map<std::string, std::tuple<int, std::string>>& forbidden, uint32_t tenant,
+                       std::optional<uint64_t> series_max) {
   std::vector<engine::NativePublishOutcome> outcomes;
   std::vector<std::string> payloads;
   for (const py::bytes& frame : frames) payloads.emplace_back(BytesView(frame));
@@ -72,6 +73,7 @@ py::list PublishNative(Database& self, const std::vector<py::bytes>& frames,
   for (const auto& [topic, why] : forbidden) refused.emplace(topic, Status(CodeOf(std::get<0>(why)), std::get<1>(why)));
   {
     const py::gil_scoped_release released;
+    if (series_max.has_value()) self.LimitSeries(TenantId(tenant), *series_max);
     outcomes = ValueOrThrow(engine::PublishNative(self.Events(), TenantId(tenant), payloads, refused));
   }
   py::list out;
@@ -316,7 +318,7 @@ void RegisterNativeEvents(py::module_& module, py::class_<Database>& engine) {
 
   engine
       .def("publish_native", &PublishNative, py::arg("payloads"), py::arg("forbidden"), py::kw_only(),
-           py::arg("tenant") = default_tenant,
+           py::arg("tenant") = default_tenant, py::arg("series_max") = py::none(),
            "Payloads of publish frames, stored together; of each (answering frame, stored, refused). `forbidden` has a "
            "code and a reason by topic.")
       .def("fetch_native", &FetchNative, py::arg("payload"), py::kw_only(), py::arg("tenant") = default_tenant)

@@ -175,7 +175,9 @@ class EmbeddedEvents:
     def publish_native(
         self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]
     ) -> list[tuple[bytes, int, int]]:
-        return self._engine().publish_native(payloads, forbidden, tenant=int(tenant))
+        return self._engine().publish_native(
+            payloads, forbidden, tenant=int(tenant), series_max=self._series_max(tenant)
+        )
 
     def fetch_native(self, tenant: TenantId, payload: bytes) -> bytes:
         return self._engine().fetch_native(payload, tenant=int(tenant))
