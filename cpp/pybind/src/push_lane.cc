@@ -104,9 +104,10 @@ void PushLane::Close() {
     closed_ = true;
   }
   changed_.NotifyAll();
+  // Whoever has the GIL while this one waits finds no threads: it is refused, and joins none a second time.
+  std::vector<std::thread> threads = std::exchange(threads_, {});
   const py::gil_scoped_release released;
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
+  for (std::thread& thread : threads) thread.join();
 }
 
 void PushLane::Serve() {
