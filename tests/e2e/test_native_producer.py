@@ -23,8 +23,8 @@ TOPIC = "numbered"
 PARTITIONS = 3
 EPOCH = 1
 # How often the producer dies; the server dies under the one behind these as well.
-KILLS = 4
-SERVER_KILLS_AFTER = (1, 2)
+KILLS = 3
+SERVER_KILLS_AFTER = (1,)
 EVENTS_BEFORE_A_KILL = (400, 1600)
 DEADLINE_SECONDS = 60.0
 Open = Callable[..., AbstractContextManager[Place]]

@@ -355,7 +355,8 @@ TEST(Rewrite, AppendsReadersAndRemovalGoOnMeanwhile) {
     AppendMany(*log, 50);
     if (i % 10 == 9) ASSERT_TRUE(log->TruncateBefore(Offset(log->end().value() / 2)).ok());
   }
-  while (rewritings.load() < 3) std::this_thread::yield();
+  // There is something to rewrite as long as segments come to be.
+  while (rewritings.load() < 3) AppendMany(*log, 50);
   stop = true;
   rewriter.join();
   for (std::thread& reader : readers) reader.join();
