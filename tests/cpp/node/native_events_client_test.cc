@@ -185,7 +185,7 @@ TEST(NodeNativeEventClient, AProducerThatStartsAnewStoresNothingTwice) {
     ASSERT_TRUE(totals.ok()) << totals.status().ToString();
     EXPECT_EQ(totals->stored, 100u);
     ASSERT_EQ(totals->refusals.size(), 1u);
-    EXPECT_EQ(totals->refusals[0].why.code(), StatusCode::kFailedPrecondition);
+    EXPECT_EQ(totals->refusals[0].why.code(), StatusCode::kAborted);
     EXPECT_EQ(Payloads(client->Fetch({.topic = "numbered"})->events), Numbers(0, 100));
     EXPECT_EQ(client->Publish(Numbered("numbered", 0, 1)).code(), StatusCode::kInvalidArgument);
   }
