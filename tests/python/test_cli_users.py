@@ -140,6 +140,18 @@ def test_users_change_their_own_password_without_a_key(site: Site) -> None:
     assert run("user", "set-password", "ann", "--own", "--data", str(site.data)).code == 2
 
 
+def test_a_list_never_cuts_what_the_other_commands_ask_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "ann" * 20
+    assert site.run("create", name, "--role", "user", stdin=PASSWORD).code == 0
+    listed = site.run("list").out
+    assert name in listed
+    # Nor is what stands behind it: every line has its end.
+    assert {line[-1] for line in listed.splitlines()} == set("┓┃┩│┘")
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "code", "error"),
     [

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from millstream.cli.directory import directory_of
+from millstream.cli.listing import fields, print_list
 from millstream.cli.options import DataOption, OutputOption, ServerOption, TokenOption
 
 acl_app = typer.Typer(
@@ -75,25 +73,8 @@ def list_command(
     """
     with directory_of(server, data, token) as directory:
         acls = directory.acls()
-    if output == "json":
-        sys.stdout.write(json.dumps(acls, indent=2) + "\n")
-        return
-    table = Table()
-    # The id is what `delete` asks for, so it is never cut.
-    table.add_column("id", no_wrap=True, min_width=12)
-    for title in ("subject", "effect", "verbs", "resource", "pattern", "tenant"):
-        table.add_column(title, overflow="fold")
-    for acl in acls:
-        table.add_row(
-            acl["id"],
-            acl["subject"],
-            acl["effect"],
-            " ".join(acl["verbs"]),
-            acl["resource"],
-            acl["pattern"],
-            acl["tenant"],
-        )
-    Console(markup=False).print(table)
+    columns = fields("id", "subject", "effect", "verbs", "resource", "pattern", "tenant")
+    print_list(acls, columns, output)
 
 
 @acl_app.command("delete")

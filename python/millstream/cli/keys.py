@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from millstream.cli.directory import directory_of
+from millstream.cli.listing import fields, print_list
 from millstream.cli.options import (
+    VERBS,
     DataOption,
     OutputOption,
     ServerOption,
@@ -22,7 +21,6 @@ from millstream.cli.options import (
 
 key_app = typer.Typer(no_args_is_help=True, help="API keys: who may come in, and to do what.")
 
-_VERBS = ("read", "write", "monitor", "admin")
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `millstream key list` shows it.")]
 
 
@@ -87,25 +85,18 @@ def list_command(
     """
     with directory_of(server, data, token) as directory:
         keys = directory.keys()
-    if output == "json":
-        sys.stdout.write(json.dumps(keys, indent=2) + "\n")
-        return
-    table = Table()
-    # The id is what the other commands ask for, so it is never cut.
-    table.add_column("id", no_wrap=True, min_width=12)
-    for title in ("name", "role", "state", "may", "tenants", "created", "used", "expires"):
-        table.add_column(title, overflow="fold")
-    for key in keys:
-        table.add_row(
-            key["id"],
-            key["name"],
-            key["role"],
-            key["state"],
-            " ".join(key["verbs"]),
-            " ".join(key["tenants"]),
-            *map(day, (key["created_ms"], key["last_used_ms"], key["expires_ms"])),
-        )
-    Console(markup=False).print(table)
+    print_list(
+        keys,
+        (
+            *fields("id", "name", "role", "state"),
+            ("may", lambda key: " ".join(key["verbs"])),
+            *fields("tenants"),
+            ("created", lambda key: day(key["created_ms"])),
+            ("used", lambda key: day(key["last_used_ms"])),
+            ("expires", lambda key: day(key["expires_ms"])),
+        ),
+        output,
+    )
 
 
 @key_app.command("rotate")
@@ -147,13 +138,13 @@ def _scopes(scopes: list[str]) -> tuple[list[str], list[str]]:
     verbs, topics = [], []
     for scope in scopes:
         kind, separator, pattern = scope.partition(":")
-        if scope in _VERBS:
+        if scope in VERBS:
             verbs.append(scope)
         elif kind == "topic" and separator and pattern:
             topics.append(pattern)
         else:
             raise typer.BadParameter(
-                f"{scope} is no scope; these are: {', '.join(_VERBS)}, topic:PATTERN"
+                f"{scope} is no scope; these are: {', '.join(VERBS)}, topic:PATTERN"
             )
     return verbs, topics
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -31,6 +31,8 @@ TenantOption = Annotated[
     str | None,
     typer.Option(envvar="MILLSTREAM_TENANT", show_envvar=True, help="Tenant on the server."),
 ]
+#: What keys and users may be let do.
+VERBS: Final = ("read", "write", "monitor", "admin")
 OutputOption = Annotated[Literal["table", "json"], typer.Option(help="How to print.")]
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from millstream.cli.directory import directory_of
+from millstream.cli.listing import fields, print_list
 from millstream.cli.options import DataOption, OutputOption, ServerOption, TokenOption
 
 tenant_app = typer.Typer(no_args_is_help=True, help="Tenants: no query sees another's data.")
@@ -45,10 +43,4 @@ def list_command(
     """
     with directory_of(server, data, token) as directory:
         tenants = directory.tenants()
-    if output == "json":
-        sys.stdout.write(json.dumps(tenants, indent=2) + "\n")
-        return
-    table = Table("name", "id")
-    for one in tenants:
-        table.add_row(one["name"], str(one["id"]))
-    Console(markup=False).print(table)
+    print_list(tenants, fields("name", "id"), output)

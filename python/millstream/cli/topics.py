@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from millstream._events import Event, NewEvent, Published, Where, payload_of
+from millstream.cli.listing import fields, print_list
 from millstream.cli.metric_rules import parse_rule, show_rule
 from millstream.cli.options import (
     DataOption,
@@ -320,8 +319,10 @@ def list_command(
     """
     with _place(server, data, token, tenant) as place:
         topics = place.topics()
-    columns = ("name", "partitions", "durability", "cleanup", "retention_ms", "retention_bytes")
-    _print(topics, columns, output)
+    columns = fields(
+        "name", "partitions", "durability", "cleanup", "retention_ms", "retention_bytes"
+    )
+    print_list(topics, columns, output)
 
 
 @topic_app.command("describe")
@@ -355,7 +356,7 @@ def describe_command(
         elif key != "partition_states":
             sys.stdout.write(f"{key}: {value}\n")
     states = found["partition_states"]
-    _print(states, ("partition", "start_offset", "end_offset", "bytes"), output)
+    print_list(states, fields("partition", "start_offset", "end_offset", "bytes"), output)
 
 
 @topic_app.command("publish")
@@ -469,7 +470,7 @@ def groups_command(
     with _place(server, data, token, tenant) as place:
         names = place.groups() if group is None else [group]
         rows = [{"group": one, **row} for one in names for row in place.group_offsets(one)]
-    columns = (
+    columns = fields(
         "group",
         "generation",
         "topic",
@@ -479,7 +480,7 @@ def groups_command(
         "lag",
         "member",
     )
-    _print(rows, columns, output)
+    print_list(rows, columns, output)
 
 
 @topic_app.command("reset")
@@ -593,13 +594,3 @@ def _line(event: Event, output: str) -> str:
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode()
-
-
-def _print(rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...], output: str) -> None:
-    if output == "json":
-        sys.stdout.write(json.dumps(list(rows), indent=2) + "\n")
-        return
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(str(row[name]) for name in columns))
-    Console(markup=False).print(table)

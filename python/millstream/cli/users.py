@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import closing
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from millstream.cli.directory import directory_of
-from millstream.cli.options import DataOption, OutputOption, ServerOption, TokenOption, day
+from millstream.cli.listing import fields, print_list
+from millstream.cli.options import (
+    VERBS,
+    DataOption,
+    OutputOption,
+    ServerOption,
+    TokenOption,
+    day,
+)
 from millstream.cli.remote import Remote
 from millstream.errors import InvalidArgumentError
 
@@ -24,7 +29,6 @@ user_app = typer.Typer(
 
 # As the service has it; more of a line is not read.
 _PASSWORD_CHARACTERS_MAX = 200
-_VERBS = ("read", "write", "monitor", "admin")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What they sign in as.")]
 
 
@@ -57,8 +61,8 @@ def create_command(
     Example: millstream user create ann --role readonly --tenant shop --data ./data
     """
     for one in scope or []:
-        if one not in _VERBS:
-            raise typer.BadParameter(f"{one} is no scope of users; these are: {', '.join(_VERBS)}")
+        if one not in VERBS:
+            raise typer.BadParameter(f"{one} is no scope of users; these are: {', '.join(VERBS)}")
     with directory_of(server, data, token) as directory:
         made = directory.create_user(
             {
@@ -88,25 +92,18 @@ def list_command(
     """
     with directory_of(server, data, token) as directory:
         users = directory.users()
-    if output == "json":
-        sys.stdout.write(json.dumps(users, indent=2) + "\n")
-        return
-    table = Table()
-    # The name is what the other commands ask for, so it is never cut.
-    table.add_column("name", no_wrap=True)
-    for title in ("role", "state", "may", "tenants", "created", "password of"):
-        table.add_column(title, overflow="fold")
-    for user in users:
-        table.add_row(
-            user["name"],
-            user["role"],
-            "disabled" if user["disabled"] else "active",
-            " ".join(user["verbs"]),
-            " ".join(user["tenants"]),
-            day(user["created_ms"]),
-            day(user["changed_ms"]),
-        )
-    Console(markup=False).print(table)
+    print_list(
+        users,
+        (
+            *fields("name", "role"),
+            ("state", lambda user: "disabled" if user["disabled"] else "active"),
+            ("may", lambda user: " ".join(user["verbs"])),
+            *fields("tenants"),
+            ("created", lambda user: day(user["created_ms"])),
+            ("password of", lambda user: day(user["changed_ms"])),
+        ),
+        output,
+    )
 
 
 @user_app.command("set-password")
