@@ -174,12 +174,10 @@ class KeyService:
         now_ms = self._clock()
         if key is None or prefix != "ms" or not secret or key.state(now_ms) != "active":
             return None
-        if is_current:
-            return key, key.expires_ms
-        if is_previous and now_ms < key.previous_until_ms:
-            ends = [key.previous_until_ms, key.expires_ms or key.previous_until_ms]
-            return key, min(ends)
-        return None
+        if not is_current and not is_previous:
+            return None
+        until_ms = key.good_until_ms(digest, now_ms)
+        return None if until_ms is not None and now_ms >= until_ms else (key, until_ms)
 
     def note_use(self, key_id: str, now_ms: int) -> None:
         """Remember a use; written down by the next `flush_usage`."""
