@@ -6,6 +6,7 @@ So a subscription costs neither a thread nor a task while nothing happens.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
@@ -46,6 +47,34 @@ class Tail(Generic[_S]):
         self.subscription.close()
 
 
+class _Opening(Generic[_S]):
+    """A subscription while a thread makes it. Nobody's when it is given up: then it is closed."""
+
+    __slots__ = ("_given_up", "_lock", "_made", "_subscribe")
+
+    def __init__(self, subscribe: Callable[[], _S]) -> None:
+        self._subscribe = subscribe
+        self._lock = threading.Lock()
+        self._made: _S | None = None
+        self._given_up = False
+
+    def make(self) -> _S:
+        """On a thread."""
+        made = self._subscribe()
+        with self._lock:
+            self._made = made
+            given_up = self._given_up
+        if given_up:
+            made.close()
+        return made
+
+    def give_up(self) -> _S | None:
+        """What is left to close, when it was made already."""
+        with self._lock:
+            self._given_up = True
+            return self._made
+
+
 class EventTails:
     """Threads  Event loop only."""
 
@@ -62,9 +91,20 @@ class EventTails:
         return len(self._tails)
 
     async def open(self, subscribe: Callable[[EventNotifier], _S]) -> Tail[_S]:
-        """Begin to follow what ``subscribe`` makes, on a thread."""
+        """Begin to follow what ``subscribe`` makes, on a thread.
+
+        Who is cancelled while it waits leaves no subscription behind.
+        """
         notifier = self._listening()
-        subscription = await self._pool.run(lambda: subscribe(notifier))
+        opening = _Opening(lambda: subscribe(notifier))
+        try:
+            subscription = await self._pool.run(opening.make)
+        except asyncio.CancelledError:
+            made = opening.give_up()
+            if made is not None:
+                # Not in the pool, which may be full.
+                asyncio.get_running_loop().run_in_executor(None, made.close)
+            raise
         tail = Tail(self, subscription)
         self._tails[subscription.token] = tail
         return tail
