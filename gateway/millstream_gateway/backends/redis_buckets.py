@@ -42,10 +42,11 @@ from millstream_gateway.settings import RedisSettings
 log = structlog.get_logger(__name__)
 
 # ARGV[1] is packed, little-endian: how many requests (u32); for each how many keys (u32), then for
-# each key what it pays, what must be there, what it holds (doubles), and its mode (u8): 0 asks and pays, 1 pays whatever is there, 2 is a counter that asks
-# and pays, 3 is a counter that pays, 4 takes a place and 5 says how many this gateway has: its first
-# number, the second a number that grows with each word of this gateway, the third how many all may
-# have. Such a key holds a text of `gateway=count:number:until;`, and ARGV[2] is who asks.
+# each key what it pays, what must be there, what it holds (doubles), and its mode (u8): 0 asks and
+# pays, 1 pays whatever is there, 2 is a counter that asks and pays, 3 is a counter that pays, 4 takes
+# a place and 5 says how many this gateway has: its first number, the second a number that grows with
+# each word of this gateway, the third how many all may have. Such a key holds a text of
+# `gateway=count:number:until;`, and ARGV[2] is who asks.
 # Times are microseconds since 2023-11-14, which leaves doubles a hundredth of one to be exact to. A
 # counter's third number is its most, its second when it ends.
 # The answer is packed as well, three numbers for each request: the key that refused or is nearest to
@@ -189,7 +190,8 @@ class RedisBuckets:
         self._name = secrets.token_hex(8)
         self._redis = Redis.from_url(
             settings.url.get_secret_value(),
-            # Time is kept here, once for a whole round trip: the client's own way makes a task of each half.
+            # Time is kept here, once for a whole round trip: the client's own way makes a task of
+            # each half.
             socket_timeout=None,
             socket_connect_timeout=max(timeout, 1.0),
             retry_on_timeout=False,

@@ -247,19 +247,13 @@ class StreamSession:
 
     async def drop(self, feed: Feed, error: MillstreamError) -> None:
         """End one subscription, saying why."""
-        if self._has(feed):
-            del self._feeds[feed.id]
-            feed.session = None
-            self._error(feed.id, error)
+        if self._take_away(feed, error):
             await self._hub.close_feed(feed)
 
     def fall_behind(self, feed: Feed, error: MillstreamError) -> None:
         """A subscription cannot go on."""
-        if not self._has(feed):
+        if not self._take_away(feed, error):
             return
-        del self._feeds[feed.id]
-        feed.session = None
-        self._error(feed.id, error)
         loop = asyncio.get_running_loop()
         closing = loop.create_task(self._hub.close_feed(feed))
         _background.add(closing)
@@ -268,6 +262,15 @@ class StreamSession:
             ending = loop.create_task(self.close(TRY_LATER, "too slow"))
             _background.add(ending)
             ending.add_done_callback(_background.discard)
+
+    def _take_away(self, feed: Feed, error: MillstreamError) -> bool:
+        """Have a subscription no longer, saying why; False when that was so already."""
+        if not self._has(feed):
+            return False
+        del self._feeds[feed.id]
+        feed.session = None
+        self._error(feed.id, error)
+        return True
 
     def say_dropped(self, feed: Feed, count: int) -> None:
         """Tell that events were left out."""
