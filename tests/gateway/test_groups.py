@@ -17,6 +17,8 @@ from tests.gateway.conftest import backend_of, needs_node, running, wait_until
 from tests.gateway.test_stream import Server, hear, say
 
 GROUP = "/v1/groups/g/offsets"
+# How long to wait for what comes: nothing that is waited for takes it.
+SOON = 60.0
 
 
 @pytest.fixture(params=["embedded", pytest.param("nodes", marks=needs_node)])
@@ -39,6 +41,11 @@ def join(socket: ClientConnection, **options: object) -> str:
 def publish(site: Server, *partitions: int) -> None:
     events = [{"topic": "t", "payload": 1, "partition": at} for at in partitions]
     site.post("/v1/events", {"events": events})
+
+
+def shares(site: Server) -> list[int]:
+    """How many partitions each member has."""
+    return [len(one["partitions"]) for one in site.http.get(GROUP).json()["members"]]
 
 
 def test_two_sockets_of_a_group_share_it_and_the_rest_takes_over_when_one_is_killed(
@@ -140,14 +147,16 @@ def test_python_readers_of_a_group_share_it(site: Server) -> None:
     with millstream.connect(site.url, token=ROOT_KEY) as db:
         topic = db.topic("t")
         topic.create(partitions=2)
-        with topic.subscribe("earliest", group="g", timeout=0.5) as one:
-            other = topic.subscribe("earliest", group="g", timeout=0.5)
+        with topic.subscribe("earliest", group="g", timeout=SOON) as one:
+            other = topic.subscribe("earliest", group="g", timeout=SOON)
+            assert shares(site) == [1, 1]
             publish(site, 0, 1)
-            assert len(list(one)) == 1
-            assert len(list(other)) == 1
+            mine, theirs = next(one), next(other)
+            assert {mine.partition, theirs.partition} == {0, 1}
             one.commit()
             other.close()
-            (again,) = list(one)
+            again = next(one)
+            assert again.partition == theirs.partition
             one.nack(again, delay=0, reason="later")
             again = next(one)
             assert again.attempt >= 2
@@ -168,9 +177,9 @@ def test_a_python_reader_keeps_what_is_still_its_own_after_a_rebalance(site: Ser
         topic.create(partitions=2)
         publish(site, 0, 1)
         # Who joins gets its share at once, whatever this has not committed.
-        with topic.subscribe("earliest", group="g", timeout=5.0, rebalance_timeout=0) as slow:
+        with topic.subscribe("earliest", group="g", timeout=SOON, rebalance_timeout=0) as slow:
             assert {next(slow).partition, next(slow).partition} == {0, 1}
-            with topic.subscribe("earliest", group="g", timeout=5.0) as other:
+            with topic.subscribe("earliest", group="g", timeout=SOON) as other:
                 again = next(other)
                 slow.commit()
                 assert committed(site) == {(again.partition, 0), (1 - again.partition, 1)}
@@ -185,10 +194,10 @@ def test_an_asynchronous_reader_keeps_what_is_still_its_own_after_a_rebalance(
             await topic.create(partitions=2)
             await asyncio.to_thread(publish, site, 0, 1)
             async with topic.subscribe(
-                "earliest", group="g", timeout=5.0, rebalance_timeout=0
+                "earliest", group="g", timeout=SOON, rebalance_timeout=0
             ) as slow:
                 assert {(await anext(slow)).partition, (await anext(slow)).partition} == {0, 1}
-                async with topic.subscribe("earliest", group="g", timeout=5.0) as other:
+                async with topic.subscribe("earliest", group="g", timeout=SOON) as other:
                     again = await anext(other)
                     await slow.commit()
                     return again.partition
@@ -204,7 +213,7 @@ def test_a_commit_that_overtakes_a_refusal_does_not_take_the_event_for_handled(
         topic = db.topic("t")
         topic.create()
         publish(site, 0, 0, 0)
-        with topic.subscribe("earliest", group="g", timeout=5.0) as reader:
+        with topic.subscribe("earliest", group="g", timeout=SOON) as reader:
             second = [next(reader) for _ in range(3)][1]
             socket = reader._socket
             assert socket is not None
@@ -229,7 +238,7 @@ def test_a_refusal_that_is_lost_with_its_socket_loses_no_event(
         topic = db.topic("t")
         topic.create()
         publish(site, 0, 0, 0)
-        with topic.subscribe("earliest", group="g", timeout=5.0) as reader:
+        with topic.subscribe("earliest", group="g", timeout=SOON) as reader:
             second = [next(reader) for _ in range(3)][1]
             socket = reader._socket
             assert socket is not None
@@ -253,7 +262,7 @@ def test_an_asynchronous_reader_loses_no_refused_event_with_its_socket(site: Ser
             topic = db.topic("t")
             await topic.create()
             await asyncio.to_thread(publish, site, 0, 0, 0)
-            async with topic.subscribe("earliest", group="g", timeout=5.0) as reader:
+            async with topic.subscribe("earliest", group="g", timeout=SOON) as reader:
                 second = [await anext(reader) for _ in range(3)][1]
                 assert reader._socket is not None
                 await reader._socket.close()
@@ -271,16 +280,17 @@ def test_asynchronous_python_readers_of_a_group_share_it(site: Server) -> None:
             topic = db.topic("t")
             await topic.create(partitions=2)
             async with (
-                topic.subscribe("earliest", group="g", timeout=0.5) as one,
-                topic.subscribe("earliest", group="g", timeout=0.5) as other,
+                topic.subscribe("earliest", group="g", timeout=SOON) as one,
+                topic.subscribe("earliest", group="g", timeout=SOON) as other,
             ):
+                assert await asyncio.to_thread(shares, site) == [1, 1]
                 await asyncio.to_thread(publish, site, 0, 1)
-                assert len([event async for event in one]) == 1
-                (event,) = [event async for event in other]
+                mine, theirs = await anext(one), await anext(other)
+                assert {mine.partition, theirs.partition} == {0, 1}
                 await one.commit()
-                await other.nack(event, delay=0)
-                (again,) = [event async for event in other]
-                assert (again.offset, again.attempt) == (event.offset, 2)
+                await other.nack(theirs, delay=0)
+                again = await anext(other)
+                assert (again.partition, again.attempt) == (theirs.partition, 2)
                 await other.commit()
 
     asyncio.run(work())
