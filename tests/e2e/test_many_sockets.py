@@ -16,6 +16,7 @@ import pytest
 
 from tests.services.http import Client
 from tests.services.millstream import Millstream
+from tests.services.process import resident_bytes
 
 CLIENTS = 10_000
 ALLOWED = 9_000
@@ -82,11 +83,6 @@ def connect_at_once(address: tuple[str, int], count: int, stack: ExitStack) -> l
                 poller.unregister(number)
                 del waiting[number]
     return list(heads.values())
-
-
-def resident_bytes(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def test_ten_thousand_clients_connect_at_once_and_those_over_the_limit_are_told(

@@ -8,6 +8,7 @@ Logs        Standard output and error go to files in the folder the caller names
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -48,6 +49,12 @@ def wait_until(what: str, deadline_seconds: float, attempt: Callable[[], T | Non
         if time.monotonic() > give_up:
             raise ServiceError(f"{what}: not so after {deadline_seconds:g} s")
         time.sleep(POLL_SECONDS)
+
+
+def resident_bytes(pid: int) -> int:
+    """How much memory a process has of its own and shares, without what is swapped out."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 class Process:
