@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import pytest
 import millstream
 from millstream import RetryPolicy
 from millstream.errors import MillstreamError
-from tests.services.millstream import Millstream
+from tests.services.millstream import Millstream, topic_command
 from tests.services.process import free_port, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -37,11 +35,6 @@ RULES: list[dict[str, Any]] = [
 def by_region(db: Any, query: str) -> dict[str, float]:
     found = json.loads(db.query(query).to_json())["result"]
     return {one["metric"].get("region", ""): float(one["value"][1]) for one in found}
-
-
-def topic_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "millstream", "topic", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_the_commands_set_rules_and_show_them(tmp_path: Path) -> None:

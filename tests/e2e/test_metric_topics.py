@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -19,8 +17,8 @@ import pytest
 import millstream
 from millstream import RetryPolicy
 from millstream.errors import InvalidArgumentError
-from tests.services.http import Client
-from tests.services.millstream import Millstream
+from tests.services.http import Client, answers_ok
+from tests.services.millstream import Millstream, topic_command
 from tests.services.node import Node
 from tests.services.process import free_port, wait_until
 
@@ -33,11 +31,6 @@ PARTITIONS = 3
 FIRST_MS = time.time_ns() // 1_000_000 - 600_000
 PATIENT = RetryPolicy(attempts=200, first="20ms", longest="200ms")
 UNLIMITED = {"MILLSTREAM_LIMITS__JSON_REQUESTS_PER_SECOND": "0"}
-
-
-def topic_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "millstream", "topic", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_the_commands_and_the_verbs_feed_a_topic(tmp_path: Path) -> None:
@@ -125,10 +118,13 @@ class Writers:
         try:
             answer = client.request("POST", "/metrics", body=body, headers=headers)
         except (OSError, http.client.HTTPException):
-            time.sleep(0.02)
+            wait_until("it is back", DEADLINE_SECONDS, self._is_back)
             return False
         assert answer.status >= 500 or 200 <= answer.status < 300, answer.text
         return answer.status < 300
+
+    def _is_back(self) -> bool:
+        return answers_ok(self._url, "/health") or self._stop.is_set()
 
     def _remote_write(self) -> None:
         with millstream.connect(self._url, retry=PATIENT) as db:

@@ -293,13 +293,17 @@ def answer_to(address: tuple[str, int], sent: bytes) -> bytes:
     """All that comes back until the server closes."""
     with socket.create_connection(address, timeout=10) as sock:
         sock.sendall(sent)
-        received = b""
-        try:
-            while data := sock.recv(65_536):
-                received += data
-        except ConnectionResetError:
-            pass
-        return received
+        return rest_of(sock)
+
+
+def rest_of(sock: socket.socket) -> bytes:
+    received = bytearray()
+    try:
+        while data := sock.recv(65_536):
+            received += data
+    except ConnectionResetError:
+        pass
+    return bytes(received)
 
 
 @pytest.mark.parametrize(

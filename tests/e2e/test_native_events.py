@@ -20,9 +20,9 @@ from millstream.errors import (
     PermissionDeniedError,
 )
 from millstream.native import Event
-from tests.e2e.test_native import answer_to, cutting_proxy
+from tests.e2e.test_native import answer_to, cutting_proxy, rest_of
 from tests.services.event_places import Place, node_place, server_place
-from tests.services.http import Client
+from tests.services.http import Client, json_calls
 from tests.services.listeners import Listening, own_metric
 from tests.services.process import wait_until
 
@@ -38,7 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with node_place(tmp_path_factory.mktemp("node")) as place:
+    more = ("--native-write-timeout", "1s")
+    with node_place(tmp_path_factory.mktemp("node"), more=more) as place:
         yield place
 
 
@@ -64,13 +65,14 @@ def test_what_is_published_is_fetched_with_all_that_belongs_to_it(place: Place) 
     with native.connect_events(place.address) as client:
         client.publish(
             [
-                Event("whole", {"n": 1}, key="ä", headers={"a": "b", "c": b"\xff"}, id="mine"),
                 Event("whole", b"\x00\xff", key=b"\xff", timestamp_ms=12, partition=1),
+                Event("whole", "later", timestamp_ms=14, partition=1),
                 Event("whole", "text", partition=0),
+                Event("whole", {"n": 1}, key="ä", headers={"a": "b", "c": b"\xff"}, id="mine"),
             ]
         )
         totals = client.flush()
-        assert (totals.stored, totals.refused) == (3, 0)
+        assert (totals.stored, totals.refused) == (4, 0)
         found = {event.payload: event for event in all_of(client, "whole", 2)}
         first = found[b'{"n":1}']
         assert (first.id, first.key, first.value) == ("mine", "ä".encode(), {"n": 1})
@@ -79,7 +81,8 @@ def test_what_is_published_is_fetched_with_all_that_belongs_to_it(place: Place) 
         assert (raw.partition, raw.timestamp_ms, raw.key, raw.is_json) == (1, 12, b"\xff", False)
         assert raw.value == b"\x00\xff"
         assert found[b'"text"'].partition == 0
-        assert client.fetch("whole", 1, timestamp_ms=13).events != [raw]
+        assert client.fetch("whole", 1, timestamp_ms=12).events[0] == raw
+        assert client.fetch("whole", 1, timestamp_ms=13).events[0].value == "later"
         with pytest.raises(NotFoundError):
             client.fetch("nowhere")
         with pytest.raises(OutOfRangeError):
@@ -279,9 +282,11 @@ def test_frames_that_lie_are_answered_with_an_error_and_a_close(
     assert word in answer_to(place.address, hello + frame(kind, payload))
 
 
-def test_whoever_takes_no_events_is_cut_off_or_waits_and_others_go_on(place: Place) -> None:
+def test_whoever_takes_no_events_is_cut_off_and_others_go_on(place: Place) -> None:
     place.create("flood")
-    with native.connect_events(place.address) as client:
+    with native.connect_events(place.address) as client, Client(place.metrics_url) as http:
+        cut = 'millstream_listener_connections_stalled_total{listener="native"}'
+        before = own_metric(http, cut)
         client.publish(Event("flood", b"x" * 10_000) for _ in range(3000))
         assert client.flush().stored == 3000
         with socket.create_connection(place.address, timeout=10) as deaf:
@@ -302,23 +307,21 @@ def test_whoever_takes_no_events_is_cut_off_or_waits_and_others_go_on(place: Pla
             client.publish(Event("flood", b"after"))
             assert client.flush().stored == 3001
             assert len(client.fetch("flood", limit=10).events) == 10
+            wait_until("it is cut off", 30, lambda: own_metric(http, cut) == before + 1)
+            # What was on its way still comes, and then no more.
+            assert len(rest_of(deaf)) < 3000 * 10_000
 
 
 def test_keys_topic_patterns_and_revocation_hold_for_frames(tmp_path: Path) -> None:
     admin = "an-admin-key-for-this-test"
     settings: dict[str, dict[str, Any]] = {"native": {"port": 0}, "auth": {"admin_key": admin}}
-    bearer = {"Authorization": f"Bearer {admin}", "Content-Type": "application/json"}
     with (
         Listening(tmp_path / "data", tmp_path / "logs", settings) as server,
         Client(server.url) as http,
     ):
         address = server.address_of("native")
 
-        def call(method: str, path: str, **body: object) -> dict[str, Any]:
-            told = http.request(method, path, body=json.dumps(body).encode(), headers=bearer)
-            assert told.status in (200, 201, 204), told.text
-            return dict(told.json()) if told.status != 204 else {}
-
+        call = json_calls(http, admin)
         for topic in ("orders.eu", "orders.us", "secret"):
             call("POST", "/v1/topics", name=topic)
         writer = call("POST", "/v1/admin/keys", name="w", role="user", topics=["orders.*"])
@@ -344,7 +347,7 @@ def test_keys_topic_patterns_and_revocation_hold_for_frames(tmp_path: Path) -> N
                 client.subscribe("secret")
             client.publish(Event("orders.eu", b"3"))
             assert client.flush().refused == 1
-            http.request("DELETE", f"/v1/admin/keys/{reader['id']}", headers=bearer)
+            call("DELETE", f"/v1/admin/keys/{reader['id']}")
             with pytest.raises(MillstreamError):
                 client.fetch("orders.eu")
 
@@ -354,18 +357,13 @@ def test_who_may_not_read_any_more_is_sent_nothing_more_without_a_frame_of_their
 ) -> None:
     admin = "an-admin-key-for-this-test"
     settings: dict[str, dict[str, Any]] = {"native": {"port": 0}, "auth": {"admin_key": admin}}
-    bearer = {"Authorization": f"Bearer {admin}", "Content-Type": "application/json"}
     with (
         Listening(tmp_path / "data", tmp_path / "logs", settings) as server,
         Client(server.url) as http,
     ):
         address = server.address_of("native")
 
-        def call(method: str, path: str, **body: object) -> dict[str, Any]:
-            told = http.request(method, path, body=json.dumps(body).encode(), headers=bearer)
-            assert told.status in (200, 201, 202), told.text
-            return dict(told.json())
-
+        call = json_calls(http, admin)
         for topic in ("open", "closed"):
             call("POST", "/v1/topics", name=topic)
         reader = call("POST", "/v1/admin/keys", name="r", role="readonly")
@@ -384,6 +382,6 @@ def test_who_may_not_read_any_more_is_sent_nothing_more_without_a_frame_of_their
             # The other one goes on, until the key ends.
             call("POST", "/v1/events", topic="open", payload=2)
             assert [event.value for event in tail.poll(timeout=10)] == [2]
-            http.request("DELETE", f"/v1/admin/keys/{reader['id']}", headers=bearer)
+            call("DELETE", f"/v1/admin/keys/{reader['id']}")
             with pytest.raises(MillstreamError):
                 tail.poll(timeout=5)

@@ -15,7 +15,7 @@ import pytest
 from millstream import native
 from tests.gateway.tls_support import Authority
 from tests.services.event_places import Place, node_place, server_place
-from tests.services.http import Client
+from tests.services.http import Client, json_calls
 from tests.services.listeners import Listening
 from tests.services.millstream import Millstream
 from tests.services.node import Node, built
@@ -133,21 +133,16 @@ def test_kill_9_loses_nothing_acknowledged_and_stores_nothing_twice(
 def test_keys_and_their_topics_hold_for_the_client_in_cpp(tmp_path: Path) -> None:
     admin = "an-admin-key-for-this-test"
     settings: dict[str, dict[str, Any]] = {"native": {"port": 0}, "auth": {"admin_key": admin}}
-    bearer = {"Authorization": f"Bearer {admin}", "Content-Type": "application/json"}
     with (
         Listening(tmp_path / "data", tmp_path / "logs", settings) as server,
         Client(server.url) as http,
     ):
         address = server.address_of("native")
 
-        def call(path: str, **body: object) -> dict[str, Any]:
-            told = http.request("POST", path, body=json.dumps(body).encode(), headers=bearer)
-            assert told.status == 201, told.text
-            return dict(told.json())
-
-        call("/v1/topics", name="orders")
-        call("/v1/topics", name="secret")
-        writer = call("/v1/admin/keys", name="w", role="user", topics=["orders"])["key"]
+        call = json_calls(http, admin)
+        call("POST", "/v1/topics", name="orders")
+        call("POST", "/v1/topics", name="secret")
+        writer = call("POST", "/v1/admin/keys", name="w", role="user", topics=["orders"])["key"]
         assert Example(address, "orders", 10, "publish", writer).said() == stored(10)
         code, out, _ = Example(address, "secret", 1, "publish", writer).said()
         assert (code, out.splitlines()[0]) == (

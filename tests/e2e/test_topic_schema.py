@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from millstream import native
 from millstream.errors import InvalidArgumentError
 from millstream.v1 import events_pb2 as pb
 from millstream.v1 import events_pb2_grpc
-from tests.services.millstream import Millstream
+from tests.services.millstream import Millstream, topic_command
 from tests.services.node import Node
 
 pytestmark = pytest.mark.e2e
@@ -72,11 +70,6 @@ def test_a_node_holds_its_topics_to_their_schemas_also_after_a_kill(tmp_path: Pa
             assert submitted(stub, b"bytes", is_json=False) == ["stored"]
     finally:
         node.stop()
-
-
-def topic_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "millstream", "topic", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_the_commands_and_the_verbs_set_a_schema_on_a_server(tmp_path: Path) -> None:

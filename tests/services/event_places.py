@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +50,9 @@ def server_place(
 
 
 @contextmanager
-def node_place(folder: Path, port: int = 0) -> Iterator[Place]:
-    """`millstreamd`."""
-    arguments = ["--native", f"127.0.0.1:{port}"]
+def node_place(folder: Path, port: int = 0, more: Sequence[str] = ()) -> Iterator[Place]:
+    """`millstreamd`, with more arguments."""
+    arguments = ["--native", f"127.0.0.1:{port}", *more]
     with (
         Node(folder / "data", folder / "logs", arguments=arguments) as started,
         grpc.insecure_channel(started.address) as channel,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -89,6 +89,19 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def json_calls(client: Client, key: str) -> Callable[..., dict[str, Any]]:
+    """`call(method, path, **body)`: sends JSON with a key, and returns what a success is answered with."""
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+
+    def call(method: str, path: str, **body: object) -> dict[str, Any]:
+        sent = json.dumps(body).encode() if body else None
+        told = client.request(method, path, body=sent, headers=headers)
+        assert 200 <= told.status < 300, told.text
+        return dict(told.json()) if told.body else {}
+
+    return call
 
 
 def answers_ok(base_url: str, path: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,12 @@ _READY_LINE = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\]):\d+")
 def serve_command(data: Path, *extra: str) -> list[str]:
     """The command line that serves `data` on a port of the server's choosing."""
     return [sys.executable, "-m", "millstream", "serve", "--port", "0", "--data", str(data), *extra]
+
+
+def topic_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`millstream topic ...`, when it has ended."""
+    command = [sys.executable, "-m", "millstream", "topic", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 class Millstream(Process):
