@@ -172,10 +172,12 @@ Status Database::Impl::StartEvents(const std::string& folder) {
       events_,
       events::Broker::Open(env_, folder, {.durability = options_.durability, .check_selectors = MetricFeed::Check}));
   feed_ = std::make_unique<MetricFeed>(*events_);
-  MS_ASSIGN_OR_RETURN(events_timer_,
-                      MaintenanceTimer::Start(kEventsInterval, [this] { events_->Maintain(false); }, *env_.executor));
-  MS_ASSIGN_OR_RETURN(groups_timer_,
-                      MaintenanceTimer::Start(kGroupsInterval, [this] { events_->TickGroups(); }, *env_.executor));
+  MS_ASSIGN_OR_RETURN(
+      events_timer_,
+      env::IntervalTimer::Start("ms-events", kEventsInterval, [this] { events_->Maintain(false); }, *env_.executor));
+  MS_ASSIGN_OR_RETURN(
+      groups_timer_,
+      env::IntervalTimer::Start("ms-groups", kGroupsInterval, [this] { events_->TickGroups(); }, *env_.executor));
   return Status::Ok();
 }
 
@@ -202,8 +204,8 @@ Status Database::Impl::StartWorkers() {
     stores.push_back(parts.partition.get());
   }
   queryable_ = std::make_unique<tsdb::MergeQueryable>(std::move(stores));
-  MS_ASSIGN_OR_RETURN(timer_, MaintenanceTimer::Start(
-                                  std::chrono::milliseconds(options_.checkpoint_interval_ms),
+  MS_ASSIGN_OR_RETURN(timer_, env::IntervalTimer::Start(
+                                  "ms-maintenance", std::chrono::milliseconds(options_.checkpoint_interval_ms),
                                   [this] {
                                     for (const PartitionDoor& door : doors_) {
                                       door.worker->Maintain();

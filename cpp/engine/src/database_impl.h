@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "delta_accumulator.h"
-#include "maintenance_timer.h"
 #include "metric_feed.h"
 #include "millstream/base/mutex.h"
 #include "millstream/engine/database.h"
+#include "millstream/env/interval_timer.h"
 #include "millstream/log/local_log.h"
 #include "millstream/promql/engine.h"
 #include "millstream/tsdb/merge_querier.h"
@@ -110,11 +110,11 @@ class Database::Impl {
   std::vector<PartitionDoor> doors_;
   std::unique_ptr<tsdb::MergeQueryable> queryable_;
   std::shared_ptr<events::Broker> events_;
-  std::unique_ptr<MaintenanceTimer> timer_;
-  std::unique_ptr<MaintenanceTimer> events_timer_;
+  std::unique_ptr<env::IntervalTimer> timer_;
+  std::unique_ptr<env::IntervalTimer> events_timer_;
   std::unique_ptr<MetricFeed> feed_;
   std::unique_ptr<Transforms> transforms_;
-  std::unique_ptr<MaintenanceTimer> groups_timer_;
+  std::unique_ptr<env::IntervalTimer> groups_timer_;
 
   SeriesCache cache_;
   DeltaAccumulator deltas_;

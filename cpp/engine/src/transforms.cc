@@ -103,9 +103,9 @@ Transforms::~Transforms() {
 }
 
 Status Transforms::Start() {
-  MS_ASSIGN_OR_RETURN(
-      timer_,
-      MaintenanceTimer::Start(std::chrono::milliseconds(kTransformTurnMs), [this] { (void)Run(); }, *env_.executor));
+  MS_ASSIGN_OR_RETURN(timer_, env::IntervalTimer::Start(
+                                  "ms-transforms", std::chrono::milliseconds(kTransformTurnMs), [this] { (void)Run(); },
+                                  *env_.executor));
   return Status::Ok();
 }
 

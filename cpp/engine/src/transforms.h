@@ -42,9 +42,9 @@
 #include <string_view>
 #include <vector>
 
-#include "maintenance_timer.h"
 #include "millstream/base/result.h"
 #include "millstream/env/env.h"
+#include "millstream/env/interval_timer.h"
 #include "millstream/events/broker.h"
 #include "transform_state.h"
 
@@ -149,7 +149,7 @@ class Transforms {
   Counts counts_;
   Mutex limits_mutex_;
   std::map<TenantId, uint64_t> limits_ GUARDED_BY(limits_mutex_);
-  std::unique_ptr<MaintenanceTimer> timer_;
+  std::unique_ptr<env::IntervalTimer> timer_;
 };
 
 }  // namespace millstream::engine

@@ -9,10 +9,10 @@
 #include <string>
 #include <utility>
 
-#include "caller_watch.h"
 #include "event_service.h"
 #include "health_http.h"
 #include "ingest_service.h"
+#include "millstream/env/interval_timer.h"
 #include "native_server.h"
 #include "otlp_service.h"
 #include "query_service.h"
@@ -71,7 +71,7 @@ class NodeServer::Impl {
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<NativeServer> native;
   std::unique_ptr<HealthHttp> health;
-  std::unique_ptr<CallerWatch> watch;  // none without a file of names
+  std::unique_ptr<env::IntervalTimer> watch;  // none without a file of names
   int grpc_port = 0;
 };
 
@@ -133,8 +133,8 @@ Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, 
                                           *env.executor));
   }
   if (secure && !config.tls.allowed_names_file.empty()) {
-    MS_ASSIGN_OR_RETURN(impl->watch, CallerWatch::Start(
-                                         std::chrono::milliseconds(TlsIdentity::kReloadIntervalMs),
+    MS_ASSIGN_OR_RETURN(impl->watch, env::IntervalTimer::Start(
+                                         "ms-callers", std::chrono::milliseconds(TlsIdentity::kReloadIntervalMs),
                                          [raw = impl.get()] { raw->CheckCallers(); }, *env.executor));
   }
   return std::unique_ptr<NodeServer>(new NodeServer(std::move(impl)));
