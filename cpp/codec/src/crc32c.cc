@@ -75,26 +75,15 @@ uint64_t LoadWord(const char* bytes) {
   return word;
 }
 
+// MILLSTREAM_CRC_TARGET lets a function use the instruction, which Fold of eight bytes and of one are.
 #if defined(__x86_64__)
 
-__attribute__((target("sse4.2"))) uint32_t ExtendByInstruction(uint32_t crc, std::string_view bytes) {
-  uint64_t state = static_cast<uint32_t>(~crc);
-  const char* at = bytes.data();
-  size_t left = bytes.size();
-  for (; left >= 3 * kStride; at += 3 * kStride, left -= 3 * kStride) {
-    uint64_t second = 0;
-    uint64_t third = 0;
-    for (size_t i = 0; i < kStride; i += 8) {
-      state = _mm_crc32_u64(state, LoadWord(at + i));
-      second = _mm_crc32_u64(second, LoadWord(at + kStride + i));
-      third = _mm_crc32_u64(third, LoadWord(at + 2 * kStride + i));
-    }
-    state = PastStride(PastStride(state) ^ second) ^ third;
-  }
-  for (; left >= 8; at += 8, left -= 8) state = _mm_crc32_u64(state, LoadWord(at));
-  auto narrow = static_cast<uint32_t>(state);
-  for (; left > 0; ++at, --left) narrow = _mm_crc32_u8(narrow, static_cast<uint8_t>(*at));
-  return ~narrow;
+#define MILLSTREAM_CRC_TARGET __attribute__((target("sse4.2")))
+MILLSTREAM_CRC_TARGET inline uint64_t Fold(uint64_t state, uint64_t word) {
+  return _mm_crc32_u64(state, word);
+}
+MILLSTREAM_CRC_TARGET inline uint64_t Fold(uint64_t state, uint8_t byte) {
+  return _mm_crc32_u8(static_cast<uint32_t>(state), byte);
 }
 
 bool HasInstruction() {
@@ -104,32 +93,42 @@ bool HasInstruction() {
 #elif defined(__aarch64__)
 
 #if defined(__clang__)
-__attribute__((target("crc")))
+#define MILLSTREAM_CRC_TARGET __attribute__((target("crc")))
 #else
-__attribute__((target("+crc")))
+#define MILLSTREAM_CRC_TARGET __attribute__((target("+crc")))
 #endif
-uint32_t
-ExtendByInstruction(uint32_t crc, std::string_view bytes) {
-  uint32_t state = ~crc;
-  const char* at = bytes.data();
-  size_t left = bytes.size();
-  for (; left >= 3 * kStride; at += 3 * kStride, left -= 3 * kStride) {
-    uint32_t second = 0;
-    uint32_t third = 0;
-    for (size_t i = 0; i < kStride; i += 8) {
-      state = __crc32cd(state, LoadWord(at + i));
-      second = __crc32cd(second, LoadWord(at + kStride + i));
-      third = __crc32cd(third, LoadWord(at + 2 * kStride + i));
-    }
-    state = PastStride(PastStride(state) ^ second) ^ third;
-  }
-  for (; left >= 8; at += 8, left -= 8) state = __crc32cd(state, LoadWord(at));
-  for (; left > 0; ++at, --left) state = __crc32cb(state, static_cast<uint8_t>(*at));
-  return ~state;
+MILLSTREAM_CRC_TARGET inline uint64_t Fold(uint64_t state, uint64_t word) {
+  return __crc32cd(static_cast<uint32_t>(state), word);
+}
+MILLSTREAM_CRC_TARGET inline uint64_t Fold(uint64_t state, uint8_t byte) {
+  return __crc32cb(static_cast<uint32_t>(state), byte);
 }
 
 bool HasInstruction() {
   return (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0;
+}
+
+#endif
+
+#if defined(MILLSTREAM_CRC_TARGET)
+
+MILLSTREAM_CRC_TARGET uint32_t ExtendByInstruction(uint32_t crc, std::string_view bytes) {
+  uint64_t state = static_cast<uint32_t>(~crc);
+  const char* at = bytes.data();
+  size_t left = bytes.size();
+  for (; left >= 3 * kStride; at += 3 * kStride, left -= 3 * kStride) {
+    uint64_t second = 0;
+    uint64_t third = 0;
+    for (size_t i = 0; i < kStride; i += 8) {
+      state = Fold(state, LoadWord(at + i));
+      second = Fold(second, LoadWord(at + kStride + i));
+      third = Fold(third, LoadWord(at + 2 * kStride + i));
+    }
+    state = PastStride(PastStride(state) ^ second) ^ third;
+  }
+  for (; left >= 8; at += 8, left -= 8) state = Fold(state, LoadWord(at));
+  for (; left > 0; ++at, --left) state = Fold(state, static_cast<uint8_t>(*at));
+  return ~static_cast<uint32_t>(state);
 }
 
 #else
