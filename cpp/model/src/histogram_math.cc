@@ -23,11 +23,6 @@ bool CombineHints(CounterResetHint* hint, CounterResetHint other) {
   return collision;
 }
 
-bool SameLayout(const Histogram& a, const Histogram& b) {
-  return a.schema == b.schema && a.zero_threshold == b.zero_threshold && a.positive_spans == b.positive_spans &&
-         a.negative_spans == b.negative_spans && a.custom_values == b.custom_values;
-}
-
 void AddCompensated(double* value, double* compensation, double increment) {
   Compensated sum = {*value, *compensation};
   sum.Add(increment);
@@ -52,7 +47,7 @@ Result<CombineOutcome> Combine(Histogram* value, Histogram* compensation, const 
   };
   add(&Histogram::count);
   add(&Histogram::sum);
-  if (SameLayout(*value, other)) {
+  if (HaveOneLayout(*value, other)) {
     add(&Histogram::zero_count);
     for (const auto side : {&Histogram::positive_buckets, &Histogram::negative_buckets}) {
       std::vector<double>& counts = value->*side;
@@ -100,6 +95,14 @@ void Scale(Histogram* histogram, double by, bool divide) {
   for (double& count : histogram->positive_buckets) scale(&count);
   for (double& count : histogram->negative_buckets) scale(&count);
   if (by < 0) histogram->counter_reset_hint = CounterResetHint::kGauge;
+}
+
+// Of two of one layout.
+bool AnyDecrease(const std::vector<double>& current, const std::vector<double>& previous) {
+  for (size_t i = 0; i < current.size(); ++i) {
+    if (current[i] < previous[i]) return true;
+  }
+  return false;
 }
 
 // Whether a bucket counts less than it did. Buckets that one side lacks count 0.
@@ -232,10 +235,20 @@ void Compact(Histogram* histogram) {
   FromCells(cells, histogram);
 }
 
+bool HaveOneLayout(const Histogram& a, const Histogram& b) {
+  return a.schema == b.schema && a.zero_threshold == b.zero_threshold && a.positive_spans == b.positive_spans &&
+         a.negative_spans == b.negative_spans && a.custom_values == b.custom_values;
+}
+
 bool DetectReset(const Histogram& current, const Histogram& previous) {
   if (current.counter_reset_hint == CounterResetHint::kReset) return true;
   if (current.counter_reset_hint == CounterResetHint::kNotReset) return false;
   if (current.count < previous.count) return true;
+  if (HaveOneLayout(current, previous)) {
+    return current.zero_count < previous.zero_count ||
+           AnyDecrease(current.positive_buckets, previous.positive_buckets) ||
+           AnyDecrease(current.negative_buckets, previous.negative_buckets);
+  }
   if (current.uses_custom_buckets() != previous.uses_custom_buckets()) return true;
   if (current.uses_custom_buckets()) {
     Cells now = ToCells(current);

@@ -40,34 +40,13 @@ bool HasWholeCounts(const Histogram& histogram) {
          std::ranges::all_of(histogram.negative_buckets, IsWhole);
 }
 
-bool AnyIsLess(const std::vector<double>& now, const std::vector<double>& before) {
-  for (size_t i = 0; i < now.size(); ++i) {
-    if (now[i] < before[i]) return true;
-  }
-  return false;
-}
-
-bool HaveOneLayout(const Histogram& a, const Histogram& b) {
-  return a.schema == b.schema && a.zero_threshold == b.zero_threshold && a.positive_spans == b.positive_spans &&
-         a.negative_spans == b.negative_spans && a.custom_values == b.custom_values;
-}
-
-// As model::DetectReset, of two of one layout.
-bool WasReset(const Histogram& now, const Histogram& before) {
-  if (now.counter_reset_hint == CounterResetHint::kReset) return true;
-  if (now.counter_reset_hint == CounterResetHint::kNotReset) return false;
-  return now.count < before.count || now.zero_count < before.zero_count ||
-         AnyIsLess(now.positive_buckets, before.positive_buckets) ||
-         AnyIsLess(now.negative_buckets, before.negative_buckets);
-}
-
 // Whether the chunk in which `before` is the last sample has a form for `now`.
 bool Continues(const Histogram& now, const Histogram& before) {
   const bool is_stale = model::IsStaleNan(now.sum);
   if (is_stale || model::IsStaleNan(before.sum)) return is_stale && model::IsStaleNan(before.sum);
   const bool is_gauge = now.counter_reset_hint == CounterResetHint::kGauge;
   if (is_gauge != (before.counter_reset_hint == CounterResetHint::kGauge)) return false;
-  return HaveOneLayout(now, before) && (is_gauge || !WasReset(now, before));
+  return model::HaveOneLayout(now, before) && (is_gauge || !model::DetectReset(now, before));
 }
 
 unsigned char HeaderOf(const Histogram& first, const Histogram* before) {

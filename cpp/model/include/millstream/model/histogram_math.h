@@ -72,6 +72,9 @@ void ReduceResolution(Histogram* histogram, int32_t schema);
 // Drops empty buckets and joins spans.
 void Compact(Histogram* histogram);
 
+// Whether the buckets of one are those of the other, place by place.
+bool HaveOneLayout(const Histogram& a, const Histogram& b);
+
 // Whether a counter was reset between the two samples of one series.
 bool DetectReset(const Histogram& current, const Histogram& previous);
 
