@@ -134,7 +134,7 @@ bool ReadBatch(ByteReader& in, NativeEventBatch* batch) {
 
 // `frame` was begun with BeginNativeFrame.
 Result<std::string> Framed(NativeType type, std::string frame) {
-  const size_t bytes = frame.size() - kNativeHeaderBytes;
+  const size_t bytes = frame.size() - kNativeFrameHeaderBytes;
   if (bytes > kNativeFrameBytesMax) {
     return ResourceExhausted("a frame of {} bytes; the limit is {}", bytes, kNativeFrameBytesMax);
   }

@@ -22,20 +22,18 @@ constexpr size_t kItemErrorBytesMin = 3;
 }  // namespace
 
 std::string EncodeNativeFrame(NativeType type, std::string_view payload) {
-  std::string frame;
-  frame.reserve(kNativeHeaderBytes + payload.size());
-  frame.resize(kNativeHeaderBytes);
+  std::string frame = BeginNativeFrame();
   frame.append(payload);
   EndNativeFrame(type, &frame);
   return frame;
 }
 
 std::string BeginNativeFrame() {
-  return std::string(kNativeHeaderBytes, '\0');
+  return std::string(kNativeFrameHeaderBytes, '\0');
 }
 
 void EndNativeFrame(NativeType type, std::string* frame) {
-  const std::string_view payload = std::string_view(*frame).substr(kNativeHeaderBytes);
+  const std::string_view payload = std::string_view(*frame).substr(kNativeFrameHeaderBytes);
   MS_CHECK(payload.size() <= kNativeFrameBytesMax);
   std::string head;
   ByteWriter writer(&head);
@@ -43,7 +41,7 @@ void EndNativeFrame(NativeType type, std::string* frame) {
   writer.U8(static_cast<uint8_t>(type));
   for (int i = 0; i < 3; ++i) writer.U8(0);
   writer.U32(codec::Crc32cExtend(codec::Crc32c(head), payload));
-  frame->replace(0, kNativeHeaderBytes, head);
+  frame->replace(0, kNativeFrameHeaderBytes, head);
 }
 
 namespace {
@@ -144,12 +142,12 @@ Result<std::optional<NativeFrame>> NativeFrameReader::Next() {
     return InvalidArgument("these are no native frames");
   }
   if (!IsNativeType(type)) return Unimplemented("frames of type {} are unknown here", type);
-  if (rest.size() < kNativeHeaderBytes + size) return std::optional<NativeFrame>();
-  const std::string_view payload = rest.substr(kNativeHeaderBytes, size);
+  if (rest.size() < kNativeFrameHeaderBytes + size) return std::optional<NativeFrame>();
+  const std::string_view payload = rest.substr(kNativeFrameHeaderBytes, size);
   if (codec::Crc32cExtend(codec::Crc32c(rest.substr(0, kCheckedHeaderBytes)), payload) != U32At(rest, 8)) {
     return DataLoss("the checksum of a frame does not match");
   }
-  begin_ += kNativeHeaderBytes + size;
+  begin_ += kNativeFrameHeaderBytes + size;
   return std::optional<NativeFrame>({static_cast<NativeType>(type), payload});
 }
 

@@ -132,7 +132,6 @@ std::string EncodeNativeFrame(NativeType type, std::string_view payload);
 // The same for a payload that is written where it stays: it is appended to what Begin gives, and End fills in the head.
 std::string BeginNativeFrame();
 void EndNativeFrame(NativeType type, std::string* frame);
-inline constexpr size_t kNativeHeaderBytes = 12;
 
 // Each a whole frame.
 std::string EncodeNative(const NativeHello& hello);
