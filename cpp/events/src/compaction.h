@@ -11,8 +11,7 @@
 //
 // Threads     Compact on any thread, one partition and one thread at a time; publishers and readers go on meanwhile.
 // Cost        Memory: for as many keys as there are new events, at most bytes_max, and a batch. A pass reads what is
-// new
-//             up to three times and what is old once, and writes the segments in which something goes.
+//             new up to three times and what is old once, and writes the segments in which something goes.
 // Errors      Those of the log; a partition whose compaction failed is as it was, and the next one tries again.
 #pragma once
 

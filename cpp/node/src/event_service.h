@@ -47,11 +47,11 @@ class EventService final : public EventCalls {
   static Result<std::unique_ptr<EventService>> Start(engine::Database& database, QueryService& queries,
                                                      env::Executor& executor);
 
-  // Ends the streams that are open, so that the server can stop.
   // Ends the streams of callers of whose names `may` says no.
   void EndStreamsUnless(const std::function<bool(const StreamRegistry::Names&)>& may) {
     streams_.EndUnless(may, PermissionDenied("the caller's certificate has none of the allowed names any more"));
   }
+  // Ends the streams that are open, so that the server can stop.
   void EndStreams() { streams_.EndAll(Unavailable("the node is stopping")); }
 
   grpc::ServerUnaryReactor* CreateTopic(grpc::CallbackServerContext* context, const v1::CreateTopicRequest* request,
