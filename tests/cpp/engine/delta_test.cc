@@ -7,19 +7,12 @@
 #include <vector>
 
 #include "../env/temp_folder.h"
+#include "memory_database.h"
 #include "millstream/engine/database.h"
 #include "millstream/model/value.h"
 
 namespace millstream::engine {
 namespace {
-
-constexpr TenantId kOther{7};
-
-std::unique_ptr<Database> Memory() {
-  DatabaseOptions options;
-  options.partitions = 2;
-  return Database::Open(std::string(kMemoryPath), options).value();
-}
 
 // Interval in seconds, both ends, and what was counted in it.
 struct Interval {

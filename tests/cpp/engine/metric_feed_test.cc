@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "memory_database.h"
 #include "millstream/engine/database.h"
 #include "millstream/events/broker.h"
 #include "millstream/model/value.h"
@@ -19,19 +20,23 @@
 namespace millstream::engine {
 namespace {
 
-constexpr TenantId kOther{7};
-
-std::unique_ptr<Database> Memory() {
-  DatabaseOptions options;
-  options.partitions = 4;
-  return Database::Open(std::string(kMemoryPath), options).value();
-}
-
 void Create(Database& db, const std::string& topic, std::vector<std::string> selectors, TenantId tenant = {},
             events::TopicOptions options = {}) {
   options.from_metrics = std::move(selectors);
   const auto made = db.Events().CreateTopic(tenant, topic, options);
   ASSERT_TRUE(made.ok()) << made.status().ToString();
+}
+
+// A small topic in memory, and who holds it: what it does not read has to stay there.
+std::unique_ptr<events::Subscription> CreateHeld(Database& db, const std::string& topic,
+                                                 std::vector<std::string> selectors) {
+  events::TopicOptions options;
+  options.durability = events::TopicDurability::kEphemeral;
+  options.retention_bytes = 20'000;
+  Create(db, topic, std::move(selectors), {}, options);
+  auto reader = db.Events().Subscribe({}, {.topics = {topic}, .on_slow = events::OnSlow::kBlock}, nullptr);
+  EXPECT_TRUE(reader.ok()) << reader.status().ToString();
+  return reader.ok() ? std::move(*reader) : nullptr;
 }
 
 PushOutcome Push(Database& db, const std::string& text, TenantId tenant = {}) {
@@ -150,12 +155,8 @@ TEST(MetricFeed, WritesThatAreStoredTogetherFeedTheirOwnTenants) {
 
 TEST(MetricFeed, AWriteIsRefusedAtOnceWhileAReaderHoldsItsTopicAndTakenWhenThereIsRoom) {
   const auto db = Memory();
-  events::TopicOptions options;
-  options.durability = events::TopicDurability::kEphemeral;
-  options.retention_bytes = 20'000;
-  Create(*db, "t", {"m"}, {}, options);
-  const auto reader = db->Events().Subscribe({}, {.topics = {"t"}, .on_slow = events::OnSlow::kBlock}, nullptr);
-  ASSERT_TRUE(reader.ok());
+  const auto reader = CreateHeld(*db, "t", {"m"});
+  ASSERT_NE(reader, nullptr);
   const auto push = [&](int i) {
     return db->Push({}, {.format = "text", .body = fmt::format("m {} {}\n", i, i + 1), .default_timestamp = 1})
         .status();
@@ -172,11 +173,11 @@ TEST(MetricFeed, AWriteIsRefusedAtOnceWhileAReaderHoldsItsTopicAndTakenWhenThere
   EXPECT_EQ(db->Stats().at("millstream_feed_failures_total"), 1);
   // What nobody asks for goes on.
   EXPECT_EQ(Push(*db, "other 1 1\n").samples, 1u);
-  const auto got = (*reader)->Poll(1000, 1 << 20, 0);
+  const auto got = reader->Poll(1000, 1 << 20, 0);
   ASSERT_TRUE(got.ok());
   EXPECT_EQ(got->events.size(), static_cast<size_t>(taken));
   EXPECT_TRUE(push(taken).ok());
-  const auto last = (*reader)->Poll(1000, 1 << 20, 0);
+  const auto last = reader->Poll(1000, 1 << 20, 0);
   ASSERT_TRUE(last.ok());
   ASSERT_EQ(last->events.size(), 1u);
   EXPECT_EQ(last->events[0].event->view().timestamp, taken + 1);
@@ -184,12 +185,8 @@ TEST(MetricFeed, AWriteIsRefusedAtOnceWhileAReaderHoldsItsTopicAndTakenWhenThere
 
 TEST(MetricFeed, ATopicThatTakesNothingFailsOnlyTheWritesThatFeedIt) {
   const auto db = Memory();
-  events::TopicOptions options;
-  options.durability = events::TopicDurability::kEphemeral;
-  options.retention_bytes = 20'000;
-  Create(*db, "t", {"m"}, {}, options);
-  const auto reader = db->Events().Subscribe({}, {.topics = {"t"}, .on_slow = events::OnSlow::kBlock}, nullptr);
-  ASSERT_TRUE(reader.ok());
+  const auto reader = CreateHeld(*db, "t", {"m"});
+  ASSERT_NE(reader, nullptr);
   int next = 1;
   const auto feed = [&] { return fmt::format("m 1 {}\n", next++); };
   while (next < 1000 && db->Push({}, {.format = "text", .body = feed(), .default_timestamp = 1}).ok()) {

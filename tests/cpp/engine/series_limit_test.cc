@@ -6,20 +6,13 @@
 #include <thread>
 #include <vector>
 
+#include "memory_database.h"
 #include "millstream/engine/database.h"
 #include "millstream/env/env.h"
 #include "millstream/env/sim_clock.h"
 
 namespace millstream::engine {
 namespace {
-
-constexpr TenantId kOther{7};
-
-std::unique_ptr<Database> Memory() {
-  DatabaseOptions options;
-  options.partitions = 4;
-  return Database::Open(std::string(kMemoryPath), options).value();
-}
 
 // Series m{i="from"} to m{i="to" - 1}, one sample each.
 std::string Lines(int from, int to) {
