@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -29,15 +30,19 @@ NodeConfig WithNative(uint16_t port = 0) {
   return config;
 }
 
-void CreateTopic(RunningNode& node, const std::string& name, int partitions = 1) {
-  v1::CreateTopicRequest request;
-  request.set_name(name);
-  request.set_partitions(static_cast<uint32_t>(partitions));
+void CreateTopic(RunningNode& node, const v1::CreateTopicRequest& request) {
   v1::Topic topic;
   grpc::ClientContext context;
   RunningNode::SetDeadline(&context);
   const grpc::Status status = v1::EventService::NewStub(node.channel())->CreateTopic(&context, request, &topic);
   ASSERT_TRUE(status.ok()) << status.error_message();
+}
+
+void CreateTopic(RunningNode& node, const std::string& name, int partitions = 1) {
+  v1::CreateTopicRequest request;
+  request.set_name(name);
+  request.set_partitions(static_cast<uint32_t>(partitions));
+  CreateTopic(node, request);
 }
 
 std::unique_ptr<EventClient> ConnectTo(uint16_t port, std::optional<native::Producer> producer = {}) {
@@ -191,6 +196,56 @@ TEST(NodeNativeEventClient, AProducerThatStartsAnewStoresNothingTwice) {
   }
   EXPECT_EQ(EventClient::Connect({}, native::Producer{}).status().code(), StatusCode::kInvalidArgument);
 }
+
+class NodeNativeEventClientRefused : public testing::TestWithParam<bool> {};
+
+TEST_P(NodeNativeEventClientRefused, WhatIsRefusedForNowGoesAgainInItsOrderAndNothingTwice) {
+  constexpr int kBatches = 5;
+  constexpr int kBatch = 10;
+  constexpr int kAll = kBatches * kBatch;
+  RunningNode node(WithNative());
+  // Two batches at most have room while a reader holds what it has not read.
+  v1::CreateTopicRequest small;
+  small.set_name("held");
+  small.set_durability(v1::TOPIC_DURABILITY_EPHEMERAL);
+  small.set_retention_bytes(25'000);
+  CreateTopic(node, small);
+  const auto reader = ConnectTo(node.server().native_port());
+  const auto tail = reader->Follow({.topics = {"held"}, .on_slow = OnSlow::kBlock, .credit = 1});
+  ASSERT_TRUE(tail.ok()) << tail.status().ToString();
+
+  const bool numbered = GetParam();
+  const auto publisher =
+      ConnectTo(node.server().native_port(), numbered ? std::optional(native::Producer{"till-7", 1}) : std::nullopt);
+  for (int first = 0; first < kAll; first += kBatch) {
+    std::vector<Event> batch = Numbered("held", first, first + kBatch);
+    for (Event& event : batch) {
+      event.headers = {{"padding", std::string(1000, 'x')}};
+      if (numbered) event.sequence = std::stoull(event.payload);
+    }
+    ASSERT_TRUE(publisher->Publish(batch).ok());
+  }
+  // Answered behind all that was published: not all of that has room.
+  const auto fetched = publisher->Fetch({.topic = "held"});
+  ASSERT_TRUE(fetched.ok()) << fetched.status().ToString();
+  EXPECT_GE(fetched->end_offset, static_cast<uint64_t>(kBatch));
+  EXPECT_LE(fetched->end_offset, static_cast<uint64_t>(2 * kBatch));
+
+  std::thread flushing([&publisher] {
+    const auto totals = publisher->Flush();
+    ASSERT_TRUE(totals.ok()) << totals.status().ToString();
+    EXPECT_EQ(totals->stored, static_cast<uint64_t>(kAll));
+    EXPECT_EQ(totals->refused, 0u);
+  });
+  EXPECT_EQ(Take(*reader, *tail, kAll), Numbers(0, kAll));
+  flushing.join();
+  EXPECT_EQ(publisher->connections(), 1);
+  // Nothing came twice, or it would stand behind.
+  EXPECT_EQ(publisher->Fetch({.topic = "held", .from = From::kLatest})->end_offset, static_cast<uint64_t>(kAll));
+}
+
+INSTANTIATE_TEST_SUITE_P(Producers, NodeNativeEventClientRefused, testing::Bool(),
+                         [](const auto& named) { return named.param ? "Numbered" : "WithoutNumbers"; });
 
 TEST(NodeNativeEventClient, ASubscriptionReplaysGoesOnLiveAndBeginsAgainAtAnOffset) {
   RunningNode node(WithNative());
