@@ -27,9 +27,8 @@
 
 #include "load.h"
 
+namespace millstream::bench {
 namespace {
-
-using namespace millstream::bench;  // NOLINT(google-build-using-namespace)
 
 using Clock = std::chrono::steady_clock;
 
@@ -257,8 +256,10 @@ int Run(const Settings& settings) {
 }
 
 }  // namespace
+}  // namespace millstream::bench
 
 int main(int argc, char** argv) {
+  namespace bench = millstream::bench;
   if (argc < 6 || argc > 8) {
     fmt::print(stderr,
                "usage: fanout_load millstream|redis|nats PORT SUBSCRIBERS EVENTS_PER_SECOND SECONDS [TOPIC [KEY]]\n");
@@ -268,11 +269,11 @@ int main(int argc, char** argv) {
   (void)getrlimit(RLIMIT_NOFILE, &descriptors);
   descriptors.rlim_cur = descriptors.rlim_max;
   (void)setrlimit(RLIMIT_NOFILE, &descriptors);
-  return Run({.protocol = argv[1],
-              .port = static_cast<uint16_t>(Number(argv[2])),
-              .subscribers = Number(argv[3]),
-              .rate = Number(argv[4]),
-              .seconds = Number(argv[5]),
-              .topic = argc > 6 ? argv[6] : "fanout",
-              .key = argc > 7 ? argv[7] : ""});
+  return bench::Run({.protocol = argv[1],
+                     .port = static_cast<uint16_t>(bench::Number(argv[2])),
+                     .subscribers = bench::Number(argv[3]),
+                     .rate = bench::Number(argv[4]),
+                     .seconds = bench::Number(argv[5]),
+                     .topic = argc > 6 ? argv[6] : "fanout",
+                     .key = argc > 7 ? argv[7] : ""});
 }

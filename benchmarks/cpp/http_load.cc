@@ -163,12 +163,13 @@ void Run(uint16_t port, const Form& form, int count, double seconds, std::string
 }  // namespace millstream::bench
 
 int main(int argc, char** argv) {
-  using namespace millstream::bench;  // NOLINT(google-build-using-namespace)
+  namespace bench = millstream::bench;
   const std::vector<std::string> arguments(argv + 1, argv + argc);
-  if (arguments.size() < 4) Fail("http_load PORT json|influx CONNECTIONS SECONDS [KEY]");
-  const auto form = std::ranges::find(kForms, arguments[1], &Form::name);
-  if (form == kForms.end()) Fail("json or influx");
+  if (arguments.size() < 4) bench::Fail("http_load PORT json|influx CONNECTIONS SECONDS [KEY]");
+  const auto form = std::ranges::find(bench::kForms, arguments[1], &bench::Form::name);
+  if (form == bench::kForms.end()) bench::Fail("json or influx");
   const std::string key = arguments.size() > 4 ? arguments[4] : "";
-  Run(static_cast<uint16_t>(Number(arguments[0])), *form, std::stoi(arguments[2]), std::stod(arguments[3]), key);
+  bench::Run(static_cast<uint16_t>(bench::Number(arguments[0])), *form, std::stoi(arguments[2]),
+             std::stod(arguments[3]), key);
   return 0;
 }

@@ -36,13 +36,10 @@
 #include "millstream/wire/native_events.h"
 #include "millstream/wire/native_frame.h"
 
+namespace millstream::bench {
 namespace {
 
-using namespace millstream::bench;  // NOLINT(google-build-using-namespace)
 using Clock = std::chrono::steady_clock;
-namespace codec = millstream::codec;
-namespace v1 = millstream::v1;
-namespace wire = millstream::wire;
 
 constexpr size_t kEventBytes = 256;
 constexpr std::string_view kInbox = "_INBOX.load";
@@ -401,17 +398,19 @@ int Run(const Settings& settings) {
 }
 
 }  // namespace
+}  // namespace millstream::bench
 
 int main(int argc, char** argv) {
+  namespace bench = millstream::bench;
   if (argc < 7 || argc > 8) {
     fmt::print(stderr, "usage: publish_load native|grpc|nats|kafka PORT CONNECTIONS IN_FLIGHT BATCH SECONDS [TOPIC]\n");
     return 2;
   }
-  return Run({.protocol = argv[1],
-              .port = static_cast<uint16_t>(Number(argv[2])),
-              .connections = Number(argv[3]),
-              .in_flight = Number(argv[4]),
-              .batch = Number(argv[5]),
-              .seconds = Number(argv[6]),
-              .topic = argc > 7 ? argv[7] : "load"});
+  return bench::Run({.protocol = argv[1],
+                     .port = static_cast<uint16_t>(bench::Number(argv[2])),
+                     .connections = bench::Number(argv[3]),
+                     .in_flight = bench::Number(argv[4]),
+                     .batch = bench::Number(argv[5]),
+                     .seconds = bench::Number(argv[6]),
+                     .topic = argc > 7 ? argv[7] : "load"});
 }

@@ -21,11 +21,10 @@
 #include "millstream/wire/native_events.h"
 #include "millstream/wire/native_frame.h"
 
+namespace millstream::bench {
 namespace {
 
-using namespace millstream::bench;  // NOLINT(google-build-using-namespace)
 using Clock = std::chrono::steady_clock;
-namespace wire = millstream::wire;
 
 constexpr int32_t kFetchBytes = 1 << 20;
 constexpr uint64_t kCredit = uint64_t{1} << 40;
@@ -111,16 +110,18 @@ Found ReadKafka(uint16_t port, std::string_view topic, uint64_t events) {
 }
 
 }  // namespace
+}  // namespace millstream::bench
 
 int main(int argc, char** argv) {
   if (argc != 5) {
     fmt::print(stderr, "usage: read_load native|kafka PORT TOPIC EVENTS\n");
     return 2;
   }
-  const auto read = std::string_view(argv[1]) == "kafka" ? ReadKafka : ReadNative;
-  const Clock::time_point began = Clock::now();
-  const Found found = read(static_cast<uint16_t>(Number(argv[2])), argv[3], Number(argv[4]));
-  const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+  namespace bench = millstream::bench;
+  const auto read = std::string_view(argv[1]) == "kafka" ? bench::ReadKafka : bench::ReadNative;
+  const bench::Clock::time_point began = bench::Clock::now();
+  const bench::Found found = read(static_cast<uint16_t>(bench::Number(argv[2])), argv[3], bench::Number(argv[4]));
+  const double seconds = std::chrono::duration<double>(bench::Clock::now() - began).count();
   fmt::print(R"({{"events":{},"seconds":{:.3f},"per_second":{:.0f},"mb_per_second":{:.1f}}})"
              "\n",
              found.events, seconds, static_cast<double>(found.events) / seconds,
