@@ -182,12 +182,19 @@ async def _call_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
     await scope["endpoint"](scope, receive, send)
 
 
+def _what_is_invalid(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "json_invalid":
+        return f"the body is no JSON: {fault['ctx']['error']} at character {fault['loc'][-1]}"
+    if fault["loc"] == ("body",):
+        return "the body is a JSON object, and its Content-Type application/json"
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}"
+
+
 async def _answer_error(request: Request, error: Exception) -> Response:
     correlation_id = request.scope.get("state", {}).get("correlation_id", "")
     if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        error = InvalidArgumentError(f"{where}: {first['msg']}")
+        error = InvalidArgumentError(_what_is_invalid(error.errors()[0]))
     response = error_response(
         request.url.path,
         error,
