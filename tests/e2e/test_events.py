@@ -51,7 +51,7 @@ def test_the_commands_make_publish_follow_and_reset(server: Millstream) -> None:
     assert (again.returncode, again.stdout) == (1, "")
     assert run(server, "publish", "nowhere", "x").returncode == 1
     lines = "".join(f'{{"n": {n}}}\n' for n in range(5))
-    published = run(server, "publish", "cli", "--json", "--key", "k", given=lines)
+    published = run(server, "publish", "cli", "-", "--json", "--key", "k", given=lines)
     assert published.returncode == 0, published.stderr
     assert len(published.stdout.splitlines()) == 5
     tail = run(server, "tail", "cli", "--from", "earliest", "-n", "3", "--group", "g")

@@ -11,6 +11,12 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+#: More than any line has: nothing is broken for whoever reads a pipe or a file line by line.
+_UNBROKEN = 1 << 16
+
+#: What a column's padding and rule take beside what it shows.
+_RULE = 3
+
 #: A column's title, and what a row has there.
 Column = tuple[str, Callable[[Mapping[str, Any]], object]]
 
@@ -33,13 +39,22 @@ def print_list(
     cells = [[str(value_of(row)) for _, value_of in columns] for row in rows]
     table = Table()
     (first, _), *others = columns
-    longest = max((cell_len(row[0]) for row in cells), default=0)
-    table.add_column(first, no_wrap=True, min_width=longest)
+    widest = max((cell_len(row[0]) for row in cells), default=0)
+    table.add_column(first, no_wrap=True, min_width=widest)
     for title, _ in others:
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", min_width=cell_len(title))
     for row in cells:
         table.add_row(*row)
-    Console(markup=False).print(table, crop=False)
+    console = output_console()
+    # A terminal too narrow for the first column and the titles breaks lines; columns squeezed to nothing say nothing.
+    least = max(widest, cell_len(first)) + sum(cell_len(title) for title, _ in others)
+    console.width = max(console.width, least + _RULE * len(columns) + 1)
+    console.print(table)
+
+
+def output_console() -> Console:
+    """Standard output for tables: as wide as the terminal, or as the table where there is none."""
+    return Console(markup=False, width=None if sys.stdout.isatty() else _UNBROKEN)
 
 
 def _field(name: str) -> Callable[[Mapping[str, Any]], object]:

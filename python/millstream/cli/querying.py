@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from millstream._result import QueryResult
+from millstream.cli.listing import output_console
 from millstream.cli.options import (
     DataOption,
     ServerOption,
@@ -99,7 +99,7 @@ def save_plot(result: QueryResult, path: Path, title: str) -> None:
 
 
 def _write_table(result: QueryResult) -> None:
-    console = Console()
+    console = output_console()
     if result.type == "string":
         console.print(Text(result.text))
         return

@@ -364,7 +364,7 @@ def publish_command(
     name: NameArgument,
     payload: Annotated[
         str | None,
-        typer.Argument(help="The event; without it, each line of standard input is one."),
+        typer.Argument(help="The event; without it, or for -, each line of standard input is one."),
     ] = None,
     key: Annotated[str | None, typer.Option(help="Events of one key keep their order.")] = None,
     header: Annotated[
@@ -388,7 +388,7 @@ def publish_command(
         topic = place.topic(name)
         # Told at once when it is not there: a misspelt name makes no topic from here.
         topic.describe()
-        lines = [payload.encode()] if payload is not None else _lines()
+        lines = _lines() if payload in (None, "-") else [payload.encode()]
         for batch in _batches(lines):
             events = [_new_event(line, as_json, key, headers) for line in batch]
             for outcome in topic.publish_many(events, strict=False):
