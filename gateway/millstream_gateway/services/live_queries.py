@@ -41,6 +41,10 @@ class LiveQueries:
         """How many are evaluated, whoever listens."""
         return len(self._live)
 
+    async def check(self, expression: str) -> None:
+        """Raise what is wrong with an expression before anybody is told that it runs."""
+        await self._queries.format_query(expression)
+
     def join(
         self, tenant: TenantId, expression: str, step_ms: int, sink: Sink
     ) -> Callable[[], None]:

@@ -421,6 +421,7 @@ class StreamSession:
         step_ms = _step_of(fields, self._hub.settings.query_step_min)
         if op_id == _NO_ID:
             raise InvalidArgumentError("a query needs an id, by which its frames are known")
+        await self._hub.live.check(expression)
         self._check_room(op_id, self._queries, self._hub.settings.queries_per_socket)
         query = _Query(self._readable_part(), expression, step_ms)
         self._ack(op_id, op="query")
