@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,8 @@ def test_the_verbs_are_the_same_in_this_process_and_over_the_network(
             topic = db.topic("same")
             topic.publish(b"\x00raw", key=b"42", headers={"h": "v"}, timestamp=1000)
             topic.publish_many([{"n": n} for n in range(2_500)])
-            with topic.subscribe(offset="earliest", timeout=1.0) as tail:
-                events = list(tail)
+            with topic.subscribe(offset="earliest", timeout=60.0) as tail:
+                events = list(islice(tail, 2_501))
             fetched = topic.fetch(offset=2, limit=3)
             table = fetched.to_arrow()
             seen.append(
