@@ -16,10 +16,10 @@ from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.schemas.access import Acl, Action, Kind, Principal, Resource, Role
 from millstream_gateway.services.authorization import decide
 from tests.gateway.access_support import ROOT, TIME_MS, Site, bearer, settings_in, site_in
-from tests.gateway.conftest import needs_engine, needs_node, node
+from tests.gateway.conftest import needs_engine, needs_node, node, wait_until
 from tests.gateway.test_remote_read import HEADERS as READ_HEADERS
 from tests.gateway.test_remote_read import read_request
-from tests.gateway.ways_in import KEYED, KEYLESS, ROUTES, all_series, listening, until
+from tests.gateway.ways_in import KEYED, KEYLESS, ROUTES, all_series, listening
 
 AT = TIME_MS // 1000
 EVERYTHING = '{__name__=~".+"}'
@@ -143,7 +143,7 @@ def test_no_way_in_gets_past_access_lists(tmp_path: Path) -> None:
             # What comes by datagram is handled in order, so that the second tells of the first.
             assert send(site, mine, f"m{number}", {"env": "prod"}) in (0, 200, 204, 400, 403), way
             assert send(site, mine, f"m{number}", {"env": "dev"}) in (0, 200, 202, 204), way
-        until(lambda: len([s for s in all_series(site, ROOT) if "env=dev" in s]) == len(ways))
+        wait_until(lambda: len([s for s in all_series(site, ROOT) if "env=dev" in s]) == len(ways))
         assert [s for s in all_series(site, ROOT) if "env=prod" in s] == []
 
 

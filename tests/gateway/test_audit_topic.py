@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from millstream_gateway.services.audit import AuditFile, AuditLog, AuditMemory
 from millstream_gateway.services.audit_topic import AuditTopic
 from millstream_gateway.services.authentication import Credentials
 from tests.gateway.access_support import ROOT, Site, bearer, settings_in, site_in
-from tests.gateway.conftest import BACKENDS, backend_of
+from tests.gateway.conftest import BACKENDS, backend_of, wait_until
 
 EVENTS = f"/v1/topics/{AUDIT_TOPIC}/events"
 
@@ -39,13 +39,6 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         site_in(tmp_path, backend) as made,
     ):
         yield made
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -83,7 +76,7 @@ def test_what_was_done_and_refused_is_read_and_awaited_there(site: Site) -> None
     issued = site.issue(name="grafana", role="readonly")
     site.push(bearer(issued["key"]), "m")
     path = site.folder / "data/meta/audit.jsonl"
-    until(lambda: len(lines_of(path)) == 2)
+    wait_until(lambda: len(lines_of(path)) == 2)
     found: list[dict[str, Any]] = []
     while len(found) < 2:
         asked = {"offset": str(len(found)), "wait_ms": "10000"}
@@ -101,7 +94,7 @@ def test_what_was_done_and_refused_is_read_and_awaited_there(site: Site) -> None
 
 def test_nobody_changes_or_deletes_it_and_only_the_server_writes(site: Site) -> None:
     site.issue()
-    until(lambda: site.get(EVENTS, ROOT) == 200)
+    wait_until(lambda: site.get(EVENTS, ROOT) == 200)
     before = site.client.get(EVENTS, headers=ROOT).json()
     topic = f"/v1/topics/{AUDIT_TOPIC}"
     assert site.client.delete(topic, headers=ROOT).status_code == 403
@@ -136,7 +129,7 @@ def test_it_is_for_administrators_of_every_tenant(tmp_path: Path, wanted: dict[s
         headers = site.headers(**wanted)
         event = site.client.post("/v1/topics", json={"name": "orders.x"}, headers=ROOT)
         assert event.status_code == 201
-        until(lambda: site.get(EVENTS, ROOT) == 200)
+        wait_until(lambda: site.get(EVENTS, ROOT) == 200)
         event_id = site.client.get(EVENTS, headers=ROOT).json()["events"][0]["id"]
         assert site.get(EVENTS, headers) == 403
         assert site.get(f"/v1/topics/{AUDIT_TOPIC}", headers) == 403
@@ -158,7 +151,7 @@ def test_it_is_for_administrators_of_every_tenant(tmp_path: Path, wanted: dict[s
 def test_it_is_listed_for_who_asks_for_the_servers_own(tmp_path: Path) -> None:
     with site_in(tmp_path) as site:
         site.issue()
-        until(lambda: site.get(EVENTS, ROOT) == 200)
+        wait_until(lambda: site.get(EVENTS, ROOT) == 200)
         listed = site.client.get("/v1/topics?prefix=__", headers=ROOT).json()["topics"]
         assert [one["name"] for one in listed] == [AUDIT_TOPIC]
         assert site.client.get("/v1/topics", headers=ROOT).json()["topics"] == []
@@ -175,11 +168,11 @@ def test_lines_of_other_processes_and_of_before_the_start_come_in_order(tmp_path
     store = FakeEvents()
     topic = relay(store, AuditFile(path))
     write(path, 2)
-    until(lambda: numbers_in(store) == [0, 1, 2])
+    wait_until(lambda: numbers_in(store) == [0, 1, 2])
     topic.stop()
     write(path, 3)
     again = relay(store, AuditFile(path))
-    until(lambda: numbers_in(store) == [0, 1, 2, 3])
+    wait_until(lambda: numbers_in(store) == [0, 1, 2, 3])
     again.stop()
 
 
@@ -188,17 +181,17 @@ def test_a_moved_file_is_read_to_its_end_also_after_a_restart(tmp_path: Path) ->
     store = FakeEvents()
     write(path, 0)
     topic = relay(store, AuditFile(path))
-    until(lambda: numbers_in(store) == [0])
+    wait_until(lambda: numbers_in(store) == [0])
     write(path, 1)
     path.rename(tmp_path / "audit.jsonl.1")
     write(path, 2)
-    until(lambda: numbers_in(store) == [0, 1, 2])
+    wait_until(lambda: numbers_in(store) == [0, 1, 2])
     topic.stop()
     write(path, 3)
     path.rename(tmp_path / "audit.jsonl.1")
     write(path, 4)
     again = relay(store, AuditFile(path))
-    until(lambda: numbers_in(store) == [0, 1, 2, 3, 4])
+    wait_until(lambda: numbers_in(store) == [0, 1, 2, 3, 4])
     again.stop()
 
 
@@ -229,10 +222,10 @@ def test_a_store_that_is_gone_holds_nothing_up_and_loses_and_doubles_nothing(
     began = time.monotonic()
     write(path, *range(20))
     assert time.monotonic() - began < 5
-    until(lambda: topic.failures > 0)
+    wait_until(lambda: topic.failures > 0)
     assert topic.waiting() > 0
     store.gone = False
-    until(lambda: numbers_in(store) == list(range(20)))
+    wait_until(lambda: numbers_in(store) == list(range(20)))
     topic.stop()
     assert len(payloads(store)) == 20
 
@@ -245,7 +238,7 @@ def test_what_a_topic_lost_with_its_machine_is_published_again(
     store = FakeEvents()
     write(path, *range(5))
     topic = relay(store, AuditFile(path))
-    until(lambda: len(numbers_in(store)) == 5)
+    wait_until(lambda: len(numbers_in(store)) == 5)
     topic.stop()
     # The last three never reached the disk of the store.
     lost = store.topics_of(0)[0][1]
@@ -254,7 +247,7 @@ def test_what_a_topic_lost_with_its_machine_is_published_again(
     del lost.partitions[0][2:]
     write(path, 5)
     again = relay(store, AuditFile(path))
-    until(lambda: numbers_in(store) == [0, 1, 2, 3, 4, 5])
+    wait_until(lambda: numbers_in(store) == [0, 1, 2, 3, 4, 5])
     again.stop()
 
 
@@ -264,7 +257,7 @@ def test_a_torn_line_spoils_no_other(tmp_path: Path) -> None:
     write(path, 7)
     store = FakeEvents()
     topic = relay(store, AuditFile(path))
-    until(lambda: len(payloads(store)) == 2)
+    wait_until(lambda: len(payloads(store)) == 2)
     topic.stop()
     torn, whole = payloads(store)
     assert torn == b'{"time_ms":1,"act'
@@ -299,7 +292,7 @@ def test_lines_without_an_id_and_a_line_that_is_refused(tmp_path: Path) -> None:
     path.write_text("".join(f"{json.dumps(one)}\n" for one in (old, bad, {**old, "action": "b"})))
     store = Picky()
     topic = relay(store, AuditFile(path))
-    until(lambda: len(payloads(store)) == 2)
+    wait_until(lambda: len(payloads(store)) == 2)
     topic.stop()
     assert [one["action"] for one in payloads(store)] == ["a", "b"]
 
@@ -309,15 +302,15 @@ def test_one_process_publishes_and_the_next_takes_over(tmp_path: Path) -> None:
     write(path, 0)
     first, second = FakeEvents(), FakeEvents()
     one = relay(first, AuditFile(path))
-    until(lambda: numbers_in(first) == [0])
+    wait_until(lambda: numbers_in(first) == [0])
     other = relay(second, AuditFile(path))
     write(path, 1)
-    until(lambda: numbers_in(first) == [0, 1])
+    wait_until(lambda: numbers_in(first) == [0, 1])
     assert numbers_in(second) == []
     one.stop()
     write(path, 2)
     # Its own store knows none of them: it has them all, and the first none that came later.
-    until(lambda: numbers_in(second) == [0, 1, 2])
+    wait_until(lambda: numbers_in(second) == [0, 1, 2])
     other.stop()
 
 
@@ -329,7 +322,7 @@ def test_a_log_in_memory_is_published_too() -> None:
     log.on_written = topic.wake
     for number in range(5):
         log.record(Caller(ANONYMOUS), "a", "ok", number=number)
-    until(lambda: numbers_in(store) == [0, 1, 2, 3, 4])
+    wait_until(lambda: numbers_in(store) == [0, 1, 2, 3, 4])
     topic.stop()
     log.close()
 

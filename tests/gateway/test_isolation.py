@@ -21,10 +21,10 @@ from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.schemas.access import Action
 from tests.gateway.access_support import ROOT, TIME_MS, Headers, Site, settings_in
-from tests.gateway.conftest import needs_engine, needs_node, node
+from tests.gateway.conftest import needs_engine, needs_node, node, wait_until
 from tests.gateway.test_access import route_table
 from tests.gateway.test_remote_read import read_request
-from tests.gateway.ways_in import KEYED, KEYLESS, ROUTES, all_series, listening, until
+from tests.gateway.ways_in import KEYED, KEYLESS, ROUTES, all_series, listening
 
 AT: Final = TIME_MS // 1000
 WAYS: Final = {**ROUTES, **KEYED, **KEYLESS}
@@ -164,7 +164,7 @@ def written_by_a(site: Site, callers: Callers, chosen: list[tuple[str, str, str]
         seen = all_series(site, callers.a)
         return all(any(f"env={value}" in one for one in seen) for _, _, value in chosen)
 
-    until(arrived)
+    wait_until(arrived)
 
 
 @settings(

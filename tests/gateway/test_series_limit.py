@@ -15,8 +15,8 @@ from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.settings import LimitsSettings, NodesSettings, TenantLimits, TenantSettings
 from tests.gateway.access_support import ROOT, ROOT_KEY, Site, settings_in
-from tests.gateway.conftest import backend_of, needs_engine, needs_node, node
-from tests.gateway.ways_in import KEYED, KEYLESS, ROUTES, all_series, listening, until
+from tests.gateway.conftest import backend_of, needs_engine, needs_node, node, wait_until
+from tests.gateway.ways_in import KEYED, KEYLESS, ROUTES, all_series, listening
 
 REASON = "limits.max_series allows one tenant 3 series"
 
@@ -175,7 +175,7 @@ def test_no_way_in_gets_past_the_limit_of_series(tmp_path: Path) -> None:
     with listening(tmp_path, EmbeddedBackend(settings_in(tmp_path).storage)) as site:
         for number, send in enumerate(ways.values()):
             send(site, ROOT, f"m{number}", {"env": "known"})
-        until(lambda: known(site, "known") == len(ways))
+        wait_until(lambda: known(site, "known") == len(ways))
         limit = {"max_series": 1}
         where = "/v1/admin/limits/default"
         assert site.client.put(where, json=limit, headers=ROOT).status_code == 200
@@ -184,7 +184,9 @@ def test_no_way_in_gets_past_the_limit_of_series(tmp_path: Path) -> None:
             told = send(site, ROOT, f"m{number}", {"env": "new"})
             if way in ROUTES:
                 assert told in (200, 400), way
-        until(lambda: all(rejected(site, form) >= 2 for form in ("graphite", "statsd", "native")))
+        wait_until(
+            lambda: all(rejected(site, form) >= 2 for form in ("graphite", "statsd", "native"))
+        )
         assert all_series(site, ROOT) == before
 
 

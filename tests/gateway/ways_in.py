@@ -212,11 +212,3 @@ def all_series(site: Site, headers: Headers) -> set[str]:
         for one in answer.json()["data"]
         if not one["__name__"].startswith(("push_time", "push_failure", "target_info"))
     }
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for what a listener or a flush brings."""
-    ends = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < ends, "it did not come"
-        time.sleep(0.02)
