@@ -1,6 +1,7 @@
 #include "millstream/engine/native_events.h"
 
 #include <algorithm>
+#include <deque>
 #include <unordered_map>
 #include <utility>
 
@@ -19,8 +20,8 @@ std::string RefusedFrame(uint64_t sequence, const Status& why) {
 }
 
 // An event of a frame as the broker takes it; views into the payload.
-Result<events::PublishEvent> EventOf(const wire::NativePublish& publish, const wire::NativeEvent& event) {
-  events::PublishEvent out;
+Status ReadEvent(const wire::NativePublish& publish, const wire::NativeEvent& event, events::PublishEvent* into) {
+  events::PublishEvent& out = *into;
   out.topic = publish.batch.topics[event.topic];
   out.event.is_json = event.is_json;
   out.event.key = event.key;
@@ -37,7 +38,7 @@ Result<events::PublishEvent> EventOf(const wire::NativePublish& publish, const w
     out.event.producer =
         events::ProducerStamp{.id = publish.producer, .epoch = publish.epoch, .sequence = *event.number};
   }
-  return out;
+  return Status::Ok();
 }
 
 // Joins what happened to the events of one frame into runs.
@@ -65,7 +66,7 @@ class PublishedAnswer {
     }
     wire::NativePublishedRun& run = answer_.runs.back();
     ++run.count;
-    if (one.ok() && answer_.has_ids) run.ids.push_back(one->id);
+    if (one.ok() && answer_.has_ids) run.ids.push_back(one->Id(&ids_.emplace_back()));
   }
 
   NativePublishOutcome Take() {
@@ -86,6 +87,7 @@ class PublishedAnswer {
   }
 
   wire::NativePublished answer_;
+  std::deque<events::EventIdText> ids_;  // that answer_ points into
   NativePublishOutcome outcome_;
 };
 
@@ -197,36 +199,46 @@ Result<std::vector<NativePublishOutcome>> PublishNative(events::Broker& broker, 
                                                         std::span<const std::string> payloads,
                                                         const std::map<std::string, Status>& forbidden) {
   std::vector<wire::NativePublish> frames;
-  std::vector<Result<events::Published>> fates;
-  std::vector<events::PublishEvent> wanted;
-  std::vector<size_t> places;  // of the wanted among all
+  size_t count = 0;
   for (const std::string& payload : payloads) {
     MS_ASSIGN_OR_RETURN(wire::NativePublish publish, wire::DecodeNativePublish(payload));
-    for (const wire::NativeEvent& event : publish.batch.events) {
-      Result<events::PublishEvent> one = EventOf(publish, event);
-      if (one.ok() && !forbidden.empty()) {
-        const auto found = forbidden.find(std::string(one->topic));
-        if (found != forbidden.end()) one = found->second;
-      }
-      if (one.ok()) {
-        places.push_back(fates.size());
-        wanted.push_back(*std::move(one));
-        fates.emplace_back(events::Published{});
-      } else {
-        fates.emplace_back(one.status());
-      }
-    }
+    count += publish.batch.events.size();
     frames.push_back(std::move(publish));
   }
-  if (!wanted.empty()) {
-    std::vector<Result<events::Published>> answers = broker.Publish(tenant, wanted);
-    for (size_t i = 0; i < answers.size(); ++i) fates[places[i]] = std::move(answers[i]);
+  std::vector<events::PublishEvent> wanted;
+  wanted.reserve(count);
+  std::map<size_t, Result<events::Published>> refused;  // by place among all
+  size_t place = 0;
+  for (const wire::NativePublish& frame : frames) {
+    for (const wire::NativeEvent& event : frame.batch.events) {
+      events::PublishEvent& one = wanted.emplace_back();
+      Status status = ReadEvent(frame, event, &one);
+      if (status.ok() && !forbidden.empty()) {
+        const auto found = forbidden.find(std::string(one.topic));
+        if (found != forbidden.end()) status = found->second;
+      }
+      if (!status.ok()) {
+        refused.emplace(place, std::move(status));
+        wanted.pop_back();
+      }
+      ++place;
+    }
   }
+  std::vector<Result<events::Published>> answers;
+  if (!wanted.empty()) answers = broker.Publish(tenant, wanted);
   std::vector<NativePublishOutcome> outcomes;
   size_t next = 0;
+  place = 0;
+  auto next_refused = refused.begin();
   for (const wire::NativePublish& frame : frames) {
     PublishedAnswer answer(frame);
-    for (size_t i = 0; i < frame.batch.events.size(); ++i) answer.Add(fates[next++]);
+    for (size_t i = 0; i < frame.batch.events.size(); ++i, ++place) {
+      if (next_refused != refused.end() && next_refused->first == place) {
+        answer.Add((next_refused++)->second);
+      } else {
+        answer.Add(answers[next++]);
+      }
+    }
     outcomes.push_back(answer.Take());
   }
   return outcomes;

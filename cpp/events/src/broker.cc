@@ -307,12 +307,8 @@ Result<uint64_t> Broker::OffsetAt(TenantId tenant, const std::string& topic, uin
 namespace {
 
 EventPlace PlaceOf(const Topic& topic, const Partition& partition, const StoredEvent& event) {
-  return {.event = {.id = event.Id(),
-                    .partition = partition.index(),
-                    .offset = event.offset(),
-                    .status = partition.in_memory() ? EventStatus::kAccepted : EventStatus::kDurable,
-                    .timestamp = event.view().timestamp},
-          .topic = topic.name()};
+  const auto status = partition.in_memory() ? EventStatus::kAccepted : EventStatus::kDurable;
+  return {.event = Published::Of(event, status), .topic = topic.name()};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "millstream/base/check.h"
 #include "millstream/codec/byte_io.h"
+#include "millstream/codec/span_writer.h"
 #include "millstream/events/event_id.h"
 #include "millstream/events/limits.h"
 
@@ -51,36 +52,58 @@ std::string EncodeGone(const EventView& event) {
 }
 
 std::string EncodeEvent(const EventView& event, bool timestamp_given) {
-  std::string out;
-  size_t bytes = 64 + event.payload.size() + event.client_id.size();
-  if (event.key.has_value()) bytes += event.key->size();
-  for (const auto& [name, value] : event.headers) bytes += name.size() + value.size() + 8;
-  out.reserve(bytes);
-  codec::ByteWriter writer(&out);
+  std::string out(EventRecordBytes(event, timestamp_given), '\0');
+  EventView unused;
+  EncodeEventInto(event, timestamp_given, out, &unused);
+  return out;
+}
+
+size_t EventRecordBytes(const EventView& event, bool timestamp_given) {
+  const auto counted = [](std::string_view bytes) { return codec::VarintBytes(bytes.size()) + bytes.size(); };
+  size_t bytes = kTakenAt + sizeof(uint64_t) + (timestamp_given ? sizeof(uint64_t) : 0);
+  if (!event.client_id.empty()) bytes += counted(event.client_id);
+  if (event.producer.has_value()) {
+    bytes += counted(event.producer->id) + codec::VarintBytes(event.producer->epoch) +
+             codec::VarintBytes(event.producer->sequence);
+  }
+  if (event.key.has_value()) bytes += counted(*event.key);
+  bytes += codec::VarintBytes(event.headers.size());
+  for (const auto& [name, value] : event.headers) bytes += counted(name) + counted(value);
+  return bytes + event.payload.size();
+}
+
+void EncodeEventInto(const EventView& event, bool timestamp_given, std::span<char> record, EventView* view) {
   uint8_t flags = event.is_json ? kIsJson : 0;
   if (event.key.has_value()) flags |= kHasKey;
   if (!event.client_id.empty()) flags |= kHasClientId;
   if (event.producer.has_value()) flags |= kHasProducer;
   if (timestamp_given) flags |= kHasTimestamp;
   if (event.is_gone) flags |= kIsGone;
+  codec::SpanWriter writer(record);
   writer.U8(kVersion);
   writer.U8(flags);
   writer.U64(static_cast<uint64_t>(event.taken_ms));
   if (timestamp_given) writer.U64(static_cast<uint64_t>(event.timestamp));
-  if (!event.client_id.empty()) writer.Bytes(event.client_id);
+  view->taken_ms = event.taken_ms;
+  view->timestamp = timestamp_given ? event.timestamp : event.taken_ms;
+  view->is_json = event.is_json;
+  view->is_gone = event.is_gone;
+  if (!event.client_id.empty()) view->client_id = writer.Bytes(event.client_id);
   if (event.producer.has_value()) {
-    writer.Bytes(event.producer->id);
+    view->producer = event.producer;
+    view->producer->id = writer.Bytes(event.producer->id);
     writer.Varint(event.producer->epoch);
     writer.Varint(event.producer->sequence);
   }
-  if (event.key.has_value()) writer.Bytes(*event.key);
+  if (event.key.has_value()) view->key = writer.Bytes(*event.key);
   writer.Varint(event.headers.size());
+  view->headers.reserve(event.headers.size());
   for (const auto& [name, value] : event.headers) {
-    writer.Bytes(name);
-    writer.Bytes(value);
+    const std::string_view own_name = writer.Bytes(name);
+    view->headers.emplace_back(own_name, writer.Bytes(value));
   }
-  writer.Raw(event.payload);
-  return out;
+  view->payload = writer.Raw(event.payload);
+  MS_CHECK(writer.is_full());
 }
 
 Result<EventView> DecodeEvent(std::string_view record) {

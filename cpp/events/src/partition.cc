@@ -195,13 +195,11 @@ uint64_t Partition::TailBytesMax() const {
 
 void Partition::PushTail(EventPtr event) {
   tail_bytes_ += event->bytes();
-  tail_bytes_total_.fetch_add(event->bytes(), std::memory_order_relaxed);  // a bound needs no order
   tail_.push_back(std::move(event));
 }
 
 void Partition::PopTail() {
   tail_bytes_ -= tail_.front()->bytes();
-  tail_bytes_total_.fetch_sub(tail_.front()->bytes(), std::memory_order_relaxed);  // likewise
   tail_start_ = tail_.front()->offset() + 1;
   tail_.pop_front();
   if (in_memory()) start_ = std::max(start_, tail_start_);
@@ -220,7 +218,6 @@ uint64_t Partition::ForgetTail(const std::function<Fate(const StoredEvent&)>& fa
     const Fate fate = fate_of(*event);
     if (fate != Fate::kStays) {
       tail_bytes_ -= event->bytes();
-      tail_bytes_total_.fetch_sub(event->bytes(), std::memory_order_relaxed);  // a bound needs no order
       gone += event->view().is_gone ? 0 : 1;
     }
     if (fate == Fate::kGoes) continue;
@@ -229,18 +226,27 @@ uint64_t Partition::ForgetTail(const std::function<Fate(const StoredEvent&)>& fa
       MS_CHECK(mark.ok());
       (*mark)->SetPlace(event->topic(), event->partition(), event->offset());
       tail_bytes_ += (*mark)->bytes();
-      tail_bytes_total_.fetch_add((*mark)->bytes(), std::memory_order_relaxed);  // likewise
       event = std::move(*mark);
+    } else if (event->is_in_slab()) {
+      // It may be the last that is left of what came with it.
+      event = event->Copy();
     }
     kept.push_back(std::move(event));
   }
   tail_ = std::move(kept);
+  CountTail();
   return gone;
 }
 
+void Partition::CountTail() {
+  // Relaxed: a bound on memory needs no order.
+  tail_bytes_total_.fetch_add(tail_bytes_ - tail_bytes_counted_, std::memory_order_relaxed);
+  tail_bytes_counted_ = tail_bytes_;
+}
+
 void Partition::ClearTail() {
-  tail_bytes_total_.fetch_sub(tail_bytes_, std::memory_order_relaxed);  // likewise
   tail_bytes_ = 0;
+  CountTail();
   tail_.clear();
   tail_start_ = end_;
 }
@@ -258,6 +264,7 @@ void Partition::SetOpen(std::shared_ptr<OpenLog> log, uint64_t start, uint64_t e
   for (EventPtr& event : tail) PushTail(std::move(event));
   const uint64_t bytes_max = TailBytesMax();
   while (tail_bytes_ > bytes_max && !tail_.empty()) PopTail();
+  CountTail();
 }
 
 void Partition::SetTimes(TimeIndex times, uint64_t active_start, TimestampMs active_newest) {
@@ -289,13 +296,14 @@ std::shared_ptr<OpenLog> Partition::TakeLog(bool always) {
   return std::exchange(log_, nullptr);
 }
 
-void Partition::Show(const std::vector<std::shared_ptr<StoredEvent>>& events) {
+void Partition::Show(std::vector<std::shared_ptr<StoredEvent>> events) {
   const MutexLock lock(mutex_);
-  for (const auto& event : events) PushTail(event);
   end_ = events.back()->offset() + 1;
+  for (auto& event : events) PushTail(std::move(event));
   const uint64_t bytes_max = TailBytesMax();
   const uint64_t held_from = HeldFrom();
   while (tail_bytes_ > bytes_max && tail_.size() > 1 && tail_.front()->offset() < held_from) PopTail();
+  CountTail();
   for (PartitionListener* listener : listeners_) listener->OnEvents();
 }
 
@@ -311,6 +319,7 @@ void Partition::SetStart(uint64_t start) {
   const MutexLock lock(mutex_);
   start_ = std::max(start_, std::min(start, end_));
   while (!tail_.empty() && tail_.front()->offset() < start_) PopTail();
+  CountTail();
 }
 
 }  // namespace millstream::events

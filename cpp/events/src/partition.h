@@ -126,6 +126,8 @@ class Partition {
   void PushTail(EventPtr event) REQUIRES(mutex_);
   void PopTail() REQUIRES(mutex_);
   void ClearTail() REQUIRES(mutex_);
+  // Tells tail_bytes_total_ what has changed.
+  void CountTail() REQUIRES(mutex_);
   uint64_t TailBytesMax() const REQUIRES(mutex_);
   // The least offset that a reader holds.
   uint64_t HeldFrom() const REQUIRES(mutex_);
@@ -140,7 +142,7 @@ class Partition {
   void SetTimes(TimeIndex times, uint64_t active_start, TimestampMs active_newest) EXCLUDES(mutex_);
   // Gives the log up unless a reader holds it; with `always` also then.
   std::shared_ptr<OpenLog> TakeLog(bool always) EXCLUDES(mutex_);
-  void Show(const std::vector<std::shared_ptr<StoredEvent>>& events) EXCLUDES(mutex_);
+  void Show(std::vector<std::shared_ptr<StoredEvent>> events) EXCLUDES(mutex_);
   void SetDeleted() EXCLUDES(mutex_);
   void SetStart(uint64_t start) EXCLUDES(mutex_);
   // Events with timestamps up to `newest` went into the log's last segment, which begins at `active_start`. Returns the
@@ -172,6 +174,7 @@ class Partition {
   std::deque<EventPtr> tail_ GUARDED_BY(mutex_);  // up to end_; offsets ascend
   uint64_t tail_start_ GUARDED_BY(mutex_) = 0;    // all events from here on are in tail_
   uint64_t tail_bytes_ GUARDED_BY(mutex_) = 0;
+  uint64_t tail_bytes_counted_ GUARDED_BY(mutex_) = 0;  // in tail_bytes_total_
   // Of an open log: its closed segments, and the last one.
   TimeIndex times_ GUARDED_BY(mutex_);
   uint64_t active_start_ GUARDED_BY(mutex_) = 0;

@@ -184,8 +184,8 @@ void PartitionWriter::Commit(std::span<WriterTask*> tasks) {
   }
   for (Touched& one : touched) {
     Sync(one);
-    if (!one.fresh.empty()) one.partition->Show(one.fresh);
     Answer(one);
+    if (!one.fresh.empty()) one.partition->Show(std::move(one.fresh));
     // A log that refuses for good is opened anew when it is needed next.
     if (one.reopen) CloseLog(*one.partition, true);
   }
@@ -218,6 +218,8 @@ void PartitionWriter::Admit(Touched& touched) {
   }
   touched.base = ends->end;
   partition.last_taken_ms_ = std::max(partition.last_taken_ms_, env_.clock->WallNow());
+  touched.fresh.reserve(touched.pending.size());
+  touched.places.reserve(touched.pending.size());
   for (PendingEvent* pending : touched.pending) {
     StoredEvent& event = *pending->event;
     const auto first = FindFirst(touched, event);
@@ -234,7 +236,7 @@ void PartitionWriter::Admit(Touched& touched) {
     event.SetTaken(partition.last_taken_ms_);
     event.SetPlace(touched.topic->number(), partition.index(), offset);
     partition.remembered_.Add(event.view(), offset);
-    touched.fresh.push_back(pending->event);
+    touched.fresh.push_back(std::move(pending->event));
     touched.places.emplace_back(pending, offset);
   }
 }
@@ -262,28 +264,34 @@ Result<std::optional<uint64_t>> PartitionWriter::FindFirst(Touched& touched, con
 
 void PartitionWriter::Append(Touched& touched) {
   if (touched.log == nullptr || !touched.status.ok()) return;
-  std::vector<std::string_view> records;
+  // Records as the log keeps them; those that lie behind one another in memory are one piece.
+  std::vector<std::string_view> pieces;
   size_t done = 0;
   while (done < touched.fresh.size()) {
-    records.clear();
+    pieces.clear();
     uint64_t bytes = 0;
-    for (size_t i = done; i < touched.fresh.size() && records.size() < kAppendEventsMax; ++i) {
-      bytes += touched.fresh[i]->record().size();
-      if (bytes > kAppendBytesMax && !records.empty()) break;
-      records.push_back(touched.fresh[i]->record());
+    TimestampMs newest = kNoTimestamp;
+    size_t next = done;
+    for (; next < touched.fresh.size() && next - done < kAppendEventsMax; ++next) {
+      const StoredEvent& event = *touched.fresh[next];
+      const std::string_view framed = event.framed();
+      bytes += framed.size();
+      if (bytes > kAppendBytesMax && next > done) break;
+      newest = std::max(newest, event.view().timestamp);
+      if (!pieces.empty() && pieces.back().data() + pieces.back().size() == framed.data()) {
+        pieces.back() = {pieces.back().data(), pieces.back().size() + framed.size()};
+      } else {
+        pieces.push_back(framed);
+      }
     }
-    const auto first = touched.log->log().Append(records);
+    const auto first = touched.log->log().AppendFramed(pieces, next - done);
     if (!first.ok()) {
       touched.status = first.status();
       touched.reopen = first.status().code() == StatusCode::kUnavailable;
       break;
     }
     MS_CHECK(first->value() == touched.base + done);
-    TimestampMs newest = kNoTimestamp;
-    for (size_t i = 0; i < records.size(); ++i) {
-      newest = std::max(newest, touched.fresh[done + i]->view().timestamp);
-    }
-    done += records.size();
+    done = next;
     const auto closed = touched.partition->NoteTimes(touched.log->log().active_start().value(), newest);
     if (closed.has_value()) StoreTimeRange(*env_.files, TimesPath(*touched.partition), *closed);
   }
@@ -316,8 +324,9 @@ void PartitionWriter::Answer(Touched& touched) {
   const EventStatus status = touched.log == nullptr ? EventStatus::kAccepted : EventStatus::kDurable;
   stats_.events.fetch_add(touched.fresh.size(), std::memory_order_relaxed);  // for operators; orders nothing
   for (const auto& [pending, offset] : touched.places) {
-    EventPtr event = pending->event;
-    if (offset < touched.base || touched.fresh[offset - touched.base] != event) {
+    EventPtr first_one;
+    const StoredEvent* event = offset >= touched.base ? touched.fresh[offset - touched.base].get() : nullptr;
+    if (event == nullptr) {
       auto first = touched.partition->ReadOne(offset, true);
       if (!first.ok() && first.status().code() == StatusCode::kNotFound) {
         *pending->answer = OutOfRange("the event was published before, at offset {}, and is gone", offset);
@@ -327,13 +336,10 @@ void PartitionWriter::Answer(Touched& touched) {
         *pending->answer = std::move(first).status();
         continue;
       }
-      event = std::move(*first);
+      first_one = std::move(*first);
+      event = first_one.get();
     }
-    *pending->answer = Published{.id = event->Id(),
-                                 .partition = touched.partition->index(),
-                                 .offset = offset,
-                                 .status = status,
-                                 .timestamp = event->view().timestamp};
+    *pending->answer = Published::Of(*event, status);
   }
 }
 

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "event_slab.h"
 #include "millstream/base/mutex.h"
 #include "millstream/base/result.h"
 #include "millstream/env/env.h"
@@ -75,8 +76,9 @@ struct WriterTask {
   TopicPtr topic;
   Partition* partition = nullptr;
   std::vector<PendingEvent> events;
-  uint64_t bytes = 0;     // of the events
-  bool reserved = false;  // the partition has kept room for them
+  std::shared_ptr<EventSlab> slab;  // where the next one is made
+  uint64_t bytes = 0;               // of the events
+  bool reserved = false;            // the partition has kept room for them
   std::function<Status()> control;
   Status status;  // of control
   TaskGroup* group = nullptr;

@@ -127,19 +127,16 @@ void Prepare(Broker::Impl& broker, TenantId tenant, std::span<const PublishEvent
       call->answers[i] = std::move(status);
       continue;
     }
-    auto stored = StoredEvent::Make(EncodeEvent(event.event, event.has_timestamp));
-    if (!stored.ok()) {
-      call->answers[i] = std::move(stored).status();
-      continue;
-    }
     Partition& partition = broker.PartitionOf(topic.topic, PartitionFor(event, topic));
     if (last_task == nullptr || last_task->partition != &partition) {
       last_task = &call->tasks[&partition];
       last_task->topic = topic.topic;
       last_task->partition = &partition;
+      if (last_task->events.empty()) last_task->events.reserve(events.size() - i);
     }
-    last_task->bytes += (*stored)->bytes();
-    last_task->events.push_back({std::move(*stored), &call->answers[i]});
+    auto made = EventSlab::Make(&last_task->slab, event.event, event.has_timestamp, events.size() - i);
+    last_task->bytes += made->bytes();
+    last_task->events.push_back({std::move(made), &call->answers[i]});
   }
 }
 
@@ -168,6 +165,29 @@ void Submit(Broker::Impl& broker, PublishCall* call, WhenHeld when_held, TaskGro
 }
 
 }  // namespace
+
+Published Published::Of(const StoredEvent& event, EventStatus status) {
+  const EventView& view = event.view();
+  return {.client_id = std::string(view.client_id),
+          .topic = event.topic(),
+          .partition = event.partition(),
+          .offset = event.offset(),
+          .status = status,
+          .timestamp = view.timestamp,
+          .taken_ms = view.taken_ms};
+}
+
+std::string Published::Id() const {
+  EventIdText room;
+  return std::string(Id(&room));
+}
+
+std::string_view Published::Id(EventIdText* room) const {
+  if (!client_id.empty()) return client_id;
+  *room = FormatEventIdText(
+      {.taken_ms = taken_ms, .topic = topic, .partition = partition, .offset_low = static_cast<uint32_t>(offset)});
+  return {room->data(), room->size()};
+}
 
 std::vector<Result<Published>> Broker::Publish(TenantId tenant, std::span<const PublishEvent> events,
                                                WhenHeld when_held) {

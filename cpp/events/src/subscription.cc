@@ -262,7 +262,7 @@ Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, 
     if (filter_ != nullptr) {
       if (!filter_->Matches(*cursor.name, *event)) continue;
       // Few may match: they do not keep the others.
-      if (event->is_in_slab()) event = event->Copy();
+      if (event->is_in_large_slab()) event = event->Copy();
     }
     out->events.push_back({cursor.name, std::move(event)});
   }

@@ -32,13 +32,20 @@ uint64_t BootNumber(env::FileSystem& files) {
   return id.empty() ? 0 : Hash64(id);
 }
 
-// The size of an append's body, or what limit it exceeds.
-Result<uint64_t> BodyBytes(std::span<const std::string_view> payloads) {
-  if (payloads.empty()) return InvalidArgument("an append needs at least one record");
-  if (payloads.size() > storage::kLogRecordsPerAppendMax) {
-    return ResourceExhausted("{} records in one append; at most {} are taken", payloads.size(),
+Status CheckAppend(uint64_t records, uint64_t body_bytes) {
+  if (records == 0) return InvalidArgument("an append needs at least one record");
+  if (records > storage::kLogRecordsPerAppendMax) {
+    return ResourceExhausted("{} records in one append; at most {} are taken", records,
                              storage::kLogRecordsPerAppendMax);
   }
+  if (body_bytes > storage::kLogAppendBytesMax) {
+    return ResourceExhausted("an append of {} bytes; at most {} are taken", body_bytes, storage::kLogAppendBytesMax);
+  }
+  return Status::Ok();
+}
+
+// The size of an append's body, or what limit it exceeds.
+Result<uint64_t> BodyBytes(std::span<const std::string_view> payloads) {
   uint64_t bytes = 0;
   for (const std::string_view payload : payloads) {
     if (payload.size() > storage::kLogRecordBytesMax) {
@@ -47,9 +54,7 @@ Result<uint64_t> BodyBytes(std::span<const std::string_view> payloads) {
     }
     bytes += kRecordLengthBytes + payload.size();
   }
-  if (bytes > storage::kLogAppendBytesMax) {
-    return ResourceExhausted("an append of {} bytes; at most {} are taken", bytes, storage::kLogAppendBytesMax);
-  }
+  MS_RETURN_IF_ERROR(CheckAppend(payloads.size(), bytes));
   return bytes;
 }
 
@@ -104,17 +109,28 @@ BatchHeader LocalLog::MakeHeader(BatchKind kind, Offset first, Offset synced) co
 }
 
 Result<Offset> LocalLog::Append(std::span<const std::string_view> payloads) {
-  MS_ASSIGN_OR_RETURN(const uint64_t body_bytes, BodyBytes(payloads));
+  MS_ASSIGN_OR_RETURN(const uint64_t bytes, BodyBytes(payloads));
+  return AppendBody({.payloads = payloads, .framed = {}, .count = payloads.size(), .bytes = bytes});
+}
+
+Result<Offset> LocalLog::AppendFramed(std::span<const std::string_view> pieces, uint64_t count) {
+  uint64_t bytes = 0;
+  for (const std::string_view piece : pieces) bytes += piece.size();
+  MS_RETURN_IF_ERROR(CheckAppend(count, bytes));
+  return AppendBody({.payloads = {}, .framed = pieces, .count = count, .bytes = bytes});
+}
+
+Result<Offset> LocalLog::AppendBody(const Body& body) {
   {
     const MutexLock lock(mutex_);
     if (closed_) return FailedPrecondition("log {} is closed", folder_);
     if (!failure_.ok()) return failure_;
     // A mark and the batch.
-    const uint64_t frame_bytes = 2 * kBatchHeaderBytes + body_bytes;
+    const uint64_t frame_bytes = 2 * kBatchHeaderBytes + body.bytes;
     roll_due_ |= active_bytes_ + frame_bytes > options_.segment_bytes && end_ > segments_.back().first;
   }
   if (roll_due_) MS_RETURN_IF_ERROR(ExplainNoRoom(Roll()));
-  auto first = WriteBatch(payloads, body_bytes);
+  auto first = WriteBatch(body);
   if (!first.ok()) return ExplainNoRoom(std::move(first).status());
   return first;
 }
@@ -124,7 +140,7 @@ Status LocalLog::ExplainNoRoom(Status status) const {
   return status.WithContext(fmt::format("log {} has no room; it goes on once there is some", folder_));
 }
 
-Result<Offset> LocalLog::WriteBatch(std::span<const std::string_view> payloads, uint64_t body_bytes) {
+Result<Offset> LocalLog::WriteBatch(const Body& body) {
   BatchHeader header;
   std::shared_ptr<env::WritableFile> file;
   uint64_t position = 0;
@@ -136,15 +152,15 @@ Result<Offset> LocalLog::WriteBatch(std::span<const std::string_view> payloads, 
     if (!failure_.ok()) return failure_;
     writing_ = true;
     header = MakeHeader(BatchKind::kRecords, end_, synced_);
-    header.body_bytes = static_cast<uint32_t>(body_bytes);
-    header.count = static_cast<uint32_t>(payloads.size());
+    header.body_bytes = static_cast<uint32_t>(body.bytes);
+    header.count = static_cast<uint32_t>(body.count);
     file = active_;
     position = active_bytes_;
     salt = segments_.back().salt;
   }
   Status status = CutUnfinished(*file, position);
   if (status.ok()) {
-    BuildFrame(payloads, body_bytes, mark_due_, header, salt);
+    BuildFrame(body, mark_due_, header, salt);
     status = file->Append(parts_);
     if (!status.ok()) {
       unfinished_ = true;
@@ -162,7 +178,7 @@ Result<Offset> LocalLog::WriteBatch(std::span<const std::string_view> payloads, 
   mark_due_ = false;
   clean_ = false;
   stats_.appended_records += header.count;
-  stats_.appended_bytes += body_bytes - header.count * kRecordLengthBytes;
+  stats_.appended_bytes += body.bytes - header.count * kRecordLengthBytes;
   stats_.written_bytes += active_bytes_ - position;
   if (options_.sync_thread && options_.durability == Durability::kProcess &&
       stats_.written_bytes - asked_bytes_ >= options_.background_sync_bytes) {
@@ -173,27 +189,44 @@ Result<Offset> LocalLog::WriteBatch(std::span<const std::string_view> payloads, 
   return header.first;
 }
 
-void LocalLog::BuildFrame(std::span<const std::string_view> payloads, uint64_t body_bytes, bool with_mark,
-                          BatchHeader header, uint64_t salt) {
-  uint64_t outside_bytes = 0;
-  for (const std::string_view payload : payloads) {
-    if (payload.size() >= kInlinePayloadBytes) outside_bytes += payload.size();
-  }
+size_t LocalLog::BuildHead(uint64_t bytes, bool with_mark, const BatchHeader& header, uint64_t salt) {
   frame_.clear();
   parts_.clear();
   // Exactly what will be in it: parts_ points into it, so it must not move.
-  const uint64_t frame_bytes = (with_mark ? 2 : 1) * kBatchHeaderBytes + body_bytes - outside_bytes;
-  frame_.reserve(frame_bytes);
+  frame_.reserve((with_mark ? 2 : 1) * kBatchHeaderBytes + bytes);
   if (with_mark) {
     const auto mark = EncodeBatchHeader(MakeHeader(BatchKind::kMark, header.first, header.synced), salt);
     frame_.append(mark.data(), mark.size());
   }
   const size_t header_at = frame_.size();
   frame_.append(kBatchHeaderBytes, '\0');
+  return header_at;
+}
+
+void LocalLog::BuildFramed(const Body& body, bool with_mark, BatchHeader header, uint64_t salt) {
+  const size_t header_at = BuildHead(0, with_mark, header, salt);
+  parts_.emplace_back(frame_);
+  uint32_t crc = 0;
+  for (const std::string_view piece : body.framed) {
+    crc = codec::Crc32cExtend(crc, piece);
+    parts_.push_back(piece);
+  }
+  header.body_crc = crc;
+  const auto bytes = EncodeBatchHeader(header, salt);
+  std::copy(bytes.begin(), bytes.end(), frame_.begin() + static_cast<std::ptrdiff_t>(header_at));
+}
+
+void LocalLog::BuildFrame(const Body& body, bool with_mark, BatchHeader header, uint64_t salt) {
+  if (!body.framed.empty()) return BuildFramed(body, with_mark, header, salt);
+  uint64_t outside_bytes = 0;
+  for (const std::string_view payload : body.payloads) {
+    if (payload.size() >= kInlinePayloadBytes) outside_bytes += payload.size();
+  }
+  const size_t header_at = BuildHead(body.bytes - outside_bytes, with_mark, header, salt);
   uint32_t crc = 0;
   size_t part_begin = 0;
   size_t crc_begin = frame_.size();
-  for (const std::string_view payload : payloads) {
+  for (const std::string_view payload : body.payloads) {
     AppendRecordLength(&frame_, static_cast<uint32_t>(payload.size()));
     if (payload.size() < kInlinePayloadBytes) {
       frame_ += payload;
@@ -206,7 +239,7 @@ void LocalLog::BuildFrame(std::span<const std::string_view> payloads, uint64_t b
     part_begin = frame_.size();
     crc_begin = frame_.size();
   }
-  MS_CHECK(frame_.size() == frame_bytes);
+  MS_CHECK(frame_.size() == header_at + kBatchHeaderBytes + body.bytes - outside_bytes);
   crc = codec::Crc32cExtend(crc, std::string_view(frame_).substr(crc_begin));
   if (part_begin < frame_.size()) parts_.push_back(std::string_view(frame_).substr(part_begin));
   header.body_crc = crc;

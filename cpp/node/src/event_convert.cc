@@ -60,7 +60,7 @@ v1::TopicCleanup ToProto(events::TopicCleanup cleanup) {
 }
 
 void ToProto(const events::Published& published, const std::string& topic, v1::EventPlace* out) {
-  out->set_id(published.id);
+  out->set_id(published.Id());
   out->set_topic(topic);
   out->set_partition(published.partition);
   out->set_offset(published.offset);

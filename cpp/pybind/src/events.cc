@@ -371,7 +371,7 @@ py::list Publish(Database& self, const py::sequence& items, uint32_t tenant, std
       continue;
     }
     const events::Published& done = *answers[i];
-    out[places[i]] = py::make_tuple(done.id, done.partition, done.offset, Text(events::EventStatusName(done.status)),
+    out[places[i]] = py::make_tuple(done.Id(), done.partition, done.offset, Text(events::EventStatusName(done.status)),
                                     done.timestamp);
   }
   return out;
@@ -432,7 +432,7 @@ py::tuple EventStatus(Database& self, const std::string& id, uint32_t tenant) {
     place = ValueOrThrow(self.Events().StatusOf(TenantId(tenant), id));
   }
   const events::Published& event = place.event;
-  return py::make_tuple(event.id, place.topic, event.partition, event.offset,
+  return py::make_tuple(event.Id(), place.topic, event.partition, event.offset,
                         Text(events::EventStatusName(event.status)), event.timestamp);
 }
 

@@ -38,7 +38,7 @@ TEST(Broker, PublishedEventsComeBackInOrderAtTheirOffsets) {
   EXPECT_EQ(view.timestamp, 12345);
   EXPECT_EQ(view.headers, (std::vector<HeaderView>{{"h", "v"}}));
   EXPECT_EQ(fetched->events[1]->view().timestamp, machine.clock.WallNow());
-  EXPECT_EQ(fetched->events[0]->Id(), first->id);
+  EXPECT_EQ(fetched->events[0]->Id(), first->Id());
 }
 
 TEST(Broker, CallsThatDoNotWaitAreStoredInTheirOrderAndEachIsAnsweredOnce) {
@@ -94,21 +94,21 @@ TEST(Broker, AnEventIsFoundByItsIdAndByNoOther) {
   const auto published = PublishOne(*broker, Text("orders", "x", 2));
   ASSERT_TRUE(published.ok());
   for (int i = 0; i < 2; ++i) {
-    const auto found = broker->StatusOf(kTenant, published->id);
+    const auto found = broker->StatusOf(kTenant, published->Id());
     ASSERT_TRUE(found.ok()) << found.status().ToString();
     EXPECT_EQ(found->topic, "orders");
     EXPECT_EQ(found->event.partition, 2U);
     EXPECT_EQ(found->event.offset, 0U);
-    EventId other = *ParseEventId(published->id);
+    EventId other = *ParseEventId(published->Id());
     ++other.taken_ms;
     EXPECT_EQ(broker->StatusOf(kTenant, FormatEventId(other)).status().code(), StatusCode::kNotFound);
     --other.taken_ms;
     ++other.offset_low;
     EXPECT_EQ(broker->StatusOf(kTenant, FormatEventId(other)).status().code(), StatusCode::kNotFound);
-    other = *ParseEventId(published->id);
+    other = *ParseEventId(published->Id());
     other.partition = 1;
     EXPECT_EQ(broker->StatusOf(kTenant, FormatEventId(other)).status().code(), StatusCode::kNotFound);
-    EXPECT_EQ(broker->StatusOf(TenantId(2), published->id).status().code(), StatusCode::kNotFound);
+    EXPECT_EQ(broker->StatusOf(TenantId(2), published->Id()).status().code(), StatusCode::kNotFound);
     EXPECT_EQ(broker->StatusOf(kTenant, "no such").status().code(), StatusCode::kNotFound);
     broker = nullptr;
     broker = machine.MustOpen();
@@ -123,7 +123,7 @@ TEST(Broker, TheSameIdIsStoredOnceAlsoAfterReopening) {
   event.event.client_id = "order-1";
   const auto first = PublishOne(*broker, event);
   ASSERT_TRUE(first.ok());
-  EXPECT_EQ(first->id, "order-1");
+  EXPECT_EQ(first->Id(), "order-1");
   // Twice in one call, too.
   event.event.client_id = "order-2";
   const std::vector<PublishEvent> twice{event, event};

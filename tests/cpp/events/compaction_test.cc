@@ -175,7 +175,7 @@ TEST(Compaction, ATombstoneTakesItsKeyAndGoesLater) {
       ASSERT_TRUE(PublishOne(*broker, Keyed("c", "1")).ok());
       Compact(machine, *broker);
       EXPECT_EQ(ReadEvents(*broker), (SeenEvents{{1, {"b", "1"}}, {3, {"c", "1"}}}));
-      EXPECT_EQ(broker->StatusOf(kTenant, placed->id).status().code(), StatusCode::kNotFound);
+      EXPECT_EQ(broker->StatusOf(kTenant, placed->Id()).status().code(), StatusCode::kNotFound);
     }
   }
 }
@@ -245,17 +245,17 @@ TEST(Compaction, IdsAndSequencesOfEventsThatAreGoneAreStillKnown) {
         broker = Open(machine);
       }
       EXPECT_EQ(broker->StatusOf(kTenant, "order-1").status().code(), StatusCode::kNotFound);
-      EXPECT_EQ(broker->StatusOf(kTenant, second->id).status().code(), StatusCode::kNotFound);
+      EXPECT_EQ(broker->StatusOf(kTenant, second->Id()).status().code(), StatusCode::kNotFound);
       // The same again is the same place, and nothing is stored.
       const auto again = PublishOne(*broker, named);
       ASSERT_TRUE(again.ok()) << again.status().ToString();
       EXPECT_EQ(again->offset, first->offset);
-      EXPECT_EQ(again->id, "order-1");
+      EXPECT_EQ(again->Id(), "order-1");
       EXPECT_EQ(again->timestamp, first->timestamp);
       const auto repeated = PublishOne(*broker, stamped);
       ASSERT_TRUE(repeated.ok()) << repeated.status().ToString();
       EXPECT_EQ(repeated->offset, second->offset);
-      EXPECT_EQ(repeated->id, second->id);
+      EXPECT_EQ(repeated->Id(), second->Id());
       PublishEvent gap = stamped;
       gap.event.producer->sequence = 2;
       EXPECT_EQ(PublishOne(*broker, gap).status().code(), StatusCode::kAborted);

@@ -87,5 +87,40 @@ TEST(EventSlab, ARecordThatIsMalformedIsRefusedAndTheOthersStay) {
   EXPECT_EQ(behind->record(), RecordOf(2, 10));
 }
 
+TEST(EventSlab, WhatIsMadeIsWhatItsRecordSaysAndLiesBehindTheOneBefore) {
+  std::shared_ptr<EventSlab> slab;
+  std::vector<std::shared_ptr<StoredEvent>> events;
+  size_t neighbours = 0;
+  for (uint64_t i = 0; i < 3000; ++i) {
+    const std::string record = RecordOf(i, i % 701);
+    const EventView view = *DecodeEvent(record);
+    const bool timestamp_given = i % 2 == 0;
+    events.push_back(EventSlab::Make(&slab, view, timestamp_given, 3000 - i));
+    const StoredEvent& made = *events.back();
+    EXPECT_EQ(made.record(), EncodeEvent(view, timestamp_given));
+    EXPECT_EQ(made.framed().substr(4), made.record());
+    EXPECT_EQ(made.view(), *DecodeEvent(made.record()));
+    EXPECT_FALSE(made.is_in_large_slab());
+    if (i > 0) neighbours += events[i - 1]->framed().data() + events[i - 1]->framed().size() == made.framed().data();
+  }
+  EXPECT_GT(neighbours, 2500U);
+  for (uint64_t i = 0; i < events.size(); ++i) EXPECT_EQ(events[i]->view().payload.size(), i % 701);
+}
+
+TEST(EventSlab, OneThatIsMadeAloneSharesWithNobodyAndALongOneHasASlabOfItsOwn) {
+  std::shared_ptr<EventSlab> slab;
+  const std::string payload(kEventBytesMax, 'x');
+  EventView event;
+  event.payload = "short";
+  EXPECT_FALSE(EventSlab::Make(&slab, event, false, 1)->is_in_slab());
+  event.payload = payload;
+  slab = nullptr;
+  const auto first = EventSlab::Make(&slab, event, false, 2);
+  const auto second = EventSlab::Make(&slab, event, false, 1);
+  EXPECT_FALSE(first->is_in_slab());
+  EXPECT_EQ(first->view().payload, payload);
+  EXPECT_EQ(second->view().payload, payload);
+}
+
 }  // namespace
 }  // namespace millstream::events

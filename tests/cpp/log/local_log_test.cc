@@ -105,6 +105,30 @@ TEST(LocalLog, AnAppendOfManyRecordsGivesThemConsecutiveOffsets) {
   EXPECT_EQ(MustReadAll(*log), expected);
 }
 
+TEST(LocalLog, RecordsBehindTheirLengthsAreTheSameHoweverManyPiecesTheyComeIn) {
+  SimMachine machine(1);
+  std::vector<std::string> expected;
+  for (const size_t pieces_wanted : {1, 2, 7, 100}) {
+    auto log = *machine.Open(Durability::kProcess);
+    std::vector<std::string> pieces(pieces_wanted);
+    for (uint64_t i = 0; i < 100; ++i) {
+      const std::string payload = i % 10 == 3 ? "" : Payload(i);
+      expected.push_back(payload);
+      std::string& piece = pieces[i * pieces_wanted / 100];
+      AppendRecordLength(&piece, static_cast<uint32_t>(payload.size()));
+      piece += payload;
+    }
+    const std::vector<std::string_view> views(pieces.begin(), pieces.end());
+    EXPECT_EQ(log->AppendFramed(views, 100)->value(), expected.size() - 100);
+    EXPECT_EQ(AppendOne(*log, "between")->value(), expected.size());
+    expected.emplace_back("between");
+    EXPECT_EQ(MustReadAll(*log), expected);
+  }
+  auto log = *machine.Open(Durability::kProcess);
+  EXPECT_EQ(log->AppendFramed({}, 0).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(MustReadAll(*log), expected);
+}
+
 TEST(LocalLog, LargeAndSmallPayloadsMixInOneAppend) {
   SimMachine machine(1);
   auto log = *machine.Open(Durability::kProcess);

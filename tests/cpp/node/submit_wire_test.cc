@@ -144,11 +144,13 @@ TEST(SubmitWire, WritesWhatProtobufWrites) {
         continue;
       }
       answers.emplace_back(
-          events::Published{.id = "id" + std::to_string(made.Number()),
+          events::Published{.client_id = made.Perhaps() ? "" : "id" + std::to_string(made.Number()),
+                            .topic = static_cast<uint32_t>(made.Number()),
                             .partition = static_cast<uint32_t>(made.Below(3)),
                             .offset = made.Perhaps() ? 0 : made.Number(),
                             .status = made.Perhaps() ? events::EventStatus::kDurable : events::EventStatus::kAccepted,
-                            .timestamp = static_cast<TimestampMs>(made.Number())});
+                            .timestamp = static_cast<TimestampMs>(made.Number()),
+                            .taken_ms = static_cast<TimestampMs>(made.Number() & 0xFFFF'FFFF'FFFF)});
     }
     v1::StreamEventsResponse wanted;
     wanted.set_id(request.id());

@@ -64,11 +64,18 @@ struct PublishEvent {
 };
 
 struct Published {
-  std::string id;
+  std::string client_id;  // empty: the engine's own, which is made of the fields below
+  uint32_t topic = 0;     // its number
   uint32_t partition = 0;
   uint64_t offset = 0;
   EventStatus status = EventStatus::kAccepted;
   TimestampMs timestamp = 0;
+  TimestampMs taken_ms = 0;
+
+  static Published Of(const StoredEvent& event, EventStatus status);
+  // As StoredEvent::Id. Not everybody asks.
+  std::string Id() const;
+  std::string_view Id(EventIdText* room) const;
 };
 
 struct EventPlace {

@@ -59,6 +59,9 @@ std::string EncodeEvent(const EventView& event);
 std::string EncodeGone(const EventView& event);
 // `timestamp_given` false: SetTaken gives both times.
 std::string EncodeEvent(const EventView& event, bool timestamp_given);
+// The same into memory of the caller's: so many bytes, and `*view` is then the record's.
+size_t EventRecordBytes(const EventView& event, bool timestamp_given);
+void EncodeEventInto(const EventView& event, bool timestamp_given, std::span<char> record, EventView* view);
 Result<EventView> DecodeEvent(std::string_view record);
 
 class StoredEvent {
@@ -93,19 +96,23 @@ class StoredEvent {
   const std::string* kept_text() const { return text_.load(std::memory_order_acquire); }  // its bytes come with it
   const std::string& KeepText(std::string text) const;
 
-  // Whether others stay in memory as long as this one (event_slab.h).
-  bool is_in_slab() const { return in_slab_; }
+  // Whether others stay in memory as long as this one, and whether these may be many (event_slab.h).
+  bool is_in_slab() const { return sharing_ != Sharing::kNone; }
+  bool is_in_large_slab() const { return sharing_ == Sharing::kMany; }
+  // Of an event that was made to be stored (EventSlab::Make): its record behind the record's length, as a log keeps it.
+  std::string_view framed() const { return {record_.data() - sizeof(uint32_t), sizeof(uint32_t) + record_.size()}; }
   // The same event by itself.
   std::shared_ptr<const StoredEvent> Copy() const;
 
  private:
   friend class EventSlab;
   StoredEvent() = default;
+  enum class Sharing : uint8_t { kNone, kFew, kMany };
   Status SetRecord(std::span<char> record);
 
   std::span<char> record_;  // of who made it
   EventView view_;          // into record_
-  bool in_slab_ = false;
+  Sharing sharing_ = Sharing::kNone;
   uint32_t topic_ = 0;
   uint32_t partition_ = 0;
   uint64_t offset_ = 0;

@@ -97,6 +97,9 @@ class LocalLog final : public storage::Log {
   ~LocalLog() override;
 
   Result<Offset> Append(std::span<const std::string_view> payloads) override EXCLUDES(mutex_);
+  // The same for `count` records each of which stands behind its length of kRecordLengthBytes, in as many pieces as it
+  // takes: they are written from where they are.
+  Result<Offset> AppendFramed(std::span<const std::string_view> pieces, uint64_t count) EXCLUDES(mutex_);
   Status WaitDurable(Offset offset) override EXCLUDES(mutex_);
   void WhenDurable(Offset offset, DurableCallback done) override EXCLUDES(mutex_);
   Status Sync() override EXCLUDES(mutex_);
@@ -145,10 +148,20 @@ class LocalLog final : public storage::Log {
 
   Status StartThread();
   // Of the appending thread.
-  Result<Offset> WriteBatch(std::span<const std::string_view> payloads, uint64_t body_bytes) EXCLUDES(mutex_);
+  // The records of one append: either is empty.
+  struct Body {
+    std::span<const std::string_view> payloads;
+    std::span<const std::string_view> framed;
+    uint64_t count = 0;
+    uint64_t bytes = 0;
+  };
+  Result<Offset> AppendBody(const Body& body) EXCLUDES(mutex_);
+  Result<Offset> WriteBatch(const Body& body) EXCLUDES(mutex_);
   BatchHeader MakeHeader(BatchKind kind, Offset first, Offset synced) const;
-  void BuildFrame(std::span<const std::string_view> payloads, uint64_t body_bytes, bool with_mark, BatchHeader header,
-                  uint64_t salt);
+  void BuildFrame(const Body& body, bool with_mark, BatchHeader header, uint64_t salt);
+  // What stands before the body; returns where its header is to be.
+  size_t BuildHead(uint64_t bytes, bool with_mark, const BatchHeader& header, uint64_t salt);
+  void BuildFramed(const Body& body, bool with_mark, BatchHeader header, uint64_t salt);
   Status ExplainNoRoom(Status status) const;
   Status Roll() EXCLUDES(mutex_);
   Status WriteCleanMark() EXCLUDES(mutex_);
