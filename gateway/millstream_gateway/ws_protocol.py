@@ -34,14 +34,19 @@ def socket_protocol(write_timeout_ms: int) -> type[WebSocketsSansIOProtocol]:
             super().__init__(config, state, app_state, _loop)
             self._when_resumed: Callable[[], None] | None = None
             self._write_deadline: asyncio.TimerHandle | None = None
-
-        @property
-        def is_paused(self) -> bool:
-            return not self.writable.is_set()
+            self._descriptor = -1
+            self.is_paused = False
 
         @property
         def is_open(self) -> bool:
             return self.handshake_complete and not (self.close_sent or self.disconnected)
+
+        @property
+        def descriptor(self) -> int:
+            transport = self.transport
+            if not self.is_open or transport.is_closing() or transport.get_write_buffer_size():
+                return -1
+            return self._descriptor
 
         def write_frames(self, frames: bytes) -> None:
             if self.is_open and not self.transport.is_closing():
@@ -60,6 +65,8 @@ def socket_protocol(write_timeout_ms: int) -> type[WebSocketsSansIOProtocol]:
             super().handle_connect(event)
             if hasattr(self, "scope"):
                 self.scope["extensions"][FRAMES] = cast(Any, self)
+                if self.transport.get_extra_info("sslcontext") is None:
+                    self._descriptor = self.transport.get_extra_info("socket").fileno()
 
         async def send(self, message: Any) -> None:
             await super().send(message)
@@ -69,11 +76,14 @@ def socket_protocol(write_timeout_ms: int) -> type[WebSocketsSansIOProtocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
+            self._descriptor = -1
+            self.is_paused = False
             super().connection_lost(exc)
             self._when_resumed = None
 
         def pause_writing(self) -> None:
             super().pause_writing()
+            self.is_paused = True
             if self._write_deadline is None:
                 self._write_deadline = self.loop.call_later(
                     write_timeout_ms / 1000, self.transport.abort
@@ -81,6 +91,7 @@ def socket_protocol(write_timeout_ms: int) -> type[WebSocketsSansIOProtocol]:
 
         def resume_writing(self) -> None:
             super().resume_writing()
+            self.is_paused = False
             self._disarm()
             if self._when_resumed is not None:
                 self._when_resumed()

@@ -58,6 +58,7 @@ __all__: list[str] = [
     "native_write",
     "poll_frames",
     "run_promql_test",
+    "send_to_all",
     "version",
 ]
 
@@ -888,9 +889,11 @@ def poll_frames(
     *,
     limit: typing.SupportsInt | typing.SupportsIndex,
     bytes_max: typing.SupportsInt | typing.SupportsIndex,
+    total_bytes_max: typing.SupportsInt | typing.SupportsIndex,
+    memory_only: bool = False,
 ) -> list:
     """
-    Polls each (subscription, head): its events as frames of a WebSocket, whose texts are the head and then the event's object without its first brace. (frames, events, dropped), or the error in its place.
+    Polls each (subscription, head): its events as frames of a WebSocket, whose texts are the head and then the event's object without its first brace. (frames, events, dropped), which those that get the same share, or the error in its place; None for those that were not polled: because there are total_bytes_max already, or they need more than memory_only allows, which waits for no file.
     """
 
 def run_promql_test(
@@ -898,6 +901,13 @@ def run_promql_test(
 ) -> PromqlTestResult:
     """
     Run one Prometheus test script against the engine.
+    """
+
+def send_to_all(
+    sockets: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], bytes: bytes
+) -> list[tuple[int, int]]:
+    """
+    Writes the same to each connected socket, by its descriptor, without waiting. (place in the list, bytes taken) of each that did not take all.
     """
 
 def version() -> str:

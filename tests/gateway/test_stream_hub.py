@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,26 +32,35 @@ class GatedPool:
         return work()
 
 
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def test_news_between_the_end_of_a_pump_and_the_loop_telling_of_it_are_polled() -> None:
     pool = GatedPool()
     polled: list[str] = []
 
-    def poll_frames(feeds: list[tuple[str, bytes]], **_: int) -> list[tuple[bytes, int, int]]:
+    def poll_frames(
+        feeds: list[tuple[str, bytes]], *, memory_only: bool = False, **_: int
+    ) -> list[tuple[bytes, int, int] | None]:
+        if memory_only:
+            return [None for _ in feeds]
         polled.extend(subscription for subscription, _ in feeds)
         return [(b"", 0, 0) for _ in feeds]
 
     events: Any = SimpleNamespace(poll_frames=poll_frames)
     unused: Any = None
-    hub = StreamHub(unused, events, unused, unused, pool, unused)  # type: ignore[arg-type]
+    hub = StreamHub(unused, events, unused, unused, pool, unused, unused)  # type: ignore[arg-type]
 
     def enqueue(name: str) -> None:
         tail: Any = SimpleNamespace(subscription=name)
         hub.enqueue(Feed(hub, name, unused, tail, ()))
 
     enqueue("a")
-    await asyncio.sleep(0)
+    await _turns(3)
     enqueue("b")
-    await asyncio.sleep(0)
+    await _turns(3)
     assert len(pool.gates) == 2, "as many pumps as there may be"
     for gate in pool.gates:
         gate.set_result(None)
@@ -107,7 +116,7 @@ class Socket:
         self.told: list[dict[str, Any]] = []
         self.closed: list[int] = []
         settings: Any = SimpleNamespace(idle_timeout=1e9)
-        self.hub = StreamHub(settings, self.events, unused, unused, DirectPool(), unused)  # type: ignore[arg-type]
+        self.hub = StreamHub(settings, self.events, unused, unused, DirectPool(), unused, unused)  # type: ignore[arg-type]
         outlet: Any = SimpleNamespace(
             on_resume=lambda _: None, is_paused=False, write_frames=self._write
         )
@@ -196,6 +205,87 @@ async def test_subscriptions_that_could_not_be_polled_end_and_say_so() -> None:
         await asyncio.sleep(0)
     assert [frame["type"] for frame in socket.told] == ["error"]
     assert (socket.feed.is_queued, socket.tail.closed) == (False, 1)
+
+
+class Outlet:
+    """A socket that writes itself, or has others write to its descriptor."""
+
+    is_paused = False
+    is_open = True
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.written = b""
+
+    def write_frames(self, frames: bytes) -> None:
+        self.written += frames
+
+
+class Sockets:
+    """Sockets with one subscription each, and what was sent to their descriptors."""
+
+    def __init__(self, descriptors: list[int], takes: dict[int, int]) -> None:
+        self.sent: list[tuple[list[int], bytes]] = []
+        self.counted: list[dict[str, int]] = []
+        self._takes = takes
+        self.events = Events()
+        unused: Any = None
+        metrics: Any = SimpleNamespace(count_stream_events=lambda **by: self.counted.append(by))
+        self.hub = StreamHub(
+            unused,
+            self.events,  # type: ignore[arg-type]
+            unused,
+            unused,
+            DirectPool(),  # type: ignore[arg-type]
+            metrics,
+            self._send,
+        )
+        self.outlets = [Outlet(one) for one in descriptors]
+        self.feeds = []
+        for at, outlet in enumerate(self.outlets):
+            feed = Feed(self.hub, str(at), unused, Tail(), ())  # type: ignore[arg-type]
+            session: Any = SimpleNamespace(outlet=outlet)
+            feed.attach(session, b"1")
+            self.feeds.append(feed)
+
+    def _send(self, descriptors: Sequence[int], frames: bytes) -> list[tuple[int, int]]:
+        self.sent.append((list(descriptors), frames))
+        return [(at, self._takes[one]) for at, one in enumerate(descriptors) if one in self._takes]
+
+
+async def test_sockets_that_get_the_same_are_written_to_together_and_the_others_by_themselves() -> (
+    None
+):
+    sockets = Sockets([7, -1, 8, 9, 5], takes={8: 2})
+    same, other = (b"frames", 3, 0), (b"other", 1, 0)
+    sockets.events.poll_frames = lambda _, **__: [same, same, same, same, other]
+    await _turns(2)
+    assert sockets.sent == [([7, 8, 9], b"frames"), ([5], b"other")]
+    # One had something to write before, and one took two bytes only.
+    assert [one.written for one in sockets.outlets] == [b"", b"frames", b"ames", b"", b""]
+    assert sockets.counted == [{"sent": 13}]
+
+
+async def test_subscriptions_that_memory_alone_does_not_serve_are_polled_on_a_thread() -> None:
+    sockets = Sockets([7, 8], takes={})
+    asked: list[tuple[list[bytes], bool]] = []
+
+    def poll_frames(
+        feeds: list[tuple[Any, bytes]], *, memory_only: bool = False, **_: int
+    ) -> list[tuple[bytes, int, int] | None]:
+        asked.append(([head for _, head in feeds], memory_only))
+        live = (b"live", 1, 0)
+        if memory_only:
+            return [live, None]
+        return [(b"old", 2, 0)] if len(asked) > 2 else [None]
+
+    sockets.events.poll_frames = poll_frames
+    await _turns(5)
+    head = b'{"subscription":1,'
+    # The last turn was for what there was too much for.
+    assert asked == [([head, head], True), ([head], False), ([head], False)]
+    assert sockets.sent == [([7], b"live"), ([8], b"old")]
+    assert [one.is_queued for one in sockets.feeds] == [False, False]
 
 
 async def test_a_socket_that_cannot_be_checked_keeps_no_other_from_it() -> None:

@@ -105,6 +105,11 @@ Result<PartitionEnds> Partition::Ends() {
   }
 }
 
+bool Partition::IsInMemory(uint64_t offset) const {
+  const MutexLock lock(mutex_);
+  return deleted_ || in_memory() || (known_ && offset >= tail_start_);
+}
+
 Result<uint64_t> Partition::FirstTakenAfter(TimestampMs taken_ms) {
   MS_ASSIGN_OR_RETURN(const PartitionEnds ends, Ends());
   // Events are in the order in which they were taken.

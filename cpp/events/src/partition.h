@@ -80,6 +80,8 @@ class Partition {
   // kNotFound when it is not there.
   Result<EventPtr> ReadOne(uint64_t offset, bool with_gone = false) EXCLUDES(mutex_);
   Result<PartitionEnds> Ends() EXCLUDES(mutex_);
+  // Whether Ends and Read from `offset` on wait for no file, as it stands now.
+  bool IsInMemory(uint64_t offset) const EXCLUDES(mutex_);
   // The first offset whose event was taken later; the end when there is none.
   Result<uint64_t> FirstTakenAfter(TimestampMs taken_ms) EXCLUDES(mutex_);
   // The first offset whose event is of `timestamp` or later, however times go up and down before and behind it; the end

@@ -214,15 +214,15 @@ Status Subscription::Impl::CheckLag() {
   for (const auto& [key, cursor] : cursors_) {
     Polled unseen;
     const uint64_t offset = cursor->offset;
-    Status kept = KeepUp(*cursor, &unseen);
+    auto kept = KeepUp(*cursor, &unseen);
     // What was lost to retention is told by the next poll.
     cursor->offset = offset;
-    if (!kept.ok() && kept.code() != StatusCode::kNotFound) return kept;
+    if (!kept.ok() && kept.status().code() != StatusCode::kNotFound) return std::move(kept).status();
   }
   return Status::Ok();
 }
 
-Status Subscription::Impl::KeepUp(Cursor& cursor, Polled* out) {
+Result<uint64_t> Subscription::Impl::KeepUp(Cursor& cursor, Polled* out) {
   if (!cursor.hold.Move(cursor.offset)) {
     failure_ = ResourceExhausted(
         "the subscription did not read topic \"{}\" partition {} for {} ms while publishers waited for it (on_slow "
@@ -239,7 +239,7 @@ Status Subscription::Impl::KeepUp(Cursor& cursor, Polled* out) {
   // An ephemeral topic that has begun anew since the offset was noted.
   if (cursor.offset > ends.end) cursor.offset = ends.start;
   const uint64_t lag = ends.end - cursor.offset;
-  if (options_.on_slow == OnSlow::kBlock || lag <= options_.lag_max) return Status::Ok();
+  if (options_.on_slow == OnSlow::kBlock || lag <= options_.lag_max) return ends.end;
   if (options_.on_slow == OnSlow::kDisconnect) {
     failure_ = ResourceExhausted("the subscription is {} events behind in topic \"{}\" partition {}, more than {}", lag,
                                  *cursor.name, cursor.partition.index(), options_.lag_max);
@@ -247,11 +247,13 @@ Status Subscription::Impl::KeepUp(Cursor& cursor, Polled* out) {
   }
   out->dropped += lag - options_.lag_max;
   cursor.offset = ends.end - options_.lag_max;
-  return Status::Ok();
+  return ends.end;
 }
 
-Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, size_t* scanned, Polled* out) {
-  MS_RETURN_IF_ERROR(KeepUp(cursor, out));
+Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, size_t* scanned, Found* found) {
+  MS_ASSIGN_OR_RETURN(const uint64_t end, KeepUp(cursor, &found->polled));
+  if (found->sharing != nullptr) return ReadShared(cursor, end, limits, scanned, found);
+  Polled* const out = &found->polled;
   auto read = cursor.partition.Read(cursor.offset, *limits);
   // Retention came in between: the next turn goes on behind it.
   if (!read.ok() && read.status().code() == StatusCode::kOutOfRange) return true;
@@ -281,13 +283,18 @@ Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, 
 }
 
 Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_t wait_ms) {
+  Found found;
+  MS_RETURN_IF_ERROR(PollInto(limit, bytes_max, wait_ms, &found));
+  return std::move(found.polled);
+}
+
+Status Subscription::Impl::PollInto(size_t limit, uint64_t bytes_max, int64_t wait_ms, Found* found) {
   if (limit == 0 || limit > kFetchEventsMax || bytes_max == 0 || bytes_max > kFetchBytesMax) {
     return InvalidArgument("a poll takes 1 to {} events and 1 to {} bytes", kFetchEventsMax, kFetchBytesMax);
   }
   if (wait_ms < 0 || wait_ms > kWaitMsMax) return InvalidArgument("wait_ms must be 0 to {}", kWaitMsMax);
   const auto deadline = broker_->env_.clock->MonotonicNow() + std::chrono::milliseconds(wait_ms);
   const MutexLock using_it(use_);
-  Polled out;
   ReadLimits limits{.events = limit, .bytes = bytes_max};
   while (true) {
     MS_RETURN_IF_ERROR(failure_);
@@ -300,7 +307,7 @@ Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_
     MS_RETURN_IF_ERROR(AdoptNewTopics());
     if (!options_.group.empty()) {
       MS_RETURN_IF_ERROR(SyncGroup());
-      Redeliver(&limits, &out);
+      Redeliver(&limits, &found->polled);
     }
     size_t scanned = 0;
     while (limits.events > 0 && limits.bytes > 0 && scanned < kScannedEventsMax) {
@@ -308,7 +315,13 @@ Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_
       if (cursor == nullptr) break;
       // It is made ready again if it stays after all.
       if (cursor->is_revoking) continue;
-      auto more = ReadCursor(*cursor, &limits, &scanned, &out);
+      if (found->memory_only && !cursor->partition.IsInMemory(cursor->offset)) {
+        found->is_left = !found->has_events() && found->polled.dropped == 0;
+        const MutexLock lock(mutex_);
+        MakeReady(cursor);
+        break;
+      }
+      auto more = ReadCursor(*cursor, &limits, &scanned, found);
       if (!more.ok() && more.status().code() == StatusCode::kNotFound) {
         Remove(*cursor);
         continue;
@@ -318,16 +331,18 @@ Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_
         MakeReady(cursor);
       }
       // What was read before the error is the caller's; the error comes again.
-      if (!more.ok() && out.events.empty()) return std::move(more).status();
+      if (!more.ok() && !found->has_events()) return std::move(more).status();
       if (!more.ok()) break;
     }
     const MutexLock lock(mutex_);
     if (HasNews()) Tell();
-    if (!out.events.empty() || out.dropped > 0 || scanned >= kScannedEventsMax) return out;
+    if (found->is_left || found->has_events() || found->polled.dropped > 0 || scanned >= kScannedEventsMax) {
+      return Status::Ok();
+    }
     while (!HasNews()) {
       auto left = deadline - broker_->env_.clock->MonotonicNow();
       if (closing_ || broker_->closed_.load()) break;
-      if (left <= std::chrono::nanoseconds(0)) return out;
+      if (left <= std::chrono::nanoseconds(0)) return Status::Ok();
       // Whoever waits here is alive, and says so to its group.
       if (entry_ != nullptr) left = std::min<std::chrono::nanoseconds>(left, beat_interval_);
       (void)changed_.WaitFor(mutex_, left);
@@ -391,20 +406,9 @@ Result<Subscription::PolledJson> Subscription::PollJson(size_t limit, uint64_t b
   return out;
 }
 
-Result<Subscription::PolledFrames> Subscription::PollFrames(std::string_view head, size_t limit, uint64_t bytes_max) {
-  MS_ASSIGN_OR_RETURN(const Polled polled, impl_->Poll(limit, bytes_max, 0));
-  PolledFrames out{.frames = {}, .events = polled.events.size(), .dropped = polled.dropped};
-  for (const SubscribedEvent& event : polled.events) {
-    if (event.attempt == 0) {
-      AppendEventFrame(head, *event.topic, *event.event, &out.frames);
-    } else {
-      const std::string counted = fmt::format(R"({}"attempt":{},)", head, event.attempt);
-      AppendEventFrame(counted, *event.topic, *event.event, &out.frames);
-    }
-    // The others will be about as long.
-    if (&event == &polled.events.front()) out.frames.reserve(out.frames.size() * (out.events + 1));
-  }
-  return out;
+Result<Subscription::PolledFrames> Subscription::PollFrames(std::string_view head, size_t limit, uint64_t bytes_max,
+                                                            FrameSharing* sharing, bool memory_only) {
+  return impl_->PollFrames(head, limit, bytes_max, sharing->impl_.get(), memory_only);
 }
 
 Status Subscription::CheckLag() {

@@ -20,6 +20,7 @@
 #include "millstream/events/subscription.h"
 #include "partition.h"
 #include "reader_hold.h"
+#include "shared_reads.h"
 
 namespace millstream::events {
 
@@ -31,7 +32,18 @@ class Subscription::Impl final : public TopicListener, public GroupListener {
 
   // Finds the topics and places a cursor at every partition.
   Status Start();
+  // What a poll has found: events of its own, or chunks when it shares what it reads.
+  struct Found {
+    FrameSharing::Impl* const sharing = nullptr;
+    const bool memory_only = false;
+    bool is_left = false;  // there is something, and not in memory
+    Polled polled = {};
+    std::vector<FrameSharing::Impl::ChunkPtr> chunks = {};
+    bool has_events() const { return !polled.events.empty() || !chunks.empty(); }
+  };
   Result<Polled> Poll(size_t limit, uint64_t bytes_max, int64_t wait_ms) EXCLUDES(mutex_);
+  Result<PolledFrames> PollFrames(std::string_view head, size_t limit, uint64_t bytes_max, FrameSharing::Impl* sharing,
+                                  bool memory_only) EXCLUDES(mutex_);
   Status CheckLag();
   TopicOffsets Position() const;
   Status Commit();
@@ -73,9 +85,14 @@ class Subscription::Impl final : public TopicListener, public GroupListener {
   Status Join(const TopicPtr& topic, bool is_new);
   Result<uint64_t> StartOf(const Topic& topic, Partition& partition, bool is_new);
   Status AdoptNewTopics() EXCLUDES(mutex_);
+  Status PollInto(size_t limit, uint64_t bytes_max, int64_t wait_ms, Found* found) EXCLUDES(mutex_);
   // Reads what the cursor has; whether it may have more.
-  Result<bool> ReadCursor(Cursor& cursor, ReadLimits* limits, size_t* scanned, Polled* out);
-  Status KeepUp(Cursor& cursor, Polled* out);
+  Result<bool> ReadCursor(Cursor& cursor, ReadLimits* limits, size_t* scanned, Found* found);
+  // The same by chunks; `end` is the partition's, as it was when the cursor was no longer in ready_.
+  Result<bool> ReadShared(Cursor& cursor, uint64_t end, ReadLimits* limits, size_t* scanned, Found* found);
+  Result<FrameSharing::Impl::ChunkPtr> MakeChunk(const Cursor& cursor, const ReadLimits& limits);
+  // The partition's end.
+  Result<uint64_t> KeepUp(Cursor& cursor, Polled* out);
   void Remove(Cursor& cursor);
   // The reader's place at a partition.
   Status AddCursor(const TopicPtr& topic, Partition& partition, uint64_t offset, uint64_t grant) EXCLUDES(mutex_);

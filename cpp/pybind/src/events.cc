@@ -509,25 +509,34 @@ py::tuple PollJson(Subscription& self, size_t limit, uint64_t bytes_max, int64_t
   return py::make_tuple(out, polled.dropped);
 }
 
-// Of many subscriptions at once: taking the GIL for each would cost more than to poll it.
+// Of many subscriptions at once: taking the GIL for each would cost more than to poll it. Those that get the same get
+// the same object.
 py::list PollFrames(const std::vector<std::pair<Subscription*, std::string>>& subscriptions, size_t limit,
-                    uint64_t bytes_max) {
+                    uint64_t bytes_max, uint64_t total_bytes_max, bool memory_only) {
   std::vector<Result<Subscription::PolledFrames>> polled;
   polled.reserve(subscriptions.size());
   {
     const py::gil_scoped_release released;
+    events::FrameSharing sharing;
     for (const auto& [subscription, head] : subscriptions) {
-      polled.push_back(subscription->PollFrames(head, limit, bytes_max));
+      if (sharing.bytes() >= total_bytes_max) break;
+      polled.push_back(subscription->PollFrames(head, limit, bytes_max, &sharing, memory_only));
     }
   }
   py::list out;
+  std::map<std::pair<const std::string*, uint64_t>, py::tuple> answers;
   for (const Result<Subscription::PolledFrames>& one : polled) {
-    if (one.ok()) {
-      out.append(py::make_tuple(py::bytes(one->frames), one->events, one->dropped));
+    if (one.ok() && one->is_left) {
+      out.append(py::none());
+    } else if (one.ok()) {
+      py::tuple& answer = answers[{one->frames.get(), one->dropped}];
+      if (answer.empty()) answer = py::make_tuple(py::bytes(*one->frames), one->events, one->dropped);
+      out.append(answer);
     } else {
       out.append(ExceptionOf(one.status()));
     }
   }
+  while (out.size() < subscriptions.size()) out.append(py::none());
   return out;
 }
 
@@ -651,8 +660,12 @@ void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
 
   module.def(
       "poll_frames", &PollFrames, py::arg("subscriptions"), py::kw_only(), py::arg("limit"), py::arg("bytes_max"),
+      py::arg("total_bytes_max"), py::arg("memory_only") = false,
       "Polls each (subscription, head): its events as frames of a WebSocket, whose texts are the head and then the "
-      "event's object without its first brace. (frames, events, dropped), or the error in its place.");
+      "event's object without its first brace. (frames, events, dropped), which those that get the same share, or the "
+      "error in its place; None for those that were not polled: because there are total_bytes_max already, or they "
+      "need more than memory_only "
+      "allows, which waits for no file.");
 
   engine
       .def("create_topic", &CreateTopic, py::arg("name"), py::kw_only(), py::arg("partitions") = 1,

@@ -15,4 +15,5 @@ PYBIND11_MODULE(_core, module) {
   millstream::pybind::RegisterNative(module);
   millstream::pybind::RegisterPromqlTest(module);
   millstream::pybind::RegisterRemoteWrite(module);
+  millstream::pybind::RegisterSockets(module);
 }

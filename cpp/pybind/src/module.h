@@ -17,5 +17,6 @@ void RegisterNativeEvents(pybind11::module_& module, pybind11::class_<engine::Da
 void RegisterEngine(pybind11::module_& module);
 void RegisterPromqlTest(pybind11::module_& module);
 void RegisterRemoteWrite(pybind11::module_& module);
+void RegisterSockets(pybind11::module_& module);
 
 }  // namespace millstream::pybind

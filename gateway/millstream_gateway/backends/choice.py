@@ -64,3 +64,11 @@ def are_within(selectors: Sequence[str], allow: Sequence[str], deny: Sequence[st
     from millstream import _core
 
     return _core.are_within(selectors, allow=allow, deny=deny)
+
+
+def send_to_all(sockets: Sequence[int], frames: bytes) -> Sequence[tuple[int, int]]:
+    """Write the same to many sockets: `ws_frames.SendToAll`."""
+    # Imported here, as above.
+    from millstream import _core
+
+    return _core.send_to_all(sockets, frames)

@@ -166,11 +166,18 @@ class EmbeddedEvents:
         *,
         limit: int,
         bytes_max: int,
-    ) -> list[Frames | MillstreamError]:
+        total_bytes_max: int,
+        memory_only: bool = False,
+    ) -> list[Frames | MillstreamError | None]:
         from millstream import _core
 
-        found = _core.poll_frames(cast(Any, subscriptions), limit=limit, bytes_max=bytes_max)
-        return cast(list[Frames | MillstreamError], found)
+        return _core.poll_frames(
+            cast(Any, subscriptions),
+            limit=limit,
+            bytes_max=bytes_max,
+            total_bytes_max=total_bytes_max,
+            memory_only=memory_only,
+        )
 
     def publish_native(
         self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]

@@ -200,11 +200,16 @@ class EventStore(Protocol):
         *,
         limit: int,
         bytes_max: int,
-    ) -> list[Frames | MillstreamError]:
+        total_bytes_max: int,
+        memory_only: bool = False,
+    ) -> list[Frames | MillstreamError | None]:
         """Poll each as `poll_json` does, for its WebSocket.
 
         The text of each frame is the head, which is the beginning of a JSON object up to a comma,
         and then the event's object without its first brace. In place of an answer stands the error.
+        Those who get the same may get the same object, which counts once in the total. None was
+        not polled: there was so much already, or it needs more than ``memory_only`` allows, which
+        is quick enough for the event loop.
         """
 
     def publish_native(
@@ -241,8 +246,21 @@ class JsonOnly:
         *,
         limit: int,
         bytes_max: int,
-    ) -> list[Frames | MillstreamError]:
-        return [_frames_of(*one, limit, bytes_max) for one in subscriptions]
+        total_bytes_max: int,
+        memory_only: bool = False,
+    ) -> list[Frames | MillstreamError | None]:
+        if memory_only:
+            return [None for _ in subscriptions]
+        total = 0
+        polled: list[Frames | MillstreamError | None] = []
+        for subscription, head in subscriptions:
+            if total >= total_bytes_max:
+                polled.append(None)
+                continue
+            found = _frames_of(subscription, head, limit, bytes_max)
+            polled.append(found)
+            total += 0 if isinstance(found, MillstreamError) else len(found[0])
+        return polled
 
     def publish_native(
         self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]

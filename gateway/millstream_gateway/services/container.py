@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from millstream.errors import MillstreamError
-from millstream_gateway.backends.choice import are_within, pushed_folder
+from millstream_gateway.backends.choice import are_within, pushed_folder, send_to_all
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.audit_topic import AuditTopic
@@ -105,6 +105,7 @@ class Services:
             self.access,
             self._event_pool,
             self.metrics,
+            send_to_all,
         )
         self.metrics.watch_streams(lambda: self.streams.count, lambda: self.events.tails.count)
         self._pools = (

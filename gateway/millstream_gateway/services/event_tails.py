@@ -18,10 +18,11 @@ from millstream_gateway.backends.events import (
 )
 from millstream_gateway.services.pool import BoundedPool
 
-# Many readers of one topic have news with each event; what comes in this time they get in one go.
+# Many readers of one topic have news with each event; what comes in this time they get in one go. It
+# grows with what serving them takes, so that there is time for others in between.
 _MANY: Final = 16
-_REST_SECONDS: Final = 10e-6
-_REST_SECONDS_MAX: Final = 0.01
+_REST_SECONDS: Final = 20e-6
+_REST_SECONDS_MAX: Final = 0.02
 _NOTHING: Final[Callable[[], None]] = lambda: None  # noqa: E731
 
 
@@ -29,7 +30,7 @@ _S = TypeVar("_S", bound=EventSubscription | NativeSubscription)
 
 
 class Tail(Generic[_S]):
-    """One subscription. Whoever has it polls it on a thread, and is told when that is worth while.
+    """One subscription. Whoever has it polls it, and is told when that is worth while.
 
     Threads  Event loop, save `subscription`, which one thread at a time may use.
     """

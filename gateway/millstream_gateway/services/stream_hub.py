@@ -1,8 +1,9 @@
 """All WebSockets of this process: feeds them with events, and looks after them.
 
 A socket that waits costs memory and nothing else: no thread, no timer of ours. When the store says
-that subscriptions have news, some of them are polled together on one thread, and each socket gets
-what came in one write.
+that subscriptions have news, many of them are polled together, and each socket gets what came in
+one write. Those who follow the same share what was read and encoded once, and are written to
+together. What is in memory is taken at once; what has to be read from files is, on a thread.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from millstream_gateway.services.events import EventService
 from millstream_gateway.services.live_queries import LiveQueries
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
+from millstream_gateway.services.ws_frames import Outlet, SendToAll, write_to_all
 from millstream_gateway.settings import StreamsSettings
 
 if TYPE_CHECKING:
@@ -37,15 +39,20 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _PUMPS_MAX: Final = 2
-_FEEDS_AT_ONCE: Final = 64
+_FEEDS_AT_ONCE: Final = 2048
 _POLL_EVENTS: Final = 512
 _POLL_BYTES: Final = 512 << 10
+# Of one turn on a thread, and of one on the event loop; what several get counts once.
+_POLL_TOTAL_BYTES: Final = 16 << 20
+_POLL_NOW_BYTES: Final = 1 << 20
+# Between two looks of the event loop at what else there is.
+_SENT_AT_ONCE: Final = 64
 _CHECKED_AT_ONCE: Final = 200
 
 GOING_AWAY: Final = 1001
 POLICY: Final = 1008
 TRY_LATER: Final = 1013
-Polled = Frames | MillstreamError
+Polled = Frames | MillstreamError | None
 
 
 class Feed:
@@ -58,6 +65,7 @@ class Feed:
         "_hub",
         "_polled",
         "has_news",
+        "head",
         "id",
         "is_closed",
         "is_held",
@@ -84,6 +92,8 @@ class Feed:
         # What of the request is followed: its patterns, or the topics that they stand for.
         self.topics = topics
         self.id = b'"%s"' % subscription_id.encode()
+        # How the text of each event begins.
+        self.head = _head(self.id)
         self.session: StreamSession | None = None
         self.is_queued = False
         self.is_held = False
@@ -97,6 +107,7 @@ class Feed:
         self.session = session
         if feed_id is not None:
             self.id = feed_id
+            self.head = _head(feed_id)
         self.tail.on_news = self.wake
         self.wake()
 
@@ -111,11 +122,6 @@ class Feed:
             self.is_queued = True
             self.has_news = False
             self._hub.enqueue(self)
-
-    @property
-    def head(self) -> bytes:
-        """How the text of each event begins."""
-        return b'{"subscription":' + self.id + b","
 
     async def hold(self) -> None:
         """Have nobody poll it until `release`; a subscription is for one thread at a time."""
@@ -145,6 +151,10 @@ class Feed:
         return None
 
 
+def _head(feed_id: bytes) -> bytes:
+    return b'{"subscription":' + feed_id + b","
+
+
 class _Pending:
     """A subscription that was made over HTTP and waits for its socket."""
 
@@ -167,8 +177,10 @@ class StreamHub:
         access: AccessControl,
         pool: BoundedPool,
         metrics: OwnMetrics,
+        send_to_all: SendToAll,
     ) -> None:
         self.settings = settings
+        self._send_to_all = send_to_all
         self.events = events
         self.live = live
         self.access = access
@@ -176,6 +188,9 @@ class StreamHub:
         self._pool = pool
         self._sessions: dict[StreamSession, None] = {}
         self._ready: deque[Feed] = deque()
+        self._serving: asyncio.Task[None] | None = None
+        # Those that need a thread.
+        self._deferred: deque[Feed] = deque()
         self._pumps: set[asyncio.Task[None]] = set()
         self._pending: dict[str, _Pending] = {}
         self._attached: dict[str, Feed] = {}
@@ -266,6 +281,11 @@ class StreamHub:
     def enqueue(self, feed: Feed) -> None:
         """Have a subscription polled."""
         self._ready.append(feed)
+        if self._serving is None and not self._stopped:
+            self._serving = asyncio.get_running_loop().create_task(self._serve())
+
+    def _defer(self, feed: Feed) -> None:
+        self._deferred.append(feed)
         if len(self._pumps) < _PUMPS_MAX and not self._stopped:
             self._pumps.add(asyncio.get_running_loop().create_task(self._pump()))
 
@@ -275,29 +295,99 @@ class StreamHub:
         self.live.stop()
         for session in tuple(self._sessions):
             await session.close(GOING_AWAY, "the server stops")
-        tasks = [*self._pumps, *([self._checking] if self._checking is not None else [])]
+        others = [task for task in (self._checking, self._serving) if task is not None]
+        tasks = [*self._pumps, *others]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._ready.clear()
+        self._deferred.clear()
         self._pending.clear()
+
+    async def _serve(self) -> None:
+        try:
+            while self._ready:
+                feeds = _take(self._ready, _SENT_AT_ONCE)
+                for feed in self._deliver_all(feeds, self._poll_now(feeds)):
+                    self._defer(feed)
+                await asyncio.sleep(0)
+        finally:
+            # At once, not when the loop tells of the task's end: nobody would look at what is
+            # enqueued in between.
+            self._serving = None
 
     async def _pump(self) -> None:
         try:
-            await self._poll_ready()
+            while self._deferred:
+                feeds = _take(self._deferred, _FEEDS_AT_ONCE)
+                polled = await self._poll(feeds)
+                for first in range(0, len(feeds), _SENT_AT_ONCE):
+                    if first:
+                        await asyncio.sleep(0)
+                    last = first + _SENT_AT_ONCE
+                    left = self._deliver_all(feeds[first:last], polled[first:last])
+                    self._deferred.extend(left)
         finally:
-            # At once, not when the loop tells of the task's end: what is enqueued in between would
-            # find as many pumps as there may be, and none of them would ever look at it.
+            # At once, as above.
             self._pumps.discard(asyncio.current_task())
 
-    async def _poll_ready(self) -> None:
-        while self._ready:
-            feeds = self._next_feeds()
-            polled = await self._poll(feeds)
-            for feed, outcome in zip(feeds, polled, strict=True):
-                feed.was_polled()
-                if feed.session is not None and not feed.is_closed:
-                    self._deliver(feed, feed.session, outcome)
+    def _deliver_all(self, feeds: list[Feed], polled: list[Polled]) -> list[Feed]:
+        """What was polled goes to its sockets; those that get the same are written to together.
+
+        Returns those that were not polled.
+        """
+        sent = 0
+        left: list[Feed] = []
+        woken: list[Feed] = []
+        outlets: list[Outlet] = []
+        together: Frames | None = None
+        for feed, outcome in zip(feeds, polled, strict=True):
+            if outcome is not together:
+                self._write(outlets, together)
+                outlets, together = [], None
+            if outcome is None:
+                left.append(feed)
+                continue
+            feed.was_polled()
+            session = feed.session
+            if session is None or feed.is_closed:
+                continue
+            if isinstance(outcome, MillstreamError):
+                session.fall_behind(feed, outcome)
+                continue
+            _, count, dropped = outcome
+            if dropped:
+                self._metrics.count_stream_events(dropped=dropped)
+                session.say_dropped(feed, dropped)
+            if count:
+                sent += count
+                together = outcome
+                outlets.append(session.outlet)
+            if feed.has_news:
+                woken.append(feed)
+        self._write(outlets, together)
+        for feed in woken:
+            feed.wake()
+        if sent:
+            self._metrics.count_stream_events(sent=sent)
+        return left
+
+    def _write(self, outlets: list[Outlet], outcome: Frames | None) -> None:
+        if outcome is not None:
+            write_to_all(outlets, outcome[0], self._send_to_all)
+
+    def _poll_now(self, feeds: list[Feed]) -> list[Polled]:
+        """What they have in memory; None for those that need a thread."""
+        try:
+            return self.events.poll_frames(
+                [(feed.tail.subscription, feed.head) for feed in feeds],
+                limit=_POLL_EVENTS,
+                bytes_max=_POLL_BYTES,
+                total_bytes_max=_POLL_NOW_BYTES,
+                memory_only=True,
+            )
+        except Exception:
+            return _broken(feeds)
 
     async def _poll(self, feeds: list[Feed]) -> list[Polled]:
         try:
@@ -307,37 +397,11 @@ class StreamHub:
                     [(feed.tail.subscription, feed.head) for feed in feeds],
                     limit=_POLL_EVENTS,
                     bytes_max=_POLL_BYTES,
+                    total_bytes_max=_POLL_TOTAL_BYTES,
                 )
             )
         except Exception:
-            # Each is told, and ends: nobody would poll it again.
-            log.exception("subscriptions of WebSockets could not be polled")
-            broken = InternalError("an error of the server; its log says more")
-            return [broken for _ in feeds]
-
-    def _next_feeds(self) -> list[Feed]:
-        feeds: list[Feed] = []
-        while self._ready and len(feeds) < _FEEDS_AT_ONCE:
-            feed = self._ready.popleft()
-            if feed.is_closed:
-                feed.was_polled()
-            else:
-                feeds.append(feed)
-        return feeds
-
-    def _deliver(self, feed: Feed, session: StreamSession, outcome: Polled) -> None:
-        if isinstance(outcome, MillstreamError):
-            session.fall_behind(feed, outcome)
-            return
-        frames, count, dropped = outcome
-        if dropped:
-            self._metrics.count_stream_events(dropped=dropped)
-            session.say_dropped(feed, dropped)
-        if count:
-            self._metrics.count_stream_events(sent=count)
-            session.outlet.write_frames(frames)
-        if feed.has_news:
-            feed.wake()
+            return _broken(feeds)
 
     async def _keep_checking(self) -> None:
         while True:
@@ -372,6 +436,25 @@ class StreamHub:
             return await self.access.authenticator.identify(credentials, client)
         except MillstreamError as error:
             return error
+
+
+def _broken(feeds: list[Feed]) -> list[Polled]:
+    # Each is told, and ends: nobody would poll it again.
+    log.exception("subscriptions of WebSockets could not be polled")
+    error = InternalError("an error of the server; its log says more")
+    return [error for _ in feeds]
+
+
+def _take(queue: deque[Feed], at_most: int) -> list[Feed]:
+    """The first of those that are still open."""
+    feeds: list[Feed] = []
+    while queue and len(feeds) < at_most:
+        feed = queue.popleft()
+        if feed.is_closed:
+            feed.was_polled()
+        else:
+            feeds.append(feed)
+    return feeds
 
 
 def _same(one: Caller, other: Caller) -> bool:

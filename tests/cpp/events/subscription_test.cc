@@ -1,9 +1,12 @@
 #include "millstream/events/subscription.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <map>
+#include <random>
+#include <set>
 #include <thread>
 
 #include "events_fixture.h"
@@ -168,10 +171,11 @@ TEST(Subscription, FramesAreTheJsonTextsBehindTheirHeadsForEveryReader) {
   ASSERT_TRUE(texts.ok());
   ASSERT_EQ(texts->events.size(), 5U);
   for (const std::string head : {R"({"subscription":1,)", R"({"subscription":"another",)"}) {
-    const auto polled = MustSubscribe(*broker, options)->PollFrames(head, 10, 1 << 20);
+    FrameSharing sharing;
+    const auto polled = MustSubscribe(*broker, options)->PollFrames(head, 10, 1 << 20, &sharing);
     ASSERT_TRUE(polled.ok());
     EXPECT_EQ(polled->events, 5U);
-    std::string_view rest = polled->frames;
+    std::string_view rest = *polled->frames;
     for (const std::string& text : texts->events) {
       ASSERT_EQ(rest.substr(0, 1), "\x81");
       size_t size = static_cast<uint8_t>(rest[1]);
@@ -183,6 +187,153 @@ TEST(Subscription, FramesAreTheJsonTextsBehindTheirHeadsForEveryReader) {
       rest.remove_prefix(size);
     }
     EXPECT_TRUE(rest.empty());
+  }
+}
+
+PublishEvent Numbered(std::string_view topic, const std::string& json) {
+  PublishEvent event = Text(topic, json);
+  event.event.is_json = true;
+  return event;
+}
+
+// The payloads of whole frames, one behind the other; each is an object without another in it.
+std::vector<std::string> PayloadsOf(std::string_view frames) {
+  constexpr std::string_view kBefore = R"("payload":)";
+  std::vector<std::string> out;
+  for (size_t at = frames.find(kBefore); at != std::string_view::npos; at = frames.find(kBefore, at)) {
+    at += kBefore.size();
+    out.emplace_back(frames.substr(at, frames.find('}', at) + 1 - at));
+  }
+  return out;
+}
+
+std::string Payload(size_t number) {
+  return fmt::format(R"({{"n":{}}})", number);
+}
+
+TEST(Subscription, ReadersWhoWantTheSameFromTheSamePlaceShareOneText) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  for (size_t i = 0; i < 3; ++i) ASSERT_TRUE(PublishOne(*broker, Numbered("orders", Payload(i))).ok());
+  const SubscribeOptions all{.topics = {"orders"}, .from = SubscribeFrom::kEarliest};
+  SubscribeOptions some = all;
+  some.filter = "payload.n != 1";
+  SubscribeOptions late = all;
+  late.from = TopicOffsets{{"orders", {{0, 2}}}};
+  SubscribeOptions member = all;
+  member.group = "g";
+  FrameSharing sharing;
+  const auto poll = [&](const SubscribeOptions& options, std::string_view head) {
+    auto polled = MustSubscribe(*broker, options)->PollFrames(head, 10, 1 << 20, &sharing);
+    EXPECT_TRUE(polled.ok());
+    return std::move(*polled);
+  };
+  const auto first = poll(all, "{");
+  const uint64_t made = sharing.bytes();
+  EXPECT_EQ(PayloadsOf(*first.frames), (std::vector<std::string>{Payload(0), Payload(1), Payload(2)}));
+  EXPECT_EQ(poll(all, "{").frames, first.frames);
+  EXPECT_EQ(sharing.bytes(), made) << "what is shared counts once";
+  EXPECT_EQ(PayloadsOf(*poll(some, "{").frames), (std::vector<std::string>{Payload(0), Payload(2)}));
+  EXPECT_EQ(poll(some, "{").frames, poll(some, "{").frames);
+  EXPECT_EQ(PayloadsOf(*poll(late, "{").frames), (std::vector<std::string>{Payload(2)}));
+  const auto other_head = poll(all, R"({"subscription":2,)");
+  EXPECT_NE(*other_head.frames, *first.frames);
+  EXPECT_EQ(other_head.events, 3U);
+  EXPECT_NE(poll(member, "{").frames, first.frames) << "a member of a group has its own";
+}
+
+TEST(Subscription, FramesFromMemoryAloneLeaveAloneWhatIsInFilesOnly) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  const SubscribeOptions all{.topics = {"orders"}, .from = SubscribeFrom::kEarliest};
+  const auto live = MustSubscribe(*broker, all);
+  const auto behind = MustSubscribe(*broker, all);
+  const auto poll = [&](Subscription& subscription, bool memory_only) {
+    FrameSharing sharing;
+    // One at a time from files, so that a read from there does not go on in memory.
+    auto polled = subscription.PollFrames("{", memory_only ? 100 : 1, 8 << 20, &sharing, memory_only);
+    EXPECT_TRUE(polled.ok());
+    return std::move(*polled);
+  };
+  size_t published = 0;
+  size_t got = 0;
+  // More than a partition keeps in memory.
+  while (published * (64 << 10) <= 2 * kTailBytesMax) {
+    PublishEvent event = Text("orders", std::string(64 << 10, 'x'));
+    ASSERT_TRUE(PublishOne(*broker, event).ok());
+    ++published;
+    const auto polled = poll(*live, true);
+    EXPECT_FALSE(polled.is_left);
+    got += polled.events;
+  }
+  EXPECT_EQ(got, published);
+  const auto left = poll(*behind, true);
+  EXPECT_TRUE(left.is_left);
+  EXPECT_EQ(left.events, 0U);
+  size_t caught_up = 0;
+  bool was_in_memory = false;
+  while (caught_up < published) {
+    auto polled = poll(*behind, true);
+    was_in_memory |= !polled.is_left;
+    if (polled.is_left) polled = poll(*behind, false);
+    ASSERT_GT(polled.events, 0U);
+    caught_up += polled.events;
+  }
+  EXPECT_EQ(caught_up, published);
+  EXPECT_TRUE(was_in_memory) << "the newest are";
+  SubscribeOptions member = all;
+  member.group = "g";
+  EXPECT_TRUE(poll(*MustSubscribe(*broker, member), true).is_left) << "its group may have something to keep";
+}
+
+TEST(Subscription, EventsThatComeWhileReadersAreServedTogetherReachEachOfThemOnce) {
+  std::mt19937 random(7);  // NOLINT(bugprone-random-generator-seed): the same each time
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "orders");
+  MustCreate(*broker, "returns", {.partitions = 3});
+  struct Reader {
+    std::unique_ptr<Subscription> subscription;
+    std::vector<std::string> got;
+  };
+  std::vector<Reader> readers(12);
+  for (Reader& reader : readers) {
+    reader.subscription = MustSubscribe(*broker, {.topics = {"*"}, .from = SubscribeFrom::kEarliest});
+  }
+  size_t published = 0;
+  const auto publish = [&] {
+    const std::string topic = random() % 2 == 0 ? "orders" : "returns";
+    ASSERT_TRUE(PublishOne(*broker, Numbered(topic, Payload(published++))).ok());
+  };
+  for (int turn = 0; turn < 200; ++turn) {
+    FrameSharing sharing;
+    for (Reader& reader : readers) {
+      if (turn < 199 && random() % 4 == 0) publish();
+      // Some are left out, and are behind the others then.
+      if (turn < 150 && random() % 3 == 0) continue;
+      const size_t limit = turn < 150 && random() % 3 == 0 ? 2 : 100;
+      const auto polled = reader.subscription->PollFrames("{", limit, 1 << 20, &sharing);
+      ASSERT_TRUE(polled.ok());
+      const std::vector<std::string> payloads = PayloadsOf(*polled->frames);
+      EXPECT_EQ(payloads.size(), polled->events);
+      EXPECT_LE(payloads.size(), limit);
+      reader.got.insert(reader.got.end(), payloads.begin(), payloads.end());
+    }
+  }
+  for (Reader& reader : readers) {
+    EXPECT_EQ(reader.got.size(), published);
+    EXPECT_EQ(std::set<std::string>(reader.got.begin(), reader.got.end()).size(), published);
+    // As in the topic that has one partition.
+    const auto alone = MustSubscribe(*broker, {.topics = {"orders"}, .from = SubscribeFrom::kEarliest});
+    FrameSharing sharing;
+    const auto of_orders = alone->PollFrames("{", 1000, 1 << 20, &sharing);
+    ASSERT_TRUE(of_orders.ok());
+    const std::vector<std::string> in_order = PayloadsOf(*of_orders->frames);
+    const std::set<std::string> orders(in_order.begin(), in_order.end());
+    std::erase_if(reader.got, [&](const std::string& one) { return !orders.contains(one); });
+    EXPECT_EQ(reader.got, in_order);
   }
 }
 

@@ -81,6 +81,24 @@ struct Polled {
   uint64_t dropped = 0;  // events since the last poll that it will not see: too slow for lag_max or for retention
 };
 
+// What readers that are polled together share (Subscription::PollFrames). For one turn only: what it has read grows
+// old. Threads: one.
+class FrameSharing {
+ public:
+  FrameSharing();
+  ~FrameSharing();
+  FrameSharing(const FrameSharing&) = delete;
+  FrameSharing& operator=(const FrameSharing&) = delete;
+
+  // Of all frames that were made in this turn, each counted once.
+  uint64_t bytes() const;
+
+ private:
+  friend class Subscription;
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 class Subscription {
  public:
   class Impl;
@@ -103,13 +121,18 @@ class Subscription {
   };
   Result<PolledJson> PollJson(size_t limit, uint64_t bytes_max, int64_t wait_ms);
 
-  // The same as frames of a WebSocket, one behind the other (AppendEventFrame).
+  // The same as frames of a WebSocket, one behind the other (AppendEventFrame). Those who are at the same place, want
+  // the same and have the same head get one text, not copies of it; members of a group always have their own.
   struct PolledFrames {
-    std::string frames;
+    std::shared_ptr<const std::string> frames;  // never null
     size_t events = 0;
     uint64_t dropped = 0;
+    bool is_left = false;  // nothing was looked at: only a poll that may read files can
   };
-  Result<PolledFrames> PollFrames(std::string_view head, size_t limit, uint64_t bytes_max);
+  // With `memory_only` it gives what can be had without waiting for files and without a filter's work: for threads that
+  // have other things to do.
+  Result<PolledFrames> PollFrames(std::string_view head, size_t limit, uint64_t bytes_max, FrameSharing* sharing,
+                                  bool memory_only = false);
 
   // What Poll would answer of being too slow, without a step forward: kResourceExhausted for good once
   // OnSlow::kDisconnect is further behind than lag_max.
