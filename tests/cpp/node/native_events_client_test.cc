@@ -224,6 +224,10 @@ TEST_P(NodeNativeEventClientRefused, WhatIsRefusedForNowGoesAgainInItsOrderAndNo
       if (numbered) event.sequence = std::stoull(event.payload);
     }
     ASSERT_TRUE(publisher->Publish(batch).ok());
+    // The server may take several batches as one, and a topic that holds nothing takes one of any size.
+    if (first == 0) {
+      ASSERT_TRUE(publisher->Flush().ok());
+    }
   }
   // Answered behind all that was published: not all of that has room.
   const auto fetched = publisher->Fetch({.topic = "held"});
