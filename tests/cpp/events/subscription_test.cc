@@ -259,10 +259,10 @@ TEST(Subscription, FramesFromMemoryAloneLeaveAloneWhatIsInFilesOnly) {
   };
   size_t published = 0;
   size_t got = 0;
+  const std::string payload(64 << 10, 'x');
   // More than a partition keeps in memory.
   while (published * (64 << 10) <= 2 * kTailBytesMax) {
-    PublishEvent event = Text("orders", std::string(64 << 10, 'x'));
-    ASSERT_TRUE(PublishOne(*broker, event).ok());
+    ASSERT_TRUE(PublishOne(*broker, Text("orders", payload)).ok());
     ++published;
     const auto polled = poll(*live, true);
     EXPECT_FALSE(polled.is_left);
