@@ -6,6 +6,7 @@
 
 #include "millstream/base/check.h"
 #include "millstream/codec/bit_io.h"
+#include "millstream/codec/span_writer.h"
 
 namespace millstream::codec {
 namespace internal {
@@ -75,10 +76,6 @@ struct FrameShape {
 FrameShape ShapeOf(std::span<const int64_t> frame) {
   const auto [least, most] = std::minmax_element(frame.begin(), frame.end());
   return {*least, static_cast<int>(std::bit_width(static_cast<uint64_t>(*most) - static_cast<uint64_t>(*least)))};
-}
-
-size_t VarintBytes(uint64_t value) {
-  return value == 0 ? 1 : (static_cast<size_t>(std::bit_width(value)) + 6) / 7;
 }
 
 }  // namespace

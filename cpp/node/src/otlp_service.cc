@@ -6,7 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "millstream/codec/byte_io.h"
 #include "unary_call.h"
+#include "wire_tag.h"
 
 namespace millstream::node {
 namespace {
@@ -29,17 +31,6 @@ Result<TenantId> TenantOf(const grpc::CallbackServerContext& context) {
   return TenantId(number);
 }
 
-void AppendVarint(uint64_t value, std::string* out) {
-  for (; value >= 0x80; value >>= 7) out->push_back(static_cast<char>(value | 0x80));
-  out->push_back(static_cast<char>(value));
-}
-
-void AppendBytes(char tag, std::string_view bytes, std::string* out) {
-  out->push_back(tag);
-  AppendVarint(bytes.size(), out);
-  out->append(bytes);
-}
-
 // An ExportMetricsServiceResponse: {1: {1: rejected_data_points, 2: error_message}}, or nothing.
 std::string Answer(const engine::PushOutcome& outcome) {
   if (outcome.rejected == 0) return {};
@@ -48,11 +39,16 @@ std::string Answer(const engine::PushOutcome& outcome) {
     const engine::ItemRefusal& refusal = outcome.refusals[i];
     message += fmt::format("{} point {}: {}", i == 0 ? ":" : ";", refusal.item, refusal.reason.message());
   }
-  std::string partial = "\x08";
-  AppendVarint(outcome.rejected, &partial);
-  AppendBytes('\x12', Utf8(message), &partial);
+  std::string partial;
+  codec::ByteWriter fields(&partial);
+  fields.Varint(VarintTag(1));
+  fields.Varint(outcome.rejected);
+  fields.Varint(BytesTag(2));
+  fields.Bytes(Utf8(message));
   std::string out;
-  AppendBytes('\x0a', partial, &out);
+  codec::ByteWriter whole(&out);
+  whole.Varint(BytesTag(1));
+  whole.Bytes(partial);
   return out;
 }
 

@@ -3,28 +3,20 @@
 // Source      protobuf.dev, "Encoding".
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
+#include "millstream/codec/byte_io.h"
+
 namespace millstream::wire {
 
 inline void PutVarint(uint64_t value, std::string* out) {
-  while (value >= 0x80) {
-    out->push_back(static_cast<char>(value | 0x80));
-    value >>= 7;
-  }
-  out->push_back(static_cast<char>(value));
-}
-
-inline uint64_t ZigZagOf(int64_t value) {
-  return (static_cast<uint64_t>(value) << 1) ^ static_cast<uint64_t>(value >> 63);
+  codec::ByteWriter(out).Varint(value);
 }
 
 inline void PutDouble(double value, std::string* out) {
-  const auto bits = std::bit_cast<uint64_t>(value);
-  for (int shift = 0; shift < 64; shift += 8) out->push_back(static_cast<char>(bits >> shift));
+  codec::ByteWriter(out).Double(value);
 }
 
 inline void PutVarintField(uint32_t field, uint64_t value, std::string* out) {

@@ -6,6 +6,7 @@
 
 #include "histogram_chunk.h"
 #include "millstream/base/utf8.h"
+#include "millstream/codec/byte_io.h"
 #include "millstream/codec/crc32c.h"
 #include "protobuf_append.h"
 #include "protobuf_fields.h"
@@ -74,7 +75,7 @@ void AppendLabels(const model::Labels& labels, std::string* part, std::string* o
 void AppendSpans(uint32_t field, const std::vector<model::Span>& spans, std::string* out) {
   for (const model::Span& span : spans) {
     std::string part;
-    PutVarintField(1, ZigZagOf(span.offset), &part);
+    PutVarintField(1, codec::ZigZag(span.offset), &part);
     PutVarintField(2, span.length, &part);
     PutBytesField(field, part, out);
   }
@@ -90,7 +91,7 @@ void AppendDoubles(uint32_t field, const std::vector<double>& values, std::strin
 void AppendHistogram(TimestampMs timestamp, const model::Histogram& histogram, std::string* out) {
   PutDoubleField(2, histogram.count, out);
   PutDoubleField(3, histogram.sum, out);
-  PutVarintField(4, ZigZagOf(histogram.schema), out);
+  PutVarintField(4, codec::ZigZag(histogram.schema), out);
   PutDoubleField(5, histogram.zero_threshold, out);
   PutDoubleField(7, histogram.zero_count, out);
   AppendSpans(8, histogram.negative_spans, out);

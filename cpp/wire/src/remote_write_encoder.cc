@@ -3,53 +3,46 @@
 #include <snappy.h>
 
 #include <algorithm>
-#include <bit>
+#include <cstdint>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
+
+#include "millstream/codec/byte_io.h"
+#include "millstream/codec/span_writer.h"
 
 namespace millstream::wire {
 namespace {
 
 // Field numbers and wire types of prometheus.WriteRequest and below.
-constexpr char kSeriesTag = 1 << 3 | 2;
-constexpr char kLabelTag = 1 << 3 | 2;
-constexpr char kNameTag = 1 << 3 | 2;
-constexpr char kLabelValueTag = 2 << 3 | 2;
-constexpr char kSampleTag = 2 << 3 | 2;
-constexpr char kValueTag = 1 << 3 | 1;
-constexpr char kTimestampTag = 2 << 3 | 0;
+constexpr uint8_t kSeriesTag = 1 << 3 | 2;
+constexpr uint8_t kLabelTag = 1 << 3 | 2;
+constexpr uint8_t kNameTag = 1 << 3 | 2;
+constexpr uint8_t kLabelValueTag = 2 << 3 | 2;
+constexpr uint8_t kSampleTag = 2 << 3 | 2;
+constexpr uint8_t kValueTag = 1 << 3 | 1;
+constexpr uint8_t kTimestampTag = 2 << 3 | 0;
 
 constexpr size_t kVarintBytesMax = 10;
 // Tag and length of a sample, then tag and bits of its value, then tag and varint of its time.
 constexpr size_t kSampleBytesMax = 2 + 9 + 1 + kVarintBytesMax;
 
-size_t VarintSize(uint64_t value) {
-  return value == 0 ? 1 : (static_cast<size_t>(std::bit_width(value)) + 6) / 7;
-}
-
-void AppendVarint(uint64_t value, std::string* out) {
-  while (value >= 0x80) {
-    out->push_back(static_cast<char>(value | 0x80));
-    value >>= 7;
-  }
-  out->push_back(static_cast<char>(value));
-}
-
-void AppendBytes(char tag, std::string_view bytes, std::string* out) {
-  out->push_back(tag);
-  AppendVarint(bytes.size(), out);
-  out->append(bytes);
+void AppendBytes(uint8_t tag, std::string_view bytes, std::string* out) {
+  codec::ByteWriter writer(out);
+  writer.U8(tag);
+  writer.Bytes(bytes);
 }
 
 void AppendSample(TimestampMs timestamp, double value, std::string* out) {
   const auto raw_time = static_cast<uint64_t>(timestamp);
-  const auto bits = std::bit_cast<uint64_t>(value);
-  out->push_back(kSampleTag);
-  out->push_back(static_cast<char>(9 + 1 + VarintSize(raw_time)));
-  out->push_back(kValueTag);
-  for (int shift = 0; shift < 64; shift += 8) out->push_back(static_cast<char>(bits >> shift));
-  out->push_back(kTimestampTag);
-  AppendVarint(raw_time, out);
+  codec::ByteWriter writer(out);
+  writer.U8(kSampleTag);
+  writer.Varint(9 + 1 + codec::VarintBytes(raw_time));
+  writer.U8(kValueTag);
+  writer.Double(value);
+  writer.U8(kTimestampTag);
+  writer.Varint(raw_time);
 }
 
 std::string EncodeLabels(std::vector<model::Label> labels) {

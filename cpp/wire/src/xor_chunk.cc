@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "chunk_bits.h"
+#include "millstream/codec/byte_io.h"
 #include "protobuf_append.h"
 
 namespace millstream::wire {
@@ -38,7 +39,7 @@ std::string EncodeXorChunk(std::span<const TimestampMs> timestamps, std::span<co
   for (size_t i = 0; i < timestamps.size(); ++i) {
     std::string number;
     if (i == 0) {
-      PutVarint(ZigZagOf(timestamps[0]), &number);
+      PutVarint(codec::ZigZag(timestamps[0]), &number);
       out.WriteBytes(number);
       column.WriteFirst(values[0], &out);
       continue;
