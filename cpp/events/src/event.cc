@@ -201,12 +201,12 @@ std::string StoredEvent::Id() const {
 }
 
 std::string_view StoredEvent::Id(EventIdText* room) const {
-  if (!view_.client_id.empty()) return view_.client_id;
-  *room = FormatEventIdText({.taken_ms = view_.taken_ms,
-                             .topic = topic_,
-                             .partition = partition_,
-                             .offset_low = static_cast<uint32_t>(offset_)});
-  return {room->data(), room->size()};
+  return IdOf(view_.client_id,
+              {.taken_ms = view_.taken_ms,
+               .topic = topic_,
+               .partition = partition_,
+               .offset_low = static_cast<uint32_t>(offset_)},
+              room);
 }
 
 void StoredEvent::SetTaken(TimestampMs taken_ms) {

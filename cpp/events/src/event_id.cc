@@ -57,6 +57,12 @@ EventIdText FormatEventIdText(const EventId& id) {
   return out;
 }
 
+std::string_view IdOf(std::string_view client_id, const EventId& id, EventIdText* room) {
+  if (!client_id.empty()) return client_id;
+  *room = FormatEventIdText(id);
+  return {room->data(), room->size()};
+}
+
 std::optional<EventId> ParseEventId(std::string_view text) {
   if (text.size() != kEventIdBytes) return std::nullopt;
   uint64_t halves[2] = {0, 0};

@@ -183,10 +183,10 @@ std::string Published::Id() const {
 }
 
 std::string_view Published::Id(EventIdText* room) const {
-  if (!client_id.empty()) return client_id;
-  *room = FormatEventIdText(
-      {.taken_ms = taken_ms, .topic = topic, .partition = partition, .offset_low = static_cast<uint32_t>(offset)});
-  return {room->data(), room->size()};
+  return IdOf(
+      client_id,
+      {.taken_ms = taken_ms, .topic = topic, .partition = partition, .offset_low = static_cast<uint32_t>(offset)},
+      room);
 }
 
 std::vector<Result<Published>> Broker::Publish(TenantId tenant, std::span<const PublishEvent> events,

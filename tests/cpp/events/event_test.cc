@@ -48,6 +48,16 @@ TEST(EventId, RefusesWhatIsNoUuidOfVersionSeven) {
   EXPECT_FALSE(ParseEventId("01934335-ce7b-7fed-b2ea-63ffdeadbeeg").has_value());
 }
 
+TEST(EventId, IsWhatTheClientNamedTheEventWhereItDid) {
+  const EventId id{.taken_ms = 1'732'000'000'123, .topic = 1, .partition = 2, .offset_low = 3};
+  EventIdText room;
+  const std::string_view own = IdOf("", id, &room);
+  EXPECT_EQ(own, FormatEventId(id));
+  EXPECT_EQ(own.data(), room.data());
+  const std::string_view named = "order:1";
+  EXPECT_EQ(IdOf(named, id, &room).data(), named.data());
+}
+
 EventView Full() {
   EventView event;
   event.taken_ms = 1'700'000'000'000;

@@ -33,6 +33,8 @@ inline constexpr size_t kEventIdBytes = 36;
 std::string FormatEventId(const EventId& id);
 using EventIdText = std::array<char, kEventIdBytes>;
 EventIdText FormatEventIdText(const EventId& id);
+// What an event is called: what its client named it, and the engine's id, written into `room`, when that is empty.
+std::string_view IdOf(std::string_view client_id, const EventId& id, EventIdText* room);
 // None when the text is no UUIDv7 in lower or upper case.
 std::optional<EventId> ParseEventId(std::string_view text);
 
