@@ -1,3 +1,9 @@
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "event_convert.h"
 #include "millstream/base/check.h"
 #include "millstream/codec/span_writer.h"
@@ -64,7 +70,7 @@ class OneAnswer {
   }
 
  private:
-  const std::string_view topic_;
+  std::string_view topic_;
   const events::Published* place_ = nullptr;
   std::string refusal_;
   size_t bytes_ = 0;
@@ -74,8 +80,12 @@ class OneAnswer {
 
 std::string WriteSubmitted(uint64_t id, std::span<const events::PublishEvent> events,
                            std::span<const Result<events::Published>> answers) {
+  std::vector<OneAnswer> parts;
+  parts.reserve(answers.size());
   size_t submitted = 0;
-  for (size_t i = 0; i < answers.size(); ++i) submitted += OneAnswer(events[i].topic, answers[i]).bytes();
+  for (size_t i = 0; i < answers.size(); ++i) {
+    submitted += parts.emplace_back(events[i].topic, answers[i]).bytes();
+  }
   std::string message(NumberBytes(id) + TextBytes(submitted), '\0');
   SpanWriter out(message);
   if (id != 0) {
@@ -84,7 +94,7 @@ std::string WriteSubmitted(uint64_t id, std::span<const events::PublishEvent> ev
   }
   out.Varint(BytesTag(2));
   out.Varint(submitted);
-  for (size_t i = 0; i < answers.size(); ++i) OneAnswer(events[i].topic, answers[i]).Write(out);
+  for (const OneAnswer& part : parts) part.Write(out);
   MS_CHECK(out.is_full());
   return message;
 }
