@@ -1,6 +1,6 @@
 #include "shared_reads.h"
 
-#include "millstream/events/event_json.h"
+#include "frame_text.h"
 
 namespace millstream::events {
 
@@ -16,16 +16,12 @@ std::shared_ptr<const std::string> FrameSharing::Impl::Frames(const std::vector<
   if (kept != nullptr) return kept;
   size_t events = 0;
   for (const ChunkPtr& chunk : chunks) events += chunk->events.size();
-  std::string made;
+  FrameText made(events);
   for (const ChunkPtr& chunk : chunks) {
-    for (const EventPtr& event : chunk->events) {
-      AppendEventFrame(head, *chunk->name, *event, &made);
-      // The others will be about as long.
-      if (event == chunks.front()->events.front()) made.reserve(made.size() * (events + 1));
-    }
+    for (const EventPtr& event : chunk->events) made.Add(head, *chunk->name, *event);
   }
-  bytes_ += made.size();
-  kept = std::make_shared<const std::string>(std::move(made));
+  kept = made.Take();
+  bytes_ += kept->size();
   return kept;
 }
 

@@ -1,5 +1,5 @@
-// SharedReads: what subscriptions that want the same from the same place on get in one turn: it is read, filtered and
-// written once, and they share it.
+// FrameSharing::Impl: what subscriptions that want the same from the same place on get in one turn: it is read,
+// filtered and written once, and they share it.
 //
 // Lives for one turn, so that nothing in it grows old; every reader looks at its partition's ends itself.
 //
@@ -14,7 +14,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <utility>
 #include <vector>
 

@@ -1,28 +1,17 @@
 // Subscription: what WebSockets get, which readers at the same place share.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 
-#include "millstream/events/event_json.h"
+#include "frame_text.h"
 #include "subscription_impl.h"
 
 namespace millstream::events {
 namespace {
 
 std::shared_ptr<const std::string> FramesOf(const std::vector<SubscribedEvent>& events, std::string_view head) {
-  std::string frames;
-  for (const SubscribedEvent& event : events) {
-    if (event.attempt == 0) {
-      AppendEventFrame(head, *event.topic, *event.event, &frames);
-    } else {
-      const std::string counted = fmt::format(R"({}"attempt":{},)", head, event.attempt);
-      AppendEventFrame(counted, *event.topic, *event.event, &frames);
-    }
-    // The others will be about as long.
-    if (&event == &events.front()) frames.reserve(frames.size() * (events.size() + 1));
-  }
-  return std::make_shared<const std::string>(std::move(frames));
+  FrameText frames(events.size());
+  for (const SubscribedEvent& event : events) frames.Add(head, *event.topic, *event.event, event.attempt);
+  return frames.Take();
 }
 
 }  // namespace
