@@ -98,6 +98,9 @@ class Partition {
   // kResourceExhausted. A reader that has been in the way for `stall_max` loses its hold.
   Status Reserve(uint64_t bytes, const env::Clock& clock, std::chrono::nanoseconds deadline,
                  std::chrono::nanoseconds stall_max) EXCLUDES(mutex_);
+  // As many bytes of events as may ask for room together while a reader holds the partition, and no bound while none
+  // does.
+  uint64_t BytesAtOnce() const EXCLUDES(mutex_);
   // The events for which there was room are there, or will not come.
   void Release(uint64_t bytes) EXCLUDES(mutex_);
   void AddHold(ReaderHold* hold, uint64_t offset) EXCLUDES(mutex_);

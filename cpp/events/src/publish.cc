@@ -1,10 +1,13 @@
 // Broker::Publish and PublishLater: check and encode on the caller's thread, hand each partition its events, and answer
 // when all writers concerned have.
 #include <chrono>
+#include <cstdint>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "broker_impl.h"
 #include "millstream/base/hash.h"
@@ -81,6 +84,7 @@ uint32_t PartitionFor(const PublishEvent& event, const KnownTopic& known) {
 struct PublishCall {
   std::vector<Result<Published>> answers;
   std::map<const Partition*, WriterTask> tasks;
+  std::list<WriterTask> parts;  // of tasks that do not go in one
 };
 
 void Prepare(Broker::Impl& broker, TenantId tenant, std::span<const PublishEvent> events, PublishCall* call) {
@@ -140,27 +144,83 @@ void Prepare(Broker::Impl& broker, TenantId tenant, std::span<const PublishEvent
   }
 }
 
+// Hands tasks to their writers, and waits for room where they need some.
+class Submission {
+ public:
+  Submission(Broker::Impl& broker, WhenHeld when_held, TaskGroup* group)
+      : broker_(broker),
+        clock_(*broker.env_.clock),
+        waits_(when_held == WhenHeld::kWait),
+        deadline_(clock_.MonotonicNow() + std::chrono::milliseconds(broker.options_.block_wait_ms)),
+        group_(group) {}
+
+  // Answers the events of what is not taken.
+  void Submit(WriterTask* task, std::list<WriterTask>* parts) {
+    // Who does not wait has no use for parts: each would be in the way of the next.
+    const bool may_part = waits_ && task->partition->in_memory() && task->events.size() > 1;
+    const uint64_t bytes_max = may_part ? task->partition->BytesAtOnce() : UINT64_MAX;
+    if (task->bytes <= bytes_max) {
+      Refuse(*task, SubmitOne(task));
+      return;
+    }
+    Status submitted;
+    for (size_t begin = 0; begin < task->events.size();) {
+      WriterTask& part = parts->emplace_back(PartOf(task, begin, bytes_max));
+      begin += part.events.size();
+      // Behind one that is refused none is taken: they are in order.
+      if (submitted.ok()) submitted = SubmitOne(&part);
+      Refuse(part, submitted);
+    }
+  }
+
+ private:
+  // The events from `begin` on that have at most `bytes_max` together, or one that has more.
+  static WriterTask PartOf(WriterTask* task, size_t begin, uint64_t bytes_max) {
+    WriterTask part;
+    part.topic = task->topic;
+    part.partition = task->partition;
+    for (size_t i = begin; i < task->events.size(); ++i) {
+      const uint64_t bytes = task->events[i].event->bytes();
+      if (i > begin && part.bytes + bytes > bytes_max) break;
+      part.bytes += bytes;
+      part.events.push_back(std::move(task->events[i]));
+    }
+    return part;
+  }
+
+  Status SubmitOne(WriterTask* task) {
+    task->group = group_;
+    Status submitted;
+    if (task->partition->in_memory()) {
+      // So that threads of a bounded pool are left for others, only so many wait.
+      const bool may_wait = broker_.held_publishers_.fetch_add(1) < kHeldPublishersMax && waits_;
+      submitted = task->partition->Reserve(task->bytes, clock_, may_wait ? deadline_ : std::chrono::nanoseconds(0),
+                                           std::chrono::milliseconds(broker_.options_.hold_stall_ms));
+      broker_.held_publishers_.fetch_sub(1);
+      task->reserved = submitted.ok();
+    }
+    if (submitted.ok()) submitted = task->partition->writer().Publish(task);
+    if (!submitted.ok() && task->reserved) task->partition->Release(task->bytes);
+    return submitted;
+  }
+
+  static void Refuse(WriterTask& task, const Status& status) {
+    if (status.ok()) return;  // then the task is the writer's
+    for (PendingEvent& pending : task.events) *pending.answer = status;
+  }
+
+  Broker::Impl& broker_;
+  const env::Clock& clock_;
+  const bool waits_;
+  const std::chrono::nanoseconds deadline_;
+  TaskGroup* const group_;
+};
+
 // The group is done when every task that was taken is; it may go before this returns.
 void Submit(Broker::Impl& broker, PublishCall* call, WhenHeld when_held, TaskGroup* group) {
   group->Add();
-  const env::Clock& clock = *broker.env_.clock;
-  const auto deadline = clock.MonotonicNow() + std::chrono::milliseconds(broker.options_.block_wait_ms);
-  for (auto& [partition, task] : call->tasks) {
-    task.group = group;
-    Status submitted;
-    if (task.partition->in_memory()) {
-      // So that threads of a bounded pool are left for others, only so many wait.
-      const bool may_wait = broker.held_publishers_.fetch_add(1) < kHeldPublishersMax && when_held == WhenHeld::kWait;
-      submitted = task.partition->Reserve(task.bytes, clock, may_wait ? deadline : std::chrono::nanoseconds(0),
-                                          std::chrono::milliseconds(broker.options_.hold_stall_ms));
-      broker.held_publishers_.fetch_sub(1);
-      task.reserved = submitted.ok();
-    }
-    if (submitted.ok()) submitted = task.partition->writer().Publish(&task);
-    if (submitted.ok()) continue;
-    if (task.reserved) task.partition->Release(task.bytes);
-    for (PendingEvent& pending : task.events) *pending.answer = submitted;
-  }
+  Submission submission(broker, when_held, group);
+  for (auto& [partition, task] : call->tasks) submission.Submit(&task, &call->parts);
   group->Done();
 }
 

@@ -108,6 +108,11 @@ Status Partition::Reserve(uint64_t bytes, const env::Clock& clock, std::chrono::
   return Status::Ok();
 }
 
+uint64_t Partition::BytesAtOnce() const {
+  const MutexLock lock(mutex_);
+  return holds_.empty() ? UINT64_MAX : TailBytesMax();
+}
+
 void Partition::Release(uint64_t bytes) {
   const MutexLock lock(mutex_);
   reserved_bytes_ -= bytes;

@@ -133,6 +133,79 @@ TEST(Block, AnEventThatIsLargerThanTheTopicHasRoomWhenAllIsRead) {
   EXPECT_EQ(FillUp(*broker, 1), 1);
 }
 
+// Of `count` events that are published together: which are taken. These are the first ones.
+size_t PublishTogether(Broker& broker, size_t count, WhenHeld when_held = WhenHeld::kWait) {
+  const std::vector<PublishEvent> events(count, Text("t", kPayload));
+  const auto answers = broker.Publish(kTenant, events, when_held);
+  EXPECT_EQ(answers.size(), count);
+  size_t taken = 0;
+  while (taken < answers.size() && answers[taken].ok()) ++taken;
+  for (size_t i = taken; i < answers.size(); ++i) {
+    EXPECT_EQ(answers[i].status().code(), StatusCode::kResourceExhausted) << i;
+  }
+  return taken;
+}
+
+uint64_t BytesOf(Broker& broker) {
+  return broker.DescribeTopic(kTenant, "t")->partitions[0].bytes;
+}
+
+TEST(Block, OfWhatIsPublishedTogetherNoMoreIsTakenThanTheTopicHolds) {
+  SimMachine machine(1);
+  auto broker = Open(machine);
+  auto reader = Subscribe(*broker, OnSlow::kBlock);
+  uint64_t published = 0;
+  uint64_t next = 0;
+  for (int round = 0; round < 3; ++round) {
+    const size_t taken = PublishTogether(*broker, 100);
+    EXPECT_GT(taken, 3U);
+    EXPECT_LT(taken, 100U);
+    published += taken;
+    EXPECT_LE(BytesOf(*broker), static_cast<uint64_t>(kRingBytes));
+    const auto polled = reader->Poll(1000, 1 << 20, 0);
+    ASSERT_TRUE(polled.ok());
+    EXPECT_EQ(polled->dropped, 0U);
+    for (const SubscribedEvent& event : polled->events) EXPECT_EQ(event.event->offset(), next++);
+    EXPECT_EQ(next, published);
+  }
+}
+
+TEST(Block, WhatIsPublishedTogetherIsTakenWholeWhereNobodyHoldsTheTopic) {
+  SimMachine machine(1);
+  auto broker = Open(machine);
+  auto reader = Subscribe(*broker, OnSlow::kDropOldest);
+  EXPECT_EQ(PublishTogether(*broker, 1000), 1000U);
+  EXPECT_LE(BytesOf(*broker), static_cast<uint64_t>(kRingBytes));
+}
+
+TEST(Block, WhoWaitsForNoReaderIsTakenWholeOrNotAtAll) {
+  SimMachine machine(1);
+  auto broker = Open(machine);
+  auto reader = Subscribe(*broker, OnSlow::kBlock);
+  EXPECT_EQ(PublishTogether(*broker, 100, WhenHeld::kRefuse), 100U);
+  EXPECT_EQ(PublishTogether(*broker, 100, WhenHeld::kRefuse), 0U);
+}
+
+TEST(Block, WhatIsPublishedTogetherGoesOnAsTheReaderReads) {
+  SimMachine machine(1);
+  auto broker = Open(machine, 60'000);
+  auto reader = Subscribe(*broker, OnSlow::kBlock);
+  constexpr uint64_t kTogether = 500;
+  std::thread publisher([&] { EXPECT_EQ(PublishTogether(*broker, kTogether), kTogether); });
+  uint64_t next = 0;
+  while (next < kTogether) {
+    EXPECT_LE(BytesOf(*broker), static_cast<uint64_t>(kRingBytes));
+    const auto polled = reader->Poll(3, 1 << 20, 100);
+    if (!polled.ok()) ADD_FAILURE() << polled.status().ToString();
+    if (!polled.ok() || polled->dropped > 0) break;
+    for (const SubscribedEvent& event : polled->events) EXPECT_EQ(event.event->offset(), next++);
+    if (polled->events.empty()) machine.clock.Advance(std::chrono::milliseconds(1));
+  }
+  reader->Close();
+  publisher.join();
+  EXPECT_EQ(next, kTogether);
+}
+
 TEST(Block, PublishersThatWaitGoOnAsSoonAsTheReaderReads) {
   SimMachine machine(1);
   // The simulated clock stands still: whoever waits, waits for the reader and for nothing else.
