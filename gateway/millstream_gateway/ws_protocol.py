@@ -35,7 +35,10 @@ def socket_protocol(write_timeout_ms: int) -> type[WebSocketsSansIOProtocol]:
             self._when_resumed: Callable[[], None] | None = None
             self._write_deadline: asyncio.TimerHandle | None = None
             self._descriptor = -1
-            self.is_paused = False
+
+        @property
+        def is_paused(self) -> bool:
+            return not self.writable.is_set()
 
         @property
         def is_open(self) -> bool:
@@ -77,13 +80,11 @@ def socket_protocol(write_timeout_ms: int) -> type[WebSocketsSansIOProtocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
             self._descriptor = -1
-            self.is_paused = False
             super().connection_lost(exc)
             self._when_resumed = None
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self.is_paused = True
             if self._write_deadline is None:
                 self._write_deadline = self.loop.call_later(
                     write_timeout_ms / 1000, self.transport.abort
@@ -91,7 +92,6 @@ def socket_protocol(write_timeout_ms: int) -> type[WebSocketsSansIOProtocol]:
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            self.is_paused = False
             self._disarm()
             if self._when_resumed is not None:
                 self._when_resumed()
