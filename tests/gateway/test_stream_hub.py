@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,16 @@ from millstream_gateway.services.authentication import Credentials
 from millstream_gateway.services.stream_hub import POLICY, Feed, StreamHub
 from millstream_gateway.services.stream_session import StreamSession
 
+SOON = 30.0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop go on until something is so."""
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come true"
+        await asyncio.sleep(0)
+
 
 class GatedPool:
     """Each call waits until its gate is opened."""
@@ -30,11 +41,6 @@ class GatedPool:
         self.gates.append(gate)
         await gate
         return work()
-
-
-async def _turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def test_news_between_the_end_of_a_pump_and_the_loop_telling_of_it_are_polled() -> None:
@@ -58,20 +64,17 @@ async def test_news_between_the_end_of_a_pump_and_the_loop_telling_of_it_are_pol
         hub.enqueue(Feed(hub, name, unused, tail, ()))
 
     enqueue("a")
-    await _turns(3)
+    await until(lambda: len(pool.gates) == 1)
     enqueue("b")
-    await _turns(3)
-    assert len(pool.gates) == 2, "as many pumps as there may be"
+    # As many pumps as there may be.
+    await until(lambda: len(pool.gates) == 2)
     for gate in pool.gates:
         gate.set_result(None)
     # Runs when both pumps have ended, and before anybody was told that they have.
     asyncio.get_running_loop().call_soon(enqueue, "c")
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert len(pool.gates) == 3
+    await until(lambda: len(pool.gates) == 3)
     pool.gates[2].set_result(None)
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await until(lambda: len(polled) == 3)
     assert polled == ["a", "b", "c"]
 
 
@@ -201,8 +204,7 @@ async def test_subscriptions_that_could_not_be_polled_end_and_say_so() -> None:
 
     socket.events.poll_frames = poll_frames
     socket.feed.wake()
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await until(lambda: socket.tail.closed > 0)
     assert [frame["type"] for frame in socket.told] == ["error"]
     assert (socket.feed.is_queued, socket.tail.closed) == (False, 1)
 
@@ -259,7 +261,7 @@ async def test_sockets_that_get_the_same_are_written_to_together_and_the_others_
     sockets = Sockets([7, -1, 8, 9, 5], takes={8: 2})
     same, other = (b"frames", 3, 0), (b"other", 1, 0)
     sockets.events.poll_frames = lambda _, **__: [same, same, same, same, other]
-    await _turns(2)
+    await until(lambda: bool(sockets.counted))
     assert sockets.sent == [([7, 8, 9], b"frames"), ([5], b"other")]
     # One had something to write before, and one took two bytes only.
     assert [one.written for one in sockets.outlets] == [b"", b"frames", b"ames", b"", b""]
@@ -280,7 +282,7 @@ async def test_subscriptions_that_memory_alone_does_not_serve_are_polled_on_a_th
         return [(b"old", 2, 0)] if len(asked) > 2 else [None]
 
     sockets.events.poll_frames = poll_frames
-    await _turns(5)
+    await until(lambda: not any(one.is_queued for one in sockets.feeds))
     head = b'{"subscription":1,'
     # The last turn was for what there was too much for.
     assert asked == [([head, head], True), ([head], False), ([head], False)]
