@@ -893,7 +893,7 @@ def poll_frames(
     memory_only: bool = False,
 ) -> list:
     """
-    Polls each (subscription, head): its events as frames of a WebSocket, whose texts are the head and then the event's object without its first brace. (frames, events, dropped), which those that get the same share, or the error in its place; None for those that were not polled: because there are total_bytes_max already, or they need more than memory_only allows, which waits for no file.
+    Polls each (subscription, head). In the place of each there is (frames, events, dropped), or its error, or None. The frames are a WebSocket's: the text of each is the head and then the event's object without its first brace; subscriptions that get the same share them. None stands for what was not polled: because the others have total_bytes_max already, or because with memory_only, which waits for no file, it cannot be.
     """
 
 def run_promql_test(

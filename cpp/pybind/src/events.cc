@@ -661,11 +661,10 @@ void RegisterEvents(py::module_& module, py::class_<Database>& engine) {
   module.def(
       "poll_frames", &PollFrames, py::arg("subscriptions"), py::kw_only(), py::arg("limit"), py::arg("bytes_max"),
       py::arg("total_bytes_max"), py::arg("memory_only") = false,
-      "Polls each (subscription, head): its events as frames of a WebSocket, whose texts are the head and then the "
-      "event's object without its first brace. (frames, events, dropped), which those that get the same share, or the "
-      "error in its place; None for those that were not polled: because there are total_bytes_max already, or they "
-      "need more than memory_only "
-      "allows, which waits for no file.");
+      "Polls each (subscription, head). In the place of each there is (frames, events, dropped), or its error, or "
+      "None. The frames are a WebSocket's: the text of each is the head and then the event's object without its first "
+      "brace; subscriptions that get the same share them. None stands for what was not polled: because the others "
+      "have total_bytes_max already, or because with memory_only, which waits for no file, it cannot be.");
 
   engine
       .def("create_topic", &CreateTopic, py::arg("name"), py::kw_only(), py::arg("partitions") = 1,

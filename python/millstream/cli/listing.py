@@ -46,7 +46,8 @@ def print_list(
     for row in cells:
         table.add_row(*row)
     console = output_console()
-    # A terminal too narrow for the first column and the titles breaks lines; columns squeezed to nothing say nothing.
+    # A terminal too narrow for the first column and the titles breaks lines; columns squeezed to
+    # nothing say nothing.
     least = max(widest, cell_len(first)) + sum(cell_len(title) for title, _ in others)
     console.width = max(console.width, least + _RULE * len(columns) + 1)
     console.print(table)
