@@ -86,7 +86,7 @@ class LogCompaction {
       KeyMap keys(log.end().value() - std::min(partition_.compacted_to(), log.end().value()), memory_bytes_max_,
                   env_.random->Next64());
       Pass pass(&keys, options_, env_.clock->WallNow(), RememberedFrom(log.end().value()));
-      MS_RETURN_IF_ERROR(NoteKeys(&pass, log.active_start().value()));
+      MS_RETURN_IF_ERROR(NoteKeys(&pass, log.closed_end().value()));
       if (pass.end() <= partition_.compacted_to()) return Status::Ok();
       MS_RETURN_IF_ERROR(Rewrite(pass));
       (void)partition_.ForgetTail(
@@ -126,7 +126,7 @@ class LogCompaction {
     if (dirty < options_.min_dirty_ratio * total || dirty <= 0) return false;
     if (dirty < kNewBytes && now < partition_.last_compaction_ms() + kPauseMs) return false;
     partition_.set_last_compaction_ms(now);
-    if (old_enough > spans.back().first.value()) MS_RETURN_IF_ERROR(partition_.writer().Seal(partition_));
+    if (old_enough > log_->log().closed_end().value()) MS_RETURN_IF_ERROR(partition_.writer().Seal(partition_));
     return true;
   }
 

@@ -364,6 +364,7 @@ Result<std::shared_ptr<OpenLog>> PartitionWriter::EnsureOpen(Partition& partitio
   CloseIdle(options_.open_logs_max - 1);
   log::LocalLogOptions log_options{.durability = options_.durability, .segment_bytes = options_.segment_bytes};
   log_options.sync_thread = false;
+  log_options.rolls = &rolls_;
   if (const int64_t kept = partition.topic_.options().retention_bytes; kept > 0) {
     log_options.segment_bytes =
         std::clamp(static_cast<uint64_t>(kept) / kSegmentsKept, log::kSegmentBytesMin, options_.segment_bytes);

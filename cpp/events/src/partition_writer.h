@@ -25,6 +25,7 @@
 #include "millstream/env/env.h"
 #include "millstream/events/broker.h"
 #include "millstream/events/limits.h"
+#include "millstream/log/roll_queue.h"
 #include "millstream/queue/worker.h"
 #include "partition.h"
 #include "topic_state.h"
@@ -143,7 +144,8 @@ class PartitionWriter {
     bool reopen = false;  // the log refuses for good
   };
 
-  PartitionWriter(const env::Env& env, const WriterOptions& options) : env_(env), options_(options) {}
+  PartitionWriter(const env::Env& env, const WriterOptions& options)
+      : env_(env), options_(options), rolls_(env.executor, "ms-log-roll") {}
 
   Status Control(Partition& partition, std::function<Status()> work);
   void Handle(std::span<WriterTask*> tasks);
@@ -169,6 +171,7 @@ class PartitionWriter {
   std::atomic<uint64_t> turn_{0};          // the writer writes
   std::atomic<uint64_t> queued_bytes_{0};  // publishers add, the writer takes off
   std::vector<Partition*> open_;           // of the writer alone: those with a log
+  log::RollQueue rolls_;                   // of the logs
   // Last, so that its thread has ended before anything that it uses goes.
   std::unique_ptr<queue::Worker<WriterTask*>> worker_;
 };

@@ -8,6 +8,7 @@
 #include "millstream/base/check.h"
 #include "millstream/base/hash.h"
 #include "millstream/codec/crc32c.h"
+#include "millstream/log/roll_queue.h"
 #include "recovery.h"
 
 namespace millstream::log {
@@ -259,41 +260,6 @@ Status LocalLog::PadToSector(env::WritableFile& file, uint64_t bytes) {
   return bytes == SectorEnd(bytes) ? Status::Ok() : file.Truncate(SectorEnd(bytes));
 }
 
-Status LocalLog::Seal() {
-  {
-    const MutexLock lock(mutex_);
-    if (closed_) return FailedPrecondition("log {} is closed", folder_);
-    if (!failure_.ok()) return failure_;
-    if (end_ == segments_.back().first) return Status::Ok();
-  }
-  roll_due_ = true;
-  return ExplainNoRoom(Roll());
-}
-
-Status LocalLog::Roll() {
-  const Offset first = end();
-  // A segment that has a successor is complete on the disk: a torn tail can only be in the last one.
-  MS_RETURN_IF_ERROR(SyncUpTo(first));
-  bool sync_failed = false;
-  auto made = MakeSegment(*env_.files, *env_.random, folder_, first, boot_, &sync_failed);
-  const MutexLock lock(mutex_);
-  if (!made.ok()) {
-    if (!sync_failed) return std::move(made).status();
-    Fail(made.status());
-    return failure_;
-  }
-  segments_.back().bytes = active_bytes_;
-  segments_.push_back(std::move(made->segment));
-  active_ = std::move(made->file);
-  active_bytes_ = segments_.back().bytes;
-  synced_bytes_ = active_bytes_;
-  stats_.written_bytes += active_bytes_;
-  // The new header names the boot.
-  mark_due_ = false;
-  roll_due_ = false;
-  return Status::Ok();
-}
-
 // --- syncing ---
 
 void LocalLog::Fail(Status status) {
@@ -310,20 +276,43 @@ std::vector<storage::Log::DurableCallback> LocalLog::TakeWaiters(Offset below) {
   return taken;
 }
 
-void LocalLog::SyncOnce() {
+bool LocalLog::TakeActive(std::shared_ptr<env::WritableFile>* file, uint64_t* bytes, Offset* target) {
+  const MutexLock lock(mutex_);
+  seal_wanted_ = true;
+  while (writing_) progress_.Wait(mutex_);
+  seal_wanted_ = false;
+  if (rolled_ != nullptr) {
+    progress_.NotifyAll();
+    return false;
+  }
+  writing_ = true;
+  *file = active_;
+  *bytes = active_bytes_;
+  *target = end_;
+  return true;
+}
+
+Status LocalLog::SyncOnce() {
+  {
+    const MutexLock lock(mutex_);
+    while (syncing_) progress_.Wait(mutex_);
+    if (!failure_.ok()) return failure_;
+    syncing_ = true;
+  }
+  Status status = SyncActive();
+  const MutexLock lock(mutex_);
+  syncing_ = false;
+  progress_.NotifyAll();
+  return status;
+}
+
+Status LocalLog::SyncActive() {
   std::shared_ptr<env::WritableFile> file;
   uint64_t bytes = 0;
   Offset target;
-  {
-    const MutexLock lock(mutex_);
-    seal_wanted_ = true;
-    while (writing_) progress_.Wait(mutex_);
-    seal_wanted_ = false;
-    writing_ = true;
-    file = active_;
-    bytes = active_bytes_;
-    target = end_;
-  }
+  do {
+    MS_RETURN_IF_ERROR(FinishRollAlone());
+  } while (!TakeActive(&file, &bytes, &target));
   // What is synced now fills its last sector, so that nothing written later can take it along when the power goes.
   Status status = PadToSector(*file, bytes);
   {
@@ -341,7 +330,7 @@ void LocalLog::SyncOnce() {
     ++stats_.syncs;
     if (status.ok()) {
       synced_ = target;
-      synced_bytes_ = bytes;
+      if (file == active_) synced_bytes_ = bytes;
       done = TakeWaiters(synced_);
     } else {
       Fail(status);
@@ -357,20 +346,26 @@ void LocalLog::SyncOnce() {
   }
   if (cut) (void)file->Truncate(bytes);
   for (const DurableCallback& callback : done) callback(answer);
+  return answer;
 }
 
 void LocalLog::SyncLoop() {
   while (true) {
     Status failure;
     std::vector<DurableCallback> waiters;
+    bool only_roll = false;
     {
       const MutexLock lock(mutex_);
-      while (!stopping_ && (failure_.ok() ? sync_wanted_ <= synced_ : waiters_.empty())) work_.Wait(mutex_);
+      while (!stopping_ && (failure_.ok() ? sync_wanted_ <= synced_ && !roll_wanted_ : waiters_.empty())) {
+        work_.Wait(mutex_);
+      }
       if (stopping_) return;
       failure = failure_;
       if (!failure.ok()) waiters = TakeWaiters(end_);
+      only_roll = sync_wanted_ <= synced_;
+      roll_wanted_ = false;
     }
-    if (failure.ok()) SyncOnce();
+    if (failure.ok()) (void)(only_roll ? FinishRoll() : SyncOnce());
     for (const DurableCallback& waiter : waiters) waiter(failure);
   }
 }
@@ -382,13 +377,13 @@ Status LocalLog::SyncUpTo(Offset target) {
       if (synced_ >= target) return Status::Ok();
       if (!failure_.ok()) return failure_;
     }
-    SyncOnce();
-    const MutexLock lock(mutex_);
-    return failure_;
+    return SyncOnce();
   }
   const MutexLock lock(mutex_);
+  const uint64_t rolls_failed = rolls_failed_;
   while (synced_ < target) {
     if (!failure_.ok()) return failure_;
+    if (rolls_failed_ != rolls_failed) return ResourceExhausted("the last segment cannot be given its name");
     if (stopping_) return FailedPrecondition("log {} is closed", folder_);
     if (sync_wanted_ < target) {
       sync_wanted_ = target;
@@ -465,7 +460,10 @@ Status LocalLog::Close() {
     // It sees that, and ends: nothing may happen in the folder any more once the log is closed.
     while (rewriting_) progress_.Wait(mutex_);
   }
+  // Nobody else finishes a roll from here on, but the sync thread.
+  if (options_.rolls != nullptr) options_.rolls->Remove(this);
   Status status = Sync();
+  if (status.ok()) status = FinishRoll();
   {
     const MutexLock lock(mutex_);
     stopping_ = true;
@@ -517,13 +515,17 @@ Status LocalLog::TruncateBefore(Offset offset) {
 Status LocalLog::RemoveBefore(Offset offset) {
   while (true) {
     std::string path;
+    bool roll_first = false;
     {
       const MutexLock lock(mutex_);
       // After a replacement that was left half done, what is old here may stand for what was put in its place.
       if (!failure_.ok()) return failure_;
       if (segments_.size() < 2 || segments_[1].first > offset) return Status::Ok();
       path = segments_.front().path;
+      // What continues a segment that is gone would be taken for nothing when the log is opened anew.
+      roll_first = segments_.size() == 2 && rolled_ != nullptr;
     }
+    if (roll_first) MS_RETURN_IF_ERROR(FinishRoll());
     // The oldest first, and each durably before the next: a crash leaves no hole.
     const Status removed = env_.files->Remove(path);
     if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
@@ -555,6 +557,15 @@ Offset LocalLog::durable_end() const {
 Offset LocalLog::active_start() const {
   const MutexLock lock(mutex_);
   return segments_.back().first;
+}
+
+Offset LocalLog::closed_end() const {
+  const MutexLock lock(mutex_);
+  return ClosedEnd();
+}
+
+Offset LocalLog::ClosedEnd() const {
+  return rolled_ == nullptr ? segments_.back().first : segments_[segments_.size() - 2].first;
 }
 
 LogStats LocalLog::stats() const {
@@ -589,6 +600,7 @@ Result<LocalLog::SegmentView> LocalLog::View(Offset first) const {
   }
   SegmentView view;
   view.path = found->path;
+  view.next_path = found->next_path;
   view.salt = found->salt;
   view.limit_bytes = found->bytes;
   if (found + 1 != segments_.end()) {
@@ -661,7 +673,12 @@ class LocalLog::Reader final : public storage::LogReader {
 
   // False when there is another file to be opened by now.
   Result<bool> OpenFile(const SegmentView& view) {
-    auto file = log_->env_.files->OpenForRead(view.path);
+    // A file that is not found under the name that it has at first has got its own.
+    env::FileSystem& files = *log_->env_.files;
+    auto file = files.OpenForRead(view.next_path.empty() ? view.path : view.next_path);
+    if (!file.ok() && file.status().code() == StatusCode::kNotFound && !view.next_path.empty()) {
+      file = files.OpenForRead(view.path);
+    }
     if (!file.ok() && file.status().code() == StatusCode::kNotFound) {
       const auto now = log_->View(segment_);
       if (now.ok() && now->salt == view.salt) return OutOfRange("{} has been removed", view.path);

@@ -4,6 +4,9 @@
 //   - A torn tail: the process died in the middle of a write, so the file just ends; or the machine died, so any sector
 //     not yet synced holds anything. Nothing acknowledged is in it, and it is cut off.
 //   - Corruption: bytes that had been good are not any more. Nothing is cut; the error names file and byte.
+// A next segment, which a roll had not given its name, is kept when it continues the last one, and otherwise judged the
+// same way: it goes with the torn tail before it, or shows that what is missing there had been good.
+//
 // The batches themselves tell which. Each names the boot of the machine that wrote it and the offset below which all
 // was on the disk by then. Broken bytes are corruption when the machine has not restarted since they were written (a
 // killed process cannot break bytes inside a file), or when any batch behind them says that they were on the disk.
@@ -51,5 +54,10 @@ struct NewSegment {
 // the error was a sync's.
 Result<NewSegment> MakeSegment(env::FileSystem& files, env::Random& random, const std::string& folder, Offset first,
                                uint64_t boot, bool* sync_failed);
+
+// The same under the name of NextSegmentName, and synced by nobody. On an error nothing of it stays, or a file that the
+// next attempt, or Recover, replaces.
+Result<NewSegment> MakeNextSegment(env::FileSystem& files, env::Random& random, const std::string& folder, Offset first,
+                                   uint64_t boot);
 
 }  // namespace millstream::log

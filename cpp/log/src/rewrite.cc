@@ -107,16 +107,18 @@ std::vector<SegmentSpan> LocalLog::Spans() const {
   const MutexLock lock(mutex_);
   spans.reserve(segments_.size());
   for (size_t i = 0; i < segments_.size(); ++i) {
-    const bool is_closed = i + 1 < segments_.size();
+    const bool is_last = i + 1 == segments_.size();
+    const Offset end = is_last ? end_ : segments_[i + 1].first;
     spans.push_back({.first = segments_[i].first,
-                     .end = is_closed ? segments_[i + 1].first : end_,
-                     .bytes = is_closed ? segments_[i].bytes : active_bytes_,
-                     .is_closed = is_closed});
+                     .end = end,
+                     .bytes = is_last ? active_bytes_ : segments_[i].bytes,
+                     .is_closed = !is_last && end <= ClosedEnd()});
   }
   return spans;
 }
 
 std::span<Segment> LocalLog::FindClosed(Offset first, Offset end) {
+  if (end > ClosedEnd()) return {};
   const auto begin = std::ranges::lower_bound(segments_, first, {}, &Segment::first);
   const auto behind = std::ranges::lower_bound(segments_, end, {}, &Segment::first);
   if (begin == segments_.end() || begin->first != first || behind == segments_.end() || behind->first != end) return {};

@@ -18,6 +18,7 @@ constexpr std::string_view kSegmentMagic = "MSLOGSEG";
 constexpr uint32_t kVersion = 1;
 constexpr uint32_t kBatchMagic = 0x4342534D;  // "MSBC"
 constexpr std::string_view kSuffix = ".log";
+constexpr std::string_view kNextSuffix = ".next";
 constexpr size_t kNameDigits = 20;
 constexpr uint64_t kReadAheadBytes = 256 << 10;
 
@@ -55,6 +56,14 @@ bool IsZero(std::string_view bytes) {
   return bytes.find_first_not_of('\0') == std::string_view::npos;
 }
 
+std::optional<Offset> ParseName(std::string_view name, std::string_view suffix) {
+  if (name.size() != kNameDigits + suffix.size() || !name.ends_with(suffix)) return std::nullopt;
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + kNameDigits, value);
+  if (error != std::errc() || end != name.data() + kNameDigits) return std::nullopt;
+  return Offset(value);
+}
+
 }  // namespace
 
 std::string SegmentName(Offset first) {
@@ -62,11 +71,15 @@ std::string SegmentName(Offset first) {
 }
 
 std::optional<Offset> ParseSegmentName(std::string_view name) {
-  if (name.size() != kNameDigits + kSuffix.size() || !name.ends_with(kSuffix)) return std::nullopt;
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + kNameDigits, value);
-  if (error != std::errc() || end != name.data() + kNameDigits) return std::nullopt;
-  return Offset(value);
+  return ParseName(name, kSuffix);
+}
+
+std::string NextSegmentName(Offset first) {
+  return fmt::format("{:020}{}", first.value(), kNextSuffix);
+}
+
+std::optional<Offset> ParseNextSegmentName(std::string_view name) {
+  return ParseName(name, kNextSuffix);
 }
 
 std::string RewrittenSegmentName(const RewrittenName& name) {

@@ -273,6 +273,35 @@ TEST(Broker, OldEventsComeFromTheLogAndNewOnesFromMemory) {
   EXPECT_EQ(pieces, payloads);
 }
 
+TEST(Broker, PublishersGoOnWhileASegmentIsOnItsWayToTheDisk) {
+  constexpr uint64_t kSegmentBytes = 16 << 10;
+  SimMachine machine(1);
+  std::vector<std::string> payloads;
+  {
+    const auto broker = machine.MustOpen(storage::Durability::kProcess, kOpenLogsMax, kSegmentBytes);
+    MustCreate(*broker, "orders");
+    const auto publish = [&] {
+      payloads.push_back(fmt::format("{}:{}", payloads.size(), std::string(900, 'x')));
+      return PublishOne(*broker, Text("orders", payloads.back()));
+    };
+    ASSERT_TRUE(publish().ok());
+    // No segment gets its name, so that it is seen what waits for that: the second roll, and no first one.
+    machine.files.FailNext(env::SimFileSystem::Operation::kRename, ResourceExhausted("no space left"), 1'000'000);
+    for (int i = 0; i < 18; ++i) ASSERT_TRUE(publish().ok());
+    EXPECT_EQ(ReadAll(*broker, "orders"), payloads);
+    Result<Published> refused = publish();
+    for (int i = 0; i < 100 && refused.ok(); ++i) refused = publish();
+    EXPECT_EQ(refused.status().code(), StatusCode::kResourceExhausted) << refused.status().ToString();
+    payloads.pop_back();
+    machine.files.FailNext(env::SimFileSystem::Operation::kRename, ResourceExhausted("no space left"), 0);
+    for (int i = 0; i < 50; ++i) ASSERT_TRUE(publish().ok());
+    EXPECT_EQ(ReadAll(*broker, "orders"), payloads);
+    machine.files.ProcessDeath();
+  }
+  const auto broker = machine.MustOpen(storage::Durability::kProcess, kOpenLogsMax, kSegmentBytes);
+  EXPECT_EQ(ReadAll(*broker, "orders"), payloads);
+}
+
 TEST(Broker, OffsetsOutsideThePartitionAreRefused) {
   SimMachine machine(1);
   const auto broker = machine.MustOpen();

@@ -5,6 +5,7 @@
 // allowed to go. Recovery never calls a crash corruption.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -29,6 +30,8 @@ struct Oracle {
 };
 
 struct Coverage {
+  uint64_t rolls_left = 0;  // crashes that found a roll unfinished
+  uint64_t rolls_kept = 0;  // of which the next segment is there afterwards
   std::map<SimFileSystem::Operation, uint64_t> crashes;
   uint64_t tails_cut = 0;
   uint64_t unacknowledged_kept = 0;
@@ -53,6 +56,7 @@ void RunUntilCrash(SimMachine& machine, Durability durability, bool promise, env
       }
       log = std::move(*opened);
     }
+    if (machine.rolls != nullptr && random.Below(4) == 0) machine.rolls->FinishOne();
     switch (random.Below(12)) {
       case 0: {
         const Status synced = log->Sync();
@@ -96,6 +100,7 @@ void RunUntilCrash(SimMachine& machine, Durability durability, bool promise, env
 
 void CheckAfterCrash(SimMachine& machine, Durability durability, const std::string& what, Oracle* oracle,
                      Coverage* coverage) {
+  const std::vector<std::string> left = machine.NextPaths();
   auto log = machine.Open(durability);
   ASSERT_TRUE(log.ok()) << what << ": " << log.status().ToString();
   const uint64_t start = (*log)->start().value();
@@ -106,6 +111,13 @@ void CheckAfterCrash(SimMachine& machine, Durability durability, const std::stri
   const auto records = ReadAll(**log, Offset(start));
   ASSERT_TRUE(records.ok()) << what << ": " << records.status().ToString();
   ASSERT_EQ(*records, Payloads(start, end)) << what;
+  ASSERT_TRUE(machine.NextPaths().empty()) << what;
+  coverage->rolls_left += left.size();
+  for (const std::string& path : left) {
+    const std::vector<std::string> now = machine.SegmentPaths();
+    const std::string named = path.substr(0, path.find('.')) + ".log";
+    coverage->rolls_kept += static_cast<uint64_t>(std::ranges::count(now, named));
+  }
   coverage->tails_cut += (*log)->recovery().tail_was_cut ? 1 : 0;
   coverage->unacknowledged_kept += end > oracle->acknowledged ? 1 : 0;
   coverage->unacknowledged_lost += end < oracle->tried ? 1 : 0;
@@ -119,6 +131,7 @@ struct Case {
   Durability durability;
   Crash crash;
   std::string name;
+  bool rolls_later = false;
 };
 
 class CrashTest : public testing::TestWithParam<Case> {};
@@ -127,12 +140,15 @@ INSTANTIATE_TEST_SUITE_P(All, CrashTest,
                          testing::Values(Case{Durability::kFsync, Crash::kPowerCut, "FsyncPowerCut"},
                                          Case{Durability::kFsync, Crash::kProcessDeath, "FsyncProcessDeath"},
                                          Case{Durability::kProcess, Crash::kProcessDeath, "ProcessProcessDeath"},
-                                         Case{Durability::kProcess, Crash::kPowerCut, "ProcessPowerCut"}),
+                                         Case{Durability::kProcess, Crash::kPowerCut, "ProcessPowerCut"},
+                                         Case{Durability::kProcess, Crash::kProcessDeath, "LaterProcessDeath", true},
+                                         Case{Durability::kProcess, Crash::kPowerCut, "LaterPowerCut", true}),
                          [](const auto& about) { return about.param.name; });
 
 // Three crashes in a row, the second and third early, so that recovery itself is interrupted, too.
 void RunCase(const Case& test, uint64_t seed, uint64_t crash_at, bool* finished, Coverage* coverage) {
   SimMachine machine(seed);
+  if (test.rolls_later) machine.LeaveRolls();
   env::SeededRandom random(seed * 7919 + 1);
   Oracle oracle;
   const bool promise = test.durability == Durability::kFsync || test.crash == Crash::kProcessDeath;
@@ -184,6 +200,12 @@ TEST_P(CrashTest, NothingAcknowledgedIsLostByACrashAtAnyOperation) {
   }
   EXPECT_GT(coverage.tails_cut, 0U);
   EXPECT_GT(coverage.unacknowledged_lost, 0U);
+  EXPECT_EQ(coverage.rolls_left > 0, GetParam().rolls_later);
+  EXPECT_EQ(coverage.rolls_kept > 0, GetParam().rolls_later);
+  if (GetParam().rolls_later) {
+    EXPECT_GT(coverage.crashes[Operation::kRename], 0U);
+    EXPECT_GT(coverage.rolls_left, coverage.rolls_kept);
+  }
   if (GetParam().crash == Crash::kPowerCut || GetParam().durability == Durability::kFsync) {
     EXPECT_GT(coverage.unacknowledged_kept, 0U);
   }
@@ -199,6 +221,7 @@ TEST_P(CrashTest, NothingAcknowledgedIsLostWhenAnyOneOperationFails) {
       uint64_t operations = UINT64_MAX;
       for (uint64_t fail_at = 1; fail_at <= operations; ++fail_at) {
         SimMachine machine(seed);
+        if (test.rolls_later) machine.LeaveRolls();
         env::SeededRandom random(seed);
         Oracle oracle;
         const uint64_t before = machine.files.operations();
@@ -211,6 +234,7 @@ TEST_P(CrashTest, NothingAcknowledgedIsLostWhenAnyOneOperationFails) {
             if (!opened.ok()) continue;
             log = std::move(*opened);
           }
+          if (test.rolls_later && random.Below(4) == 0) machine.rolls->FinishOne();
           const uint64_t first = log->end().value();
           const auto appended = AppendOne(*log, Payload(first));
           if (appended.ok()) oracle.tried = std::max(oracle.tried, first + 1);

@@ -13,6 +13,7 @@
 #include "millstream/env/sim_clock.h"
 #include "millstream/env/sim_file_system.h"
 #include "millstream/log/local_log.h"
+#include "millstream/log/roll_queue.h"
 
 namespace millstream::log {
 
@@ -37,24 +38,34 @@ class SimMachine {
     options.durability = durability;
     options.segment_bytes = segment_bytes;
     options.sync_thread = false;
+    options.rolls = rolls.get();
     return LocalLog::Open(env(), std::string(kFolder), options);
   }
 
-  std::vector<std::string> SegmentPaths() {
-    std::vector<std::string> paths;
-    const auto entries = files.List(std::string(kFolder));
-    EXPECT_TRUE(entries.ok());
-    for (const env::FolderEntry& entry : *entries) {
-      if (ParseSegmentName(entry.name).has_value()) paths.push_back(std::string(kFolder) + "/" + entry.name);
-    }
-    return paths;
-  }
+  std::vector<std::string> SegmentPaths() { return Paths(ParseSegmentName); }
+
+  // Of segments whose roll was not finished.
+  std::vector<std::string> NextPaths() { return Paths(ParseNextSegmentName); }
+
+  // From now on logs at the durability `process` leave rolls to be finished by rolls->FinishOne().
+  void LeaveRolls() { rolls = std::make_unique<RollQueue>(nullptr, ""); }
 
   env::SimFileSystem files;
+  std::unique_ptr<RollQueue> rolls;
   // Random numbers of a seed are for one thread; where several run, they are the system's.
   bool many_threads = false;
 
  private:
+  std::vector<std::string> Paths(std::optional<Offset> (*parse)(std::string_view)) {
+    std::vector<std::string> paths;
+    const auto entries = files.List(std::string(kFolder));
+    EXPECT_TRUE(entries.ok());
+    for (const env::FolderEntry& entry : *entries) {
+      if (parse(entry.name).has_value()) paths.push_back(std::string(kFolder) + "/" + entry.name);
+    }
+    return paths;
+  }
+
   env::SeededRandom random_;
   env::SimClock clock_;
 };

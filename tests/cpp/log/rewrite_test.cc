@@ -173,11 +173,18 @@ struct Oracle {
   std::set<uint64_t> removing;  // tried
 };
 
-void RunUntilCrash(SimMachine& machine, env::Random& random, Oracle* oracle) {
+// At the durability `process` where rolls are left to be finished: then `promise` says whether what was only appended
+// must survive the crash that will come.
+Durability DurabilityOf(const SimMachine& machine) {
+  return machine.rolls == nullptr ? Durability::kFsync : Durability::kProcess;
+}
+
+void RunUntilCrash(SimMachine& machine, env::Random& random, bool promise, Oracle* oracle) {
   std::unique_ptr<LocalLog> log;
   for (int step = 0; step < 40; ++step) {
+    if (machine.rolls != nullptr && random.Below(4) == 0) machine.rolls->FinishOne();
     if (log == nullptr) {
-      auto opened = machine.Open(Durability::kFsync);
+      auto opened = machine.Open(DurabilityOf(machine));
       if (!opened.ok()) return;
       log = std::move(*opened);
     }
@@ -216,15 +223,17 @@ void RunUntilCrash(SimMachine& machine, env::Random& random, Oracle* oracle) {
         const std::vector<std::string> payloads = Payloads(first, first + 1 + random.Below(12));
         const std::vector<std::string_view> views(payloads.begin(), payloads.end());
         oracle->tried = std::max(oracle->tried, first + payloads.size());
-        if (!log->Append(views).ok() || !log->Sync().ok()) return;
-        oracle->acknowledged = first + payloads.size();
+        if (!log->Append(views).ok()) return;
+        const bool sync = machine.rolls == nullptr || random.Below(5) == 0;
+        if (sync && !log->Sync().ok()) return;
+        if (sync || promise) oracle->acknowledged = first + payloads.size();
       }
     }
   }
 }
 
 void Check(SimMachine& machine, const Oracle& oracle, uint64_t* checked) {
-  const auto opened = machine.Open(Durability::kFsync);
+  const auto opened = machine.Open(DurabilityOf(machine));
   ASSERT_TRUE(opened.ok()) << opened.status().ToString();
   const LocalLog& log = **opened;
   const uint64_t start = log.start().value();
@@ -250,10 +259,11 @@ void Check(SimMachine& machine, const Oracle& oracle, uint64_t* checked) {
   ASSERT_EQ(entries->size(), log.Spans().size());
 }
 
-void CrashEverywhere(bool power_cut, uint64_t seed, uint64_t stride) {
-  const auto run = [seed](SimMachine& machine, Oracle* oracle) {
+void CrashEverywhere(bool power_cut, bool rolls_later, uint64_t seed, uint64_t stride) {
+  const auto run = [=](SimMachine& machine, Oracle* oracle) {
+    if (rolls_later) machine.LeaveRolls();
     env::SeededRandom random(seed);
-    RunUntilCrash(machine, random, oracle);
+    RunUntilCrash(machine, random, !power_cut, oracle);
   };
   uint64_t operations = 0;
   {
@@ -283,11 +293,19 @@ void CrashEverywhere(bool power_cut, uint64_t seed, uint64_t stride) {
 }
 
 TEST(Rewrite, APowerCutAtAnyOperationLeavesTheOldRecordsOrTheNew) {
-  for (uint64_t seed = 1; seed <= 12; ++seed) CrashEverywhere(true, seed, 1 + seed % 3);
+  for (uint64_t seed = 1; seed <= 12; ++seed) CrashEverywhere(true, false, seed, 1 + seed % 3);
+}
+
+TEST(Rewrite, APowerCutWhileARollIsUnfinishedLeavesTheOldRecordsOrTheNew) {
+  for (uint64_t seed = 41; seed <= 52; ++seed) CrashEverywhere(true, true, seed, 1 + seed % 3);
+}
+
+TEST(Rewrite, TheDeathOfTheProcessWhileARollIsUnfinishedLeavesTheOldRecordsOrTheNew) {
+  for (uint64_t seed = 61; seed <= 66; ++seed) CrashEverywhere(false, true, seed, 1 + seed % 3);
 }
 
 TEST(Rewrite, TheDeathOfTheProcessAtAnyOperationLeavesTheOldRecordsOrTheNew) {
-  for (uint64_t seed = 21; seed <= 26; ++seed) CrashEverywhere(false, seed, 1 + seed % 3);
+  for (uint64_t seed = 21; seed <= 26; ++seed) CrashEverywhere(false, false, seed, 1 + seed % 3);
 }
 
 TEST(Rewrite, AFailedOperationLeavesTheOldRecordsOrTheNew) {
@@ -299,7 +317,7 @@ TEST(Rewrite, AFailedOperationLeavesTheOldRecordsOrTheNew) {
       machine.files.FailAt(at, failure);
       Oracle oracle;
       env::SeededRandom random(5);
-      RunUntilCrash(machine, random, &oracle);
+      RunUntilCrash(machine, random, true, &oracle);
       // Should it not have come to that, it does not come any more.
       machine.files.FailAt(0, failure);
       Check(machine, oracle, &checked);
@@ -309,9 +327,10 @@ TEST(Rewrite, AFailedOperationLeavesTheOldRecordsOrTheNew) {
   EXPECT_GT(checked, 0U);
 }
 
-TEST(Rewrite, AppendsReadersAndRemovalGoOnMeanwhile) {
+void AppendReadRemoveAndRewrite(bool rolls_later) {
   SimMachine machine(3);
   machine.many_threads = true;
+  if (rolls_later) machine.rolls = std::make_unique<RollQueue>(machine.env().executor, "rolls");
   auto log = std::move(*machine.Open(Durability::kProcess));
   AppendMany(*log, 300);
   std::atomic<bool> stop{false};
@@ -361,6 +380,14 @@ TEST(Rewrite, AppendsReadersAndRemovalGoOnMeanwhile) {
   rewriter.join();
   for (std::thread& reader : readers) reader.join();
   EXPECT_GT(read.load(), 0U);
+}
+
+TEST(Rewrite, AppendsReadersAndRemovalGoOnMeanwhile) {
+  AppendReadRemoveAndRewrite(false);
+}
+
+TEST(Rewrite, AppendsReadersAndRemovalGoOnWhileRollsAreFinished) {
+  AppendReadRemoveAndRewrite(true);
 }
 
 }  // namespace

@@ -4,10 +4,14 @@
 // the next. A thread of its own syncs for all who wait at once (group commit). Opening tells what a crash left
 // unfinished (cut off, reported) from corruption (kDataLoss; nothing is changed).
 //
+// With kProcess the writer does not wait for a segment's end to reach the disk: it goes on in the next one, which has a
+// name of its own (NextSegmentName) until the sync thread, or a RollQueue, has synced both. One roll at most is under
+// way so: a second one, and whoever wants anything synced or removed that this one is about, finishes it first.
+//
 // Threads     As storage::Log. Without a sync thread, whoever waits syncs: Append, the waits, Sync, TruncateBefore and
-//             Close then come from one thread, and nothing is synced that nobody asks for.
-// Invariants  (1) Acknowledged records are never cut off. (2) A sector that a sync has covered is never written again.
-//             (3) A segment exists durably before a record goes into it, and all before it is on the disk by then.
+//             Close then come from one thread, and nothing is synced that nobody asks for, save by a RollQueue.
+// Invariants  (1) Acknowledged records are never cut off. (2) A sector with what counts as synced is never written
+//             again. (3) A segment bears its name only once it exists durably and all before it is on the disk.
 //             (4) A record that is rewritten away leaves its offset behind: offsets never change.
 // Ownership   Borrows the env. Readers borrow the log: they go first.
 // Cost        An append is one write; payloads below kInlinePayloadBytes are copied once.
@@ -31,13 +35,18 @@
 
 namespace millstream::log {
 
+class RollQueue;
+
 struct LocalLogOptions {
   storage::Durability durability = storage::Durability::kProcess;
   // A segment is closed before it would grow beyond; one append may exceed it alone.
   uint64_t segment_bytes = uint64_t{64} << 20;
-  // With kProcess, what a power cut can take at most is this much, and what the kernel writes by itself meanwhile.
+  // With kProcess, what a power cut can take at most is this much, and what is appended while it is synced.
   uint64_t background_sync_bytes = uint64_t{16} << 20;
   bool sync_thread = true;
+  // With kProcess and without a sync thread: finishes rolls, and a power cut can take two segments. Where there is
+  // neither, the append that rolls waits for the disk. Must be there until the log is closed.
+  RollQueue* rolls = nullptr;
   std::string thread_name = "ms-log-sync";
 };
 
@@ -47,7 +56,7 @@ inline constexpr uint64_t kSegmentBytesMax = uint64_t{1} << 30;
 // What opening the log found, for the operator.
 struct RecoveryReport {
   uint64_t segments = 0;
-  // A torn tail that was cut off.
+  // A torn tail that was cut off, or a next segment that did not continue what was left and went; or both.
   bool tail_was_cut = false;
   std::string file;
   uint64_t position = 0;
@@ -109,9 +118,13 @@ class LocalLog final : public storage::Log {
   Offset end() const override EXCLUDES(mutex_);
   Offset durable_end() const override EXCLUDES(mutex_);
 
-  // Closes the last segment, unless it is empty, and begins the next. Called by the thread that appends.
+  // Closes the last segment, unless it is empty, and begins the next; all before it is on the disk then. Called by the
+  // thread that appends.
   Status Seal() EXCLUDES(mutex_);
-  // All segments, the oldest first; the last one is not closed.
+  // Brings the segment before the last to the disk and gives the last its name, if a roll has left that to be done.
+  // From any thread.
+  Status FinishRoll() EXCLUDES(mutex_);
+  // All segments, the oldest first; the last one is not closed, nor those that end behind closed_end().
   std::vector<SegmentSpan> Spans() const EXCLUDES(mutex_);
   // Puts one segment in the place of the closed ones that begin at `first` and end at `end`, with what `edit` says of
   // each record; empty records are gone already. A crash leaves the old ones or the new one. From any thread, one at a
@@ -125,8 +138,10 @@ class LocalLog final : public storage::Log {
 
   const RecoveryReport& recovery() const { return recovery_; }
   LogStats stats() const EXCLUDES(mutex_);
-  // The first offset of the last segment: all before it is closed and on the disk.
+  // The first offset of the last segment: nothing is appended before it any more.
   Offset active_start() const EXCLUDES(mutex_);
+  // The end of the last segment that is closed and on the disk with all before it.
+  Offset closed_end() const EXCLUDES(mutex_);
   // Of all segment files.
   uint64_t bytes() const EXCLUDES(mutex_);
   // Where the log would begin if it held at most `bytes`, in whole segments; the last one always stays.
@@ -138,6 +153,7 @@ class LocalLog final : public storage::Log {
   // What a reader needs to know of a segment at this moment.
   struct SegmentView {
     std::string path;
+    std::string next_path;  // as in Segment
     uint64_t salt = 0;
     uint64_t limit_bytes = 0;    // may be read
     std::optional<Offset> next;  // first offset of the segment behind; none for the last
@@ -163,16 +179,29 @@ class LocalLog final : public storage::Log {
   size_t BuildHead(uint64_t bytes, bool with_mark, const BatchHeader& header, uint64_t salt);
   void BuildFramed(const Body& body, bool with_mark, BatchHeader header, uint64_t salt);
   Status ExplainNoRoom(Status status) const;
+  bool rolls_later() const {
+    return options_.durability == storage::Durability::kProcess && (options_.sync_thread || options_.rolls != nullptr);
+  }
   Status Roll() EXCLUDES(mutex_);
+  Status RollNow() EXCLUDES(mutex_);
+  Status BeginRoll() EXCLUDES(mutex_);
+  void GoOnIn(NewSegment made) REQUIRES(mutex_);
   Status WriteCleanMark() EXCLUDES(mutex_);
 
   // Of whoever set writing_; `bytes` is active_bytes_.
   Status CutUnfinished(env::WritableFile& file, uint64_t bytes);
   Status PadToSector(env::WritableFile& file, uint64_t bytes);
+  // Pads the file of the segment that ends, and makes the one that begins with `first`.
+  Result<NewSegment> MakeNext(env::WritableFile& ended, uint64_t bytes, Offset first);
 
   // Of whoever syncs: the thread, or without one every caller.
   void SyncLoop() EXCLUDES(mutex_);
-  void SyncOnce() EXCLUDES(mutex_);
+  Status SyncOnce() EXCLUDES(mutex_);
+  // Of whoever set syncing_.
+  Status SyncActive() EXCLUDES(mutex_);
+  Status FinishRollAlone() EXCLUDES(mutex_);
+  // False while a roll is to be finished first; else syncing may begin: *file, to *bytes, with all below *target.
+  bool TakeActive(std::shared_ptr<env::WritableFile>* file, uint64_t* bytes, Offset* target) EXCLUDES(mutex_);
   Status SyncUpTo(Offset target) EXCLUDES(mutex_);
   void Fail(Status status) REQUIRES(mutex_);
   std::vector<DurableCallback> TakeWaiters(Offset below) REQUIRES(mutex_);
@@ -185,6 +214,7 @@ class LocalLog final : public storage::Log {
   // Where reading must begin to find the record at `offset`.
   Result<Entry> FindEntry(Offset offset) const EXCLUDES(mutex_);
 
+  Offset ClosedEnd() const REQUIRES(mutex_);
   Status RemoveBefore(Offset offset) EXCLUDES(mutex_);
   // The closed segments from `first` to `end`; empty when they are not there.
   std::span<Segment> FindClosed(Offset first, Offset end) REQUIRES(mutex_);
@@ -212,8 +242,8 @@ class LocalLog final : public storage::Log {
   bool unfinished_ = false;  // bytes of a refused append may stand behind active_bytes_
 
   mutable Mutex mutex_;
-  CondVar work_;      // for the sync thread: sync_wanted_ or stopping_ changed
-  CondVar progress_;  // for all others: synced_, failure_, stopping_, writing_ or seal_wanted_ changed
+  CondVar work_;      // for the sync thread: sync_wanted_, roll_wanted_ or stopping_ changed
+  CondVar progress_;  // for all others: synced_, failure_, stopping_, writing_, seal_wanted_ or syncing_ changed
   std::vector<Segment> segments_ GUARDED_BY(mutex_);
   std::shared_ptr<env::WritableFile> active_ GUARDED_BY(mutex_);
   uint64_t active_bytes_ GUARDED_BY(mutex_) = 0;  // of the active segment: batches, and the padding of syncs
@@ -223,6 +253,11 @@ class LocalLog final : public storage::Log {
   Offset sync_wanted_ GUARDED_BY(mutex_);        // somebody waits for all below
   bool writing_ GUARDED_BY(mutex_) = false;      // somebody writes to the active segment, without the lock
   bool seal_wanted_ GUARDED_BY(mutex_) = false;  // the sync thread waits for writing_
+  bool syncing_ GUARDED_BY(mutex_) = false;      // somebody syncs files or finishes a roll, without the lock
+  // The file of the segment before the last, while that is perhaps not on the disk and the last has not got its name.
+  std::shared_ptr<env::WritableFile> rolled_ GUARDED_BY(mutex_);
+  bool roll_wanted_ GUARDED_BY(mutex_) = false;   // the sync thread shall finish it
+  uint64_t rolls_failed_ GUARDED_BY(mutex_) = 0;  // how often the disk had no room for that
   bool stopping_ GUARDED_BY(mutex_) = false;
   bool closed_ GUARDED_BY(mutex_) = false;
   bool rewriting_ GUARDED_BY(mutex_) = false;  // a Rewrite runs

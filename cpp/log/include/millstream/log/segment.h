@@ -31,6 +31,9 @@ constexpr uint64_t SectorEnd(uint64_t position) {
 // "00000000000000001234.log"
 std::string SegmentName(Offset first);
 std::optional<Offset> ParseSegmentName(std::string_view name);
+// "00000000000000001234.next": the segment's name until it and all before it are on the disk.
+std::string NextSegmentName(Offset first);
+std::optional<Offset> ParseNextSegmentName(std::string_view name);
 
 // What the name of a rewritten segment says: it holds the records from `first` to before `end`, and stands for every
 // segment of a lower generation that begins there.
@@ -108,7 +111,8 @@ inline constexpr uint64_t kIndexBytes = 1 << 20;
 struct Segment {
   Offset first;
   std::string path;
-  uint64_t bytes = 0;  // of the last segment: when it was opened
+  std::string next_path;  // where the file is until it is renamed to `path`; empty afterwards
+  uint64_t bytes = 0;     // of the last segment: when it was opened
   uint64_t salt = 0;
   uint32_t generation = 0;        // 0: as it was appended
   Offset rewritten_end;           // of a rewritten one
