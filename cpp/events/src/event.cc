@@ -20,7 +20,7 @@ constexpr uint8_t kIsGone = 32;
 constexpr uint8_t kFlagsMax = 63;
 constexpr size_t kTakenAt = 2;  // bytes 2 to 9
 
-Status Malformed(const char* what) {
+Status MalformedEvent(const char* what) {
   return DataLoss("an event's record is malformed: {}", what);
 }
 
@@ -111,9 +111,9 @@ Result<EventView> DecodeEvent(std::string_view record) {
   uint8_t version = 0;
   uint8_t flags = 0;
   uint64_t taken = 0;
-  if (!reader.U8(&version) || !reader.U8(&flags) || !reader.U64(&taken)) return Malformed("it is too short");
+  if (!reader.U8(&version) || !reader.U8(&flags) || !reader.U64(&taken)) return MalformedEvent("it is too short");
   if (version != kVersion) return DataLoss("an event's record is of version {}; this is version {}", version, kVersion);
-  if (flags > kFlagsMax) return Malformed("unknown flags");
+  if (flags > kFlagsMax) return MalformedEvent("unknown flags");
   EventView event;
   event.taken_ms = static_cast<TimestampMs>(taken);
   event.timestamp = event.taken_ms;
@@ -121,12 +121,12 @@ Result<EventView> DecodeEvent(std::string_view record) {
   event.is_gone = (flags & kIsGone) != 0;
   if ((flags & kHasTimestamp) != 0) {
     uint64_t timestamp = 0;
-    if (!reader.U64(&timestamp)) return Malformed("the timestamp is cut off");
+    if (!reader.U64(&timestamp)) return MalformedEvent("the timestamp is cut off");
     event.timestamp = static_cast<TimestampMs>(timestamp);
   }
   if ((flags & kHasClientId) != 0) {
     if (!reader.Bytes(&event.client_id) || event.client_id.empty() || event.client_id.size() > kClientIdBytesMax) {
-      return Malformed("the id");
+      return MalformedEvent("the id");
     }
   }
   if ((flags & kHasProducer) != 0) {
@@ -134,27 +134,27 @@ Result<EventView> DecodeEvent(std::string_view record) {
     uint64_t epoch = 0;
     if (!reader.Bytes(&producer.id) || producer.id.size() > kProducerIdBytesMax || !reader.Count(&epoch, UINT32_MAX) ||
         !reader.Varint(&producer.sequence)) {
-      return Malformed("the producer");
+      return MalformedEvent("the producer");
     }
     producer.epoch = static_cast<uint32_t>(epoch);
     event.producer = producer;
   }
   if ((flags & kHasKey) != 0) {
     std::string_view key;
-    if (!reader.Bytes(&key) || key.size() > kKeyBytesMax) return Malformed("the key");
+    if (!reader.Bytes(&key) || key.size() > kKeyBytesMax) return MalformedEvent("the key");
     event.key = key;
   }
   uint64_t headers = 0;
-  if (!reader.Count(&headers, kHeadersMax)) return Malformed("the number of headers");
+  if (!reader.Count(&headers, kHeadersMax)) return MalformedEvent("the number of headers");
   event.headers.reserve(headers);
   for (uint64_t i = 0; i < headers; ++i) {
     HeaderView header;
-    if (!reader.Bytes(&header.first) || !reader.Bytes(&header.second)) return Malformed("a header");
+    if (!reader.Bytes(&header.first) || !reader.Bytes(&header.second)) return MalformedEvent("a header");
     event.headers.push_back(header);
   }
   event.payload = reader.rest();
   if (event.is_gone && (event.is_json || event.key.has_value() || headers > 0 || !event.payload.empty())) {
-    return Malformed("an event that is gone has no key, headers or payload");
+    return MalformedEvent("an event that is gone has no key, headers or payload");
   }
   return event;
 }

@@ -30,7 +30,7 @@ enum class Option : uint8_t {
 
 constexpr codec::SealKind kSnapshotSeal{.magic = "MSEVMETA", .version = 1, .name = "the snapshot of topics and groups"};
 
-Status Malformed(const char* what) {
+Status MalformedMeta(const char* what) {
   return DataLoss("a record of topics and groups is malformed: {}", what);
 }
 
@@ -141,12 +141,12 @@ bool GetTenant(codec::ByteReader* reader, TenantId* tenant) {
 Result<MetricRules> GetRules(std::string_view bytes) {
   codec::ByteReader reader(bytes);
   uint64_t count = 0;
-  if (!reader.Count(&count, kMetricRulesMax)) return Malformed("a topic's rules");
+  if (!reader.Count(&count, kMetricRulesMax)) return MalformedMeta("a topic's rules");
   std::vector<MetricRule> rules(count);
   for (MetricRule& rule : rules) {
-    if (!DecodeMetricRule(&reader, &rule)) return Malformed("a rule of a topic is cut off");
+    if (!DecodeMetricRule(&reader, &rule)) return MalformedMeta("a rule of a topic is cut off");
   }
-  if (!reader.empty()) return Malformed("bytes behind a topic's rules");
+  if (!reader.empty()) return MalformedMeta("bytes behind a topic's rules");
   return MetricRules(std::move(rules));
 }
 
@@ -158,38 +158,39 @@ bool GetSigned(std::string_view bytes, int64_t* value) {
 Result<std::vector<std::string>> GetSelectors(std::string_view bytes) {
   codec::ByteReader reader(bytes);
   uint64_t count = 0;
-  if (!reader.Count(&count, kFromMetricsMax)) return Malformed("a topic's selectors");
+  if (!reader.Count(&count, kFromMetricsMax)) return MalformedMeta("a topic's selectors");
   std::vector<std::string> selectors(count);
   for (std::string& selector : selectors) {
     std::string_view text;
-    if (!reader.Bytes(&text)) return Malformed("a selector of a topic is cut off");
+    if (!reader.Bytes(&text)) return MalformedMeta("a selector of a topic is cut off");
     selector = text;
   }
-  if (!reader.empty()) return Malformed("bytes behind a topic's selectors");
+  if (!reader.empty()) return MalformedMeta("bytes behind a topic's selectors");
   return selectors;
 }
 
 Status GetMore(codec::ByteReader* reader, TopicOptions* options) {
   uint64_t count = 0;
-  if (!reader->Count(&count, reader->remaining())) return Malformed("a topic's further options");
+  if (!reader->Count(&count, reader->remaining())) return MalformedMeta("a topic's further options");
   for (uint64_t i = 0; i < count; ++i) {
     uint8_t option = 0;
     std::string_view bytes;
-    if (!reader->U8(&option) || !reader->Bytes(&bytes)) return Malformed("a topic's option is cut off");
+    if (!reader->U8(&option) || !reader->Bytes(&bytes)) return MalformedMeta("a topic's option is cut off");
     switch (static_cast<Option>(option)) {
       case Option::kMetrics: {
         MS_ASSIGN_OR_RETURN(options->metrics, GetRules(bytes));
         continue;
       }
       case Option::kDeleteRetentionMs:
-        if (!GetSigned(bytes, &options->delete_retention_ms)) return Malformed("a topic's delete_retention_ms");
+        if (!GetSigned(bytes, &options->delete_retention_ms)) return MalformedMeta("a topic's delete_retention_ms");
         continue;
       case Option::kMinCompactionLagMs:
-        if (!GetSigned(bytes, &options->min_compaction_lag_ms)) return Malformed("a topic's min_compaction_lag_ms");
+        if (!GetSigned(bytes, &options->min_compaction_lag_ms)) return MalformedMeta("a topic's min_compaction_lag_ms");
         continue;
       case Option::kMinDirtyRatio: {
         codec::ByteReader value(bytes);
-        if (!value.Double(&options->min_dirty_ratio) || !value.empty()) return Malformed("a topic's min_dirty_ratio");
+        if (!value.Double(&options->min_dirty_ratio) || !value.empty())
+          return MalformedMeta("a topic's min_dirty_ratio");
         continue;
       }
       case Option::kSchema: {
@@ -220,11 +221,11 @@ Result<MetaChange> GetTopic(codec::ByteReader* reader, bool more) {
       !reader->SignedVarint(&topic.created_ms) || !GetU32(reader, &topic.options.partitions) ||
       !reader->U8(&durability) || !reader->U8(&cleanup) || !reader->Count(&retention_ms, INT64_MAX) ||
       !reader->Count(&retention_bytes, INT64_MAX) || !reader->Varint(&topic.options.event_bytes_max)) {
-    return Malformed("a topic is cut off");
+    return MalformedMeta("a topic is cut off");
   }
   if (durability > static_cast<uint8_t>(TopicDurability::kReplicated) ||
       cleanup > static_cast<uint8_t>(TopicCleanup::kCompactDelete)) {
-    return Malformed("a topic's options");
+    return MalformedMeta("a topic's options");
   }
   topic.name = name;
   topic.options.durability = static_cast<TopicDurability>(durability);
@@ -232,7 +233,7 @@ Result<MetaChange> GetTopic(codec::ByteReader* reader, bool more) {
   topic.options.retention_ms = static_cast<int64_t>(retention_ms);
   topic.options.retention_bytes = static_cast<int64_t>(retention_bytes);
   if (more) MS_RETURN_IF_ERROR(GetMore(reader, &topic.options));
-  if (!CheckTopicName(topic.name).ok() || !CheckTopicOptions(topic.options).ok()) return Malformed("a topic");
+  if (!CheckTopicName(topic.name).ok() || !CheckTopicOptions(topic.options).ok()) return MalformedMeta("a topic");
   return put;
 }
 
@@ -242,13 +243,13 @@ Result<MetaChange> GetOffsets(codec::ByteReader* reader) {
   uint64_t count = 0;
   // Each offset has at least three bytes.
   if (!GetTenant(reader, &put.tenant) || !reader->Bytes(&group) || !reader->Count(&count, reader->remaining() / 3)) {
-    return Malformed("a group is cut off");
+    return MalformedMeta("a group is cut off");
   }
   put.group = group;
   put.offsets.resize(count);
   for (CommittedOffset& offset : put.offsets) {
     if (!GetU32(reader, &offset.topic) || !GetU32(reader, &offset.partition) || !reader->Varint(&offset.offset)) {
-      return Malformed("an offset is cut off");
+      return MalformedMeta("an offset is cut off");
     }
   }
   return put;
@@ -256,7 +257,7 @@ Result<MetaChange> GetOffsets(codec::ByteReader* reader) {
 
 Result<MetaChange> GetChange(codec::ByteReader* reader) {
   uint8_t kind = 0;
-  if (!reader->U8(&kind)) return Malformed("it is empty");
+  if (!reader->U8(&kind)) return MalformedMeta("it is empty");
   switch (static_cast<Kind>(kind)) {
     case Kind::kPutTopic:
       return GetTopic(reader, false);
@@ -264,7 +265,7 @@ Result<MetaChange> GetChange(codec::ByteReader* reader) {
       return GetTopic(reader, true);
     case Kind::kDeleteTopic: {
       DeleteTopic change;
-      if (!GetU32(reader, &change.number)) return Malformed("a topic's number");
+      if (!GetU32(reader, &change.number)) return MalformedMeta("a topic's number");
       return MetaChange(change);
     }
     case Kind::kPutOffsets:
@@ -272,7 +273,7 @@ Result<MetaChange> GetChange(codec::ByteReader* reader) {
     case Kind::kDeleteGroup: {
       DeleteGroup change;
       std::string_view group;
-      if (!GetTenant(reader, &change.tenant) || !reader->Bytes(&group)) return Malformed("a group");
+      if (!GetTenant(reader, &change.tenant) || !reader->Bytes(&group)) return MalformedMeta("a group");
       change.group = group;
       return MetaChange(std::move(change));
     }
@@ -280,13 +281,13 @@ Result<MetaChange> GetChange(codec::ByteReader* reader) {
       PutGeneration put;
       std::string_view group;
       if (!GetTenant(reader, &put.tenant) || !reader->Bytes(&group) || !reader->Varint(&put.reserved)) {
-        return Malformed("a generation");
+        return MalformedMeta("a generation");
       }
       put.group = group;
       return MetaChange(std::move(put));
     }
   }
-  return Malformed("an unknown kind");
+  return MalformedMeta("an unknown kind");
 }
 
 }  // namespace
@@ -301,7 +302,7 @@ std::string EncodeChange(const MetaChange& change) {
 Result<MetaChange> DecodeChange(std::string_view bytes) {
   codec::ByteReader reader(bytes);
   MS_ASSIGN_OR_RETURN(MetaChange change, GetChange(&reader));
-  if (!reader.empty()) return Malformed("bytes behind its end");
+  if (!reader.empty()) return MalformedMeta("bytes behind its end");
   return change;
 }
 
@@ -322,13 +323,13 @@ Result<MetaSnapshot> DecodeSnapshot(std::string_view bytes) {
   uint64_t count = 0;
   if (!reader.U32(&snapshot.next_number) || !reader.U64(&snapshot.covers) ||
       !reader.Count(&count, reader.remaining())) {
-    return Malformed("the snapshot's header");
+    return MalformedMeta("the snapshot's header");
   }
   for (uint64_t i = 0; i < count; ++i) {
     MS_ASSIGN_OR_RETURN(MetaChange change, GetChange(&reader));
     snapshot.changes.push_back(std::move(change));
   }
-  if (!reader.empty()) return Malformed("bytes behind the snapshot's end");
+  if (!reader.empty()) return MalformedMeta("bytes behind the snapshot's end");
   return snapshot;
 }
 

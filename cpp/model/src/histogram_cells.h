@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
 #include "millstream/model/histogram.h"
 
 namespace millstream::model {
+
+inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 struct Cell {
   int32_t index = 0;

@@ -9,8 +9,6 @@
 namespace millstream::model {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 // The hint of a sum. Returns whether the two contradict each other.
 bool CombineHints(CounterResetHint* hint, CounterResetHint other) {
   if (*hint == other || *hint == CounterResetHint::kGauge) return false;

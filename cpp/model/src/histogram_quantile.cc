@@ -14,8 +14,6 @@
 namespace millstream::model {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 // With observations on one side of zero only, the zero bucket is taken to reach from zero to that side.
 void NarrowAroundZero(const Histogram& histogram, Bucket* bucket) {
   if (histogram.negative_buckets.empty() && !histogram.positive_buckets.empty()) {

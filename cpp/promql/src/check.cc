@@ -6,15 +6,12 @@
 #include <string>
 #include <utility>
 
+#include "characters.h"
 #include "millstream/model/labels.h"
 #include "millstream/promql/functions.h"
 
 namespace millstream::promql {
 namespace {
-
-bool IsSpace(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
 
 class Checker {
  public:

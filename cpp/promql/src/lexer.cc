@@ -6,18 +6,13 @@
 #include <array>
 #include <utility>
 
+#include "characters.h"
 #include "millstream/base/utf8.h"
 #include "millstream/model/labels.h"
 
 namespace millstream::promql {
 namespace {
 
-bool IsSpace(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-bool IsDigit(char c) {
-  return c >= '0' && c <= '9';
-}
 bool IsAlpha(char c) {
   return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }

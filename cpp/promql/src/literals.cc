@@ -10,14 +10,11 @@
 #include <limits>
 #include <utility>
 
+#include "characters.h"
 #include "millstream/model/labels.h"
 
 namespace millstream::promql {
 namespace {
-
-bool IsDigit(char c) {
-  return c >= '0' && c <= '9';
-}
 
 // 0755 and 0x1F as integers of their base; nothing when `digits` is no such number.
 std::optional<double> ParsePrefixedInteger(std::string_view digits) {

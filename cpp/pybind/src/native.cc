@@ -136,7 +136,7 @@ std::string RawLabels(const py::dict& labels) {
   return raw;
 }
 
-py::bytes Series(uint32_t first, const std::vector<py::dict>& label_sets) {
+py::bytes SeriesFrame(uint32_t first, const std::vector<py::dict>& label_sets) {
   std::vector<std::string> raw;
   raw.reserve(label_sets.size());
   size_t bytes = 16;
@@ -161,8 +161,8 @@ void CheckLengths(const T& refs, const std::span<const int64_t>& times, const st
   }
 }
 
-py::bytes Write(uint64_t sequence, const Column<uint32_t>& refs, const Column<int64_t>& timestamps,
-                const Column<double>& values) {
+py::bytes WriteFrame(uint64_t sequence, const Column<uint32_t>& refs, const Column<int64_t>& timestamps,
+                     const Column<double>& values) {
   const auto handles = RefsOf(refs);
   const auto times = SpanOf(timestamps, "timestamps");
   const auto samples = SpanOf(values, "values");
@@ -266,8 +266,9 @@ void RegisterNative(py::module_& module) {
   module.def("native_error", &Error, py::arg("code"), py::arg("reason"));
 
   module.def("native_hello", &Hello, py::arg("key"), py::arg("tenant"), py::arg("client"));
-  module.def("native_series", &Series, py::arg("first"), py::arg("labels"));
-  module.def("native_write", &Write, py::arg("sequence"), py::arg("refs"), py::arg("timestamps"), py::arg("values"));
+  module.def("native_series", &SeriesFrame, py::arg("first"), py::arg("labels"));
+  module.def("native_write", &WriteFrame, py::arg("sequence"), py::arg("refs"), py::arg("timestamps"),
+             py::arg("values"));
   module.def("native_ping", &Ping, py::arg("token"));
   py::class_<AnswerReader>(module, "NativeAnswerReader", "Cuts what a server sends into answers.")
       .def(py::init<>())

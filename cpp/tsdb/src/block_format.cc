@@ -8,7 +8,7 @@
 namespace millstream::tsdb {
 namespace {
 
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kMetaVersion = 1;
 
 void PutPages(const std::vector<PageRef>& pages, codec::ByteWriter* out) {
   out->Varint(pages.size());
@@ -37,7 +37,7 @@ bool GetPages(codec::ByteReader* in, std::vector<PageRef>* pages) {
 std::string EncodeMeta(const BlockMeta& meta) {
   std::string page;
   codec::ByteWriter out(&page);
-  out.U8(kVersion);
+  out.U8(kMetaVersion);
   out.Varint(meta.sequence);
   out.SignedVarint(meta.min_time);
   out.SignedVarint(meta.max_time);
@@ -52,7 +52,7 @@ Result<BlockMeta> DecodeMeta(std::string_view page) {
   codec::ByteReader in(page);
   BlockMeta meta;
   uint8_t version = 0;
-  if (!in.U8(&version) || version != kVersion) return DataLoss("the meta page has an unknown version");
+  if (!in.U8(&version) || version != kMetaVersion) return DataLoss("the meta page has an unknown version");
   bool good = in.Varint(&meta.sequence) && in.SignedVarint(&meta.min_time) && in.SignedVarint(&meta.max_time) &&
               meta.min_time <= meta.max_time;
   for (uint64_t* number : {&meta.series, &meta.samples, &meta.chunks_bytes, &meta.index_bytes}) {

@@ -13,10 +13,10 @@
 namespace millstream::tsdb {
 namespace {
 
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kChunkVersion = 1;
 constexpr uint8_t kHintsMask = 0x03;
 constexpr uint8_t kHistogramFlag = 0x04;
-constexpr uint8_t kStartsFlag = 0x08;
+constexpr uint8_t kChunkStartsFlag = 0x08;
 
 FloatSummary Summarize(std::span<const double> values) {
   FloatSummary summary;
@@ -93,8 +93,8 @@ std::shared_ptr<const Chunk> Chunk::SealFloats(const ChunkColumns& columns) {
   MS_CHECK(count > 0 && count <= kChunkSamplesMax && columns.values.size() == count);
   std::shared_ptr<Chunk> chunk(new Chunk());
   codec::ByteWriter writer(&chunk->bytes_);
-  writer.U8(kVersion);
-  writer.U8(columns.starts.empty() ? 0 : kStartsFlag);
+  writer.U8(kChunkVersion);
+  writer.U8(columns.starts.empty() ? 0 : kChunkStartsFlag);
   writer.Varint(count);
   const FloatSummary summary = Summarize(columns.values);
   for (const double part : {summary.min, summary.max, summary.sum, summary.first, summary.last}) writer.Double(part);
@@ -114,9 +114,9 @@ std::shared_ptr<const Chunk> Chunk::SealHistograms(const ChunkColumns& columns, 
   MS_CHECK(count > 0 && count <= kChunkSamplesMax && columns.histograms.size() == count);
   std::shared_ptr<Chunk> chunk(new Chunk());
   codec::ByteWriter writer(&chunk->bytes_);
-  writer.U8(kVersion);
+  writer.U8(kChunkVersion);
   writer.U8(static_cast<uint8_t>(static_cast<unsigned>(hints) | kHistogramFlag |
-                                 (columns.starts.empty() ? 0U : kStartsFlag)));
+                                 (columns.starts.empty() ? 0U : kChunkStartsFlag)));
   writer.Varint(count);
   writer.SignedVarint(columns.timestamps.front());
   writer.SignedVarint(columns.timestamps.back());
@@ -162,15 +162,15 @@ Status Chunk::ParseHeader() {
   uint8_t flags = 0;
   uint64_t count = 0;
   if (!reader.U8(&version) || !reader.U8(&flags)) return DataLoss("a chunk is cut off in its header");
-  if (version != kVersion) return DataLoss("a chunk has the version {}", version);
+  if (version != kChunkVersion) return DataLoss("a chunk has the version {}", version);
   const uint8_t hints = flags & kHintsMask;
-  if ((flags & ~(kHintsMask | kHistogramFlag | kStartsFlag)) != 0 || hints > 2) {
+  if ((flags & ~(kHintsMask | kHistogramFlag | kChunkStartsFlag)) != 0 || hints > 2) {
     return DataLoss("a chunk has the flags {:#x}", flags);
   }
   if (!reader.Count(&count, kChunkSamplesMax) || count == 0) return DataLoss("a chunk has an impossible count");
   kind_ = (flags & kHistogramFlag) != 0 ? SampleKind::kHistogram : SampleKind::kFloat;
   hints_ = static_cast<ChunkHints>(hints);
-  has_starts_ = (flags & kStartsFlag) != 0;
+  has_starts_ = (flags & kChunkStartsFlag) != 0;
   count_ = static_cast<uint32_t>(count);
   bool good = true;
   if (kind_ == SampleKind::kFloat) {

@@ -9,7 +9,7 @@ namespace {
 constexpr int64_t kPairBytes = 192;
 constexpr int64_t kPostingBytes = 4;
 constexpr size_t kAlternativesMax = 4096;
-constexpr size_t kCheckEvery = 4096;
+constexpr size_t kCheckEveryValue = 4096;
 
 bool IsMeta(char c) {
   return std::string_view(R"(\.+*?()[]{}^$|)").find(c) != std::string_view::npos;
@@ -130,7 +130,7 @@ Result<SeriesIds> LabelIndex::Select(std::span<const model::Matcher> matchers, c
     } else if (selected.cardinality() < of_name->size()) {
       size_t seen = 0;
       for (const uint32_t id : selected) {
-        if (++seen % kCheckEvery == 0) MS_RETURN_IF_ERROR(control.Check());
+        if (++seen % kCheckEveryValue == 0) MS_RETURN_IF_ERROR(control.Check());
         if (matcher->MatchesLabels(labels_of(id))) found.add(id);
       }
       selected = std::move(found);
@@ -140,7 +140,7 @@ Result<SeriesIds> LabelIndex::Select(std::span<const model::Matcher> matchers, c
       negative = matcher->MatchesEmpty();
       size_t seen = 0;
       for (const auto& [value, ids] : *of_name) {
-        if (++seen % kCheckEvery == 0) MS_RETURN_IF_ERROR(control.Check());
+        if (++seen % kCheckEveryValue == 0) MS_RETURN_IF_ERROR(control.Check());
         if (matcher->Matches(value) != negative) found |= ids;
       }
     }

@@ -9,7 +9,7 @@
 namespace millstream::tsdb {
 namespace {
 
-constexpr size_t kCheckEvery = 1024;
+constexpr size_t kCheckEverySeries = 1024;
 
 // A series of one block. Ids are those of the block's index.
 struct PlaceInBlock {
@@ -92,7 +92,7 @@ Status SelectInHead(const TenantHead& head, storage::TimeRange range, std::span<
   MS_ASSIGN_OR_RETURN(std::vector<SeriesPtr> selected, head.Select(matchers, control));
   size_t seen = 0;
   for (SeriesPtr& series : selected) {
-    if (++seen % kCheckEvery == 0) MS_RETURN_IF_ERROR(control.Check());
+    if (++seen % kCheckEverySeries == 0) MS_RETURN_IF_ERROR(control.Check());
     bool overlaps = false;
     {
       MutexLock lock(series->mutex);
@@ -116,7 +116,7 @@ Status SelectInBlock(const Block& block, TenantId tenant, storage::TimeRange ran
           matchers, [&](uint32_t id) -> const model::Labels& { return index->series[id].labels; }, control));
   size_t seen = 0;
   for (const uint32_t id : ids) {
-    if (++seen % kCheckEvery == 0) MS_RETURN_IF_ERROR(control.Check());
+    if (++seen % kCheckEverySeries == 0) MS_RETURN_IF_ERROR(control.Check());
     const BlockSeries& series = index->series[id];
     if (std::any_of(series.chunks.begin(), series.chunks.end(), [&](const auto& c) { return c.Overlaps(range); })) {
       found->push_back({&series.labels, nullptr, {&block, index, &series}});

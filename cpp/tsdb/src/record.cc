@@ -9,9 +9,9 @@
 namespace millstream::tsdb {
 namespace {
 
-constexpr uint8_t kVersion = 1;
-constexpr uint8_t kVersionWithExemplars = 2;
-constexpr uint8_t kStartsFlag = 0x01;
+constexpr uint8_t kRecordVersion = 1;
+constexpr uint8_t kRecordVersionWithExemplars = 2;
+constexpr uint8_t kRecordStartsFlag = 0x01;
 
 void PutHistogram(const model::Histogram& histogram, const model::Histogram* previous, codec::ByteWriter* out) {
   const bool same = previous != nullptr && SameLayout(*previous, histogram);
@@ -67,7 +67,7 @@ bool GetFloats(codec::ByteReader* in, size_t series_count, std::vector<RecordSam
   uint8_t flags = 0;
   // A float takes ten bytes at least.
   if (!in->Count(&count, std::min(in->remaining() / 10, storage::kBatchSamplesMax)) || !in->U8(&flags)) return false;
-  if ((flags & ~kStartsFlag) != 0) return false;
+  if ((flags & ~kRecordStartsFlag) != 0) return false;
   out->resize(count);
   for (RecordSample& sample : *out) {
     uint64_t series = 0;
@@ -82,7 +82,7 @@ bool GetFloats(codec::ByteReader* in, size_t series_count, std::vector<RecordSam
     sample.sample.timestamp = static_cast<int64_t>(previous);
   }
   for (RecordSample& sample : *out) {
-    if ((flags & kStartsFlag) != 0 && !in->SignedVarint(&sample.sample.start)) return false;
+    if ((flags & kRecordStartsFlag) != 0 && !in->SignedVarint(&sample.sample.start)) return false;
   }
   for (RecordSample& sample : *out) {
     if (!in->Double(&sample.sample.value.value)) return false;
@@ -170,7 +170,7 @@ bool GetExemplar(codec::ByteReader* in, model::Exemplar* out) {
 std::string EncodeRecord(const Record& record) {
   std::string bytes;
   codec::ByteWriter out(&bytes);
-  out.U8(record.exemplars.empty() ? kVersion : kVersionWithExemplars);
+  out.U8(record.exemplars.empty() ? kRecordVersion : kRecordVersionWithExemplars);
   out.Varint(record.tenant.value());
   out.Varint(record.new_series.size());
   for (const RecordSeries& series : record.new_series) {
@@ -188,7 +188,7 @@ std::string EncodeRecord(const Record& record) {
     starts = starts || sample.sample.start != 0;
   }
   out.Varint(floats.size());
-  out.U8(starts ? kStartsFlag : 0);
+  out.U8(starts ? kRecordStartsFlag : 0);
   for (const RecordSample* sample : floats) out.Varint(sample->series);
   uint64_t previous = 0;
   for (const RecordSample* sample : floats) {
@@ -239,7 +239,7 @@ Result<Record> DecodeRecord(std::string_view bytes) {
   uint8_t version = 0;
   uint64_t tenant = 0;
   if (!in.U8(&version)) return DataLoss("a record of samples is empty");
-  if (version != kVersion && version != kVersionWithExemplars)
+  if (version != kRecordVersion && version != kRecordVersionWithExemplars)
     return DataLoss("a record of samples has the version {}", version);
   if (!in.Count(&tenant, UINT32_MAX)) return DataLoss("a record of samples names no tenant");
   record.tenant = TenantId(static_cast<uint32_t>(tenant));
@@ -250,7 +250,7 @@ Result<Record> DecodeRecord(std::string_view bytes) {
     return DataLoss("a record of samples has malformed histograms");
   }
   if (!GetMetadata(&in, &record.metadata)) return DataLoss("a record of samples has malformed metadata");
-  if (version == kVersionWithExemplars && !GetExemplars(&in, &record.exemplars)) {
+  if (version == kRecordVersionWithExemplars && !GetExemplars(&in, &record.exemplars)) {
     return DataLoss("a record of samples has malformed exemplars");
   }
   if (!in.empty()) return DataLoss("a record of samples has {} bytes too many", in.remaining());

@@ -12,8 +12,8 @@ using codec::ByteReader;
 using codec::ByteWriter;
 using model::Histogram;
 
-constexpr uint8_t kVersion = 1;
-constexpr size_t kSampleBytes = 16;
+constexpr uint8_t kColumnBatchVersion = 1;
+constexpr size_t kColumnSampleBytes = 16;
 // Version hint, schema, four doubles, five counts and a timestamp.
 constexpr size_t kHistogramBytesMin = 40;
 constexpr size_t kSeriesBytesMin = 3;
@@ -94,7 +94,7 @@ std::string EncodeColumnBatch(const DecodedWrite& write) {
   MS_CHECK(write.encoding == LabelEncoding::kPairs);
   std::string body;
   ByteWriter out(&body);
-  out.U8(kVersion);
+  out.U8(kColumnBatchVersion);
   out.Varint(write.series.size());
   for (const DecodedSeries& series : write.series) {
     out.Bytes(series.raw_labels);
@@ -120,7 +120,7 @@ Result<DecodedWrite> DecodeColumnBatch(std::string body) {
   ByteReader in(*out.bytes);
   uint8_t version = 0;
   if (!in.U8(&version)) return CutOff("version");
-  if (version != kVersion) return InvalidArgument("column batch version {} is unknown", version);
+  if (version != kColumnBatchVersion) return InvalidArgument("column batch version {} is unknown", version);
   uint64_t series_count = 0;
   if (!in.Count(&series_count, in.remaining() / kSeriesBytesMin)) return CutOff("number of series");
   if (series_count > kSeriesMax) {
@@ -133,7 +133,7 @@ Result<DecodedWrite> DecodeColumnBatch(std::string body) {
     DecodedSeries& series = out.series[i];
     uint64_t float_count = 0;
     uint64_t histogram_count = 0;
-    if (!in.Bytes(&series.raw_labels) || !in.Count(&float_count, in.remaining() / kSampleBytes) ||
+    if (!in.Bytes(&series.raw_labels) || !in.Count(&float_count, in.remaining() / kColumnSampleBytes) ||
         !in.Count(&histogram_count, in.remaining() / kHistogramBytesMin)) {
       return CutOff("series");
     }
@@ -142,13 +142,13 @@ Result<DecodedWrite> DecodeColumnBatch(std::string body) {
     series.histograms_begin = static_cast<uint32_t>(histograms);
     floats += float_count;
     histograms += histogram_count;
-    if (floats > in.remaining() / kSampleBytes || histograms > in.remaining() / kHistogramBytesMin) {
+    if (floats > in.remaining() / kColumnSampleBytes || histograms > in.remaining() / kHistogramBytesMin) {
       return CutOff("series");
     }
     series.floats_end = static_cast<uint32_t>(floats);
     series.histograms_end = static_cast<uint32_t>(histograms);
   }
-  if (floats > in.remaining() / kSampleBytes) return CutOff("samples");
+  if (floats > in.remaining() / kColumnSampleBytes) return CutOff("samples");
   out.timestamps.resize(floats);
   out.values.resize(floats);
   for (TimestampMs& timestamp : out.timestamps) {

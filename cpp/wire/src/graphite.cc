@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "characters.h"
 #include "millstream/model/labels.h"
 #include "millstream/wire/labels_decoder.h"
 #include "pairs_batch.h"
@@ -16,11 +17,7 @@ constexpr double kSecondsMax = 9.2e15;
 // Whole milliseconds that a double of seconds misses by less than this are not rounded down to the one before.
 constexpr double kMsError = 1e-3;
 
-bool IsBlank(char c) {
-  return c == ' ' || c == '\t';
-}
-
-std::string_view CutToken(std::string_view* line) {
+std::string_view CutWord(std::string_view* line) {
   size_t begin = 0;
   while (begin < line->size() && IsBlank((*line)[begin])) ++begin;
   size_t end = begin;
@@ -36,10 +33,6 @@ std::optional<double> ParseNumber(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || text.empty() || end != text.data() + text.size()) return std::nullopt;
   return value;
-}
-
-bool IsDigit(char c) {
-  return c >= '0' && c <= '9';
 }
 
 // The number of a reference at text[at], which is a dollar: $1 or ${1}. Sets `end` behind it; 0 is none.
@@ -232,11 +225,11 @@ DecodedWrite GraphiteDecoder::Decode(std::string_view text, TimestampMs now) {
                    ResourceExhausted("the line has {} bytes; the limit is {}", line.size(), kGraphiteLineBytesMax));
       continue;
     }
-    const std::string_view series = CutToken(&line);
+    const std::string_view series = CutWord(&line);
     if (series.empty()) continue;
-    const std::string_view value_text = CutToken(&line);
-    const std::string_view time_text = CutToken(&line);
-    if (time_text.empty() || !CutToken(&line).empty()) {
+    const std::string_view value_text = CutWord(&line);
+    const std::string_view time_text = CutWord(&line);
+    if (time_text.empty() || !CutWord(&line).empty()) {
       batch.Reject(line_number, InvalidArgument("the line is not \"name value timestamp\""));
       continue;
     }

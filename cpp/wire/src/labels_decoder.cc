@@ -5,6 +5,7 @@
 
 #include "millstream/base/utf8.h"
 #include "protobuf_reader.h"
+#include "shown.h"
 #include "text_labels.h"
 
 namespace millstream::wire {
@@ -13,15 +14,6 @@ namespace {
 using model::Label;
 using model::Labels;
 using model::Quote;
-
-// Quoting for an error text, cut where it is long.
-std::string Shown(std::string_view text) {
-  constexpr size_t kShownBytesMax = 64;
-  if (text.size() <= kShownBytesMax) return Quote(text);
-  size_t cut = kShownBytesMax;
-  while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0u) == 0x80u) --cut;
-  return Quote(text.substr(0, cut)) + "…";
-}
 
 Result<Labels> Validate(std::span<const Label> pairs, const LabelLimits& limits) {
   if (pairs.size() > limits.labels_max) {

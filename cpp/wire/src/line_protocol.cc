@@ -12,20 +12,12 @@
 #include "millstream/base/utf8.h"
 #include "millstream/model/labels.h"
 #include "millstream/wire/labels_decoder.h"
+#include "shown.h"
 
 namespace millstream::wire {
 namespace {
 
-constexpr size_t kShownBytesMax = 64;
 constexpr char kSeparator = '_';
-
-// Quoted for an error text: the beginning that is text.
-std::string Shown(std::string_view text) {
-  const size_t whole = text.size();
-  text = text.substr(0, kShownBytesMax);
-  text = text.substr(0, FirstInvalidUtf8(text));
-  return model::Quote(text) + (text.size() == whole ? "" : "…");
-}
 
 // ms = count * multiply / divide, rounded down.
 struct Scale {
@@ -105,9 +97,9 @@ Result<double> ParseValue(std::string_view text) {
   return ParseFloat(text);
 }
 
-class Decoder {
+class LineProtocolDecoder {
  public:
-  Decoder(std::string_view text, LinePrecision precision, TimestampMs default_timestamp)
+  LineProtocolDecoder(std::string_view text, LinePrecision precision, TimestampMs default_timestamp)
       : text_(text), scale_(ScaleOf(precision)), default_timestamp_(default_timestamp) {
     out_.encoding = LabelEncoding::kPairs;
     out_.bytes = std::make_unique<std::string>();
@@ -348,7 +340,7 @@ std::optional<LinePrecision> ParseLinePrecision(std::string_view text) {
 }
 
 Result<DecodedWrite> DecodeLineProtocol(std::string_view text, LinePrecision precision, TimestampMs default_timestamp) {
-  return Decoder(text, precision, default_timestamp).Decode();
+  return LineProtocolDecoder(text, precision, default_timestamp).Decode();
 }
 
 }  // namespace millstream::wire

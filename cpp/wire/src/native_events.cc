@@ -11,7 +11,7 @@ namespace {
 using codec::ByteReader;
 using codec::ByteWriter;
 
-constexpr std::string_view kDatagramMagic = "MSE1";
+constexpr std::string_view kEventsDatagramMagic = "MSE1";
 
 // Of an event's flags.
 constexpr uint8_t kIsJson = 1;
@@ -30,21 +30,10 @@ constexpr size_t kHeaderBytesMin = 2;
 constexpr size_t kRunBytesMin = 3;
 constexpr size_t kStartBytesMin = 3;
 
-Status Malformed(std::string_view what) {
-  return InvalidArgument("the {} frame is cut off or malformed", what);
-}
-
 bool ReadU32(ByteReader& in, uint32_t* value) {
   uint64_t wide = 0;
   if (!in.Count(&wide, UINT32_MAX)) return false;
   *value = static_cast<uint32_t>(wide);
-  return true;
-}
-
-bool ReadCode(ByteReader& in, StatusCode* code) {
-  uint8_t number = 0;
-  if (!in.U8(&number) || number > static_cast<uint8_t>(StatusCode::kUnauthenticated)) return false;
-  *code = static_cast<StatusCode>(number);
   return true;
 }
 
@@ -168,12 +157,12 @@ Result<std::string> WithEvents(NativeEventsWriter frame, const NativeEventBatch&
 
 template <typename T>
 Result<T> Whole(bool read, const ByteReader& in, T value, std::string_view what) {
-  if (!read || !in.empty()) return Malformed(what);
+  if (!read || !in.empty()) return MalformedNative(what);
   return value;
 }
 
 bool ReadRun(ByteReader& in, bool has_ids, NativePublishedRun* run) {
-  if (!in.Count(&run->count, kNativeEventsMax) || run->count == 0 || !ReadCode(in, &run->code)) return false;
+  if (!in.Count(&run->count, kNativeEventsMax) || run->count == 0 || !ReadNativeCode(in, &run->code)) return false;
   if (run->code != StatusCode::kOk) return in.Bytes(&run->reason);
   if (!in.U8(&run->status) || run->status > 1 || !ReadU32(in, &run->partition) || !in.Varint(&run->offset)) {
     return false;
@@ -400,24 +389,24 @@ std::string EncodeNative(const NativeEnded& ended) {
 Result<NativeEnded> DecodeNativeEnded(std::string_view payload) {
   ByteReader in(payload);
   NativeEnded out;
-  return Whole(in.U64(&out.subscription) && ReadCode(in, &out.code) && in.Bytes(&out.reason), in, out, "ended");
+  return Whole(in.U64(&out.subscription) && ReadNativeCode(in, &out.code) && in.Bytes(&out.reason), in, out, "ended");
 }
 
 bool IsNativeEventDatagram(std::string_view bytes) {
-  return bytes.starts_with(kDatagramMagic);
+  return bytes.starts_with(kEventsDatagramMagic);
 }
 
 Result<std::string> EncodeNativeEventDatagram(const NativeEventDatagram& datagram) {
-  return EncodeNativeEnvelope(kDatagramMagic, {.client = datagram.client,
-                                               .sequence = datagram.sequence,
-                                               .key = datagram.key,
-                                               .tenant = datagram.tenant,
-                                               .rest = datagram.publish});
+  return EncodeNativeEnvelope(kEventsDatagramMagic, {.client = datagram.client,
+                                                     .sequence = datagram.sequence,
+                                                     .key = datagram.key,
+                                                     .tenant = datagram.tenant,
+                                                     .rest = datagram.publish});
 }
 
 Result<NativeEventDatagram> DecodeNativeEventDatagram(std::string_view bytes) {
   MS_ASSIGN_OR_RETURN(const NativeEnvelope envelope,
-                      DecodeNativeEnvelope(kDatagramMagic, "native datagram of events", bytes));
+                      DecodeNativeEnvelope(kEventsDatagramMagic, "native datagram of events", bytes));
   return NativeEventDatagram{.client = envelope.client,
                              .sequence = envelope.sequence,
                              .key = envelope.key,

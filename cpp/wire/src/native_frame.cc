@@ -6,6 +6,7 @@
 #include "millstream/base/check.h"
 #include "millstream/codec/byte_io.h"
 #include "millstream/codec/crc32c.h"
+#include "native_text.h"
 
 namespace millstream::wire {
 namespace {
@@ -15,7 +16,6 @@ using codec::ByteWriter;
 
 // length u32, type u8, three zero bytes, crc32c u32
 constexpr size_t kCheckedHeaderBytes = 8;
-constexpr std::string_view kHelloMagic = "MSN1";
 constexpr size_t kErrorsMax = 100;
 constexpr size_t kItemErrorBytesMin = 3;
 
@@ -78,17 +78,6 @@ bool IsNativeType(uint8_t type) {
   return false;
 }
 
-Status Malformed(std::string_view what) {
-  return InvalidArgument("the {} frame is cut off or malformed", what);
-}
-
-bool ReadCode(ByteReader& in, StatusCode* code) {
-  uint8_t number = 0;
-  if (!in.U8(&number) || number > static_cast<uint8_t>(StatusCode::kUnauthenticated)) return false;
-  *code = static_cast<StatusCode>(number);
-  return true;
-}
-
 std::string_view Cut(std::string_view text) {
   return text.substr(0, kNativeTextBytesMax);
 }
@@ -106,15 +95,15 @@ bool ReadAck(ByteReader& in, NativeAck* out) {
   out->errors.resize(count);
   for (NativeItemError& error : out->errors) {
     uint64_t item = 0;
-    if (!in.Count(&item, UINT32_MAX) || !ReadCode(in, &error.code) || !in.Bytes(&error.reason)) return false;
+    if (!in.Count(&item, UINT32_MAX) || !ReadNativeCode(in, &error.code) || !in.Bytes(&error.reason)) return false;
     error.item = static_cast<uint32_t>(item);
   }
   return true;
 }
 
 template <typename T>
-Result<NativeAnswer> Whole(bool read, const ByteReader& in, T&& value, std::string_view what) {
-  if (!read || !in.empty()) return Malformed(what);
+Result<NativeAnswer> WholeAnswer(bool read, const ByteReader& in, T&& value, std::string_view what) {
+  if (!read || !in.empty()) return MalformedNative(what);
   return NativeAnswer(std::forward<T>(value));
 }
 
@@ -152,7 +141,7 @@ Result<std::optional<NativeFrame>> NativeFrameReader::Next() {
 }
 
 std::string EncodeNative(const NativeHello& hello) {
-  std::string payload(kHelloMagic);
+  std::string payload(kNativeHelloMagic);
   ByteWriter out(&payload);
   out.U8(hello.version);
   out.Bytes(hello.key);
@@ -245,25 +234,25 @@ Result<NativeAnswer> DecodeNativeAnswer(const NativeFrame& frame) {
   switch (frame.type) {
     case NativeType::kWelcome: {
       NativeWelcome welcome;
-      return Whole(ReadWelcome(in, &welcome), in, welcome, "welcome");
+      return WholeAnswer(ReadWelcome(in, &welcome), in, welcome, "welcome");
     }
     case NativeType::kAck: {
       NativeAck ack;
-      return Whole(ReadAck(in, &ack), in, std::move(ack), "ack");
+      return WholeAnswer(ReadAck(in, &ack), in, std::move(ack), "ack");
     }
     case NativeType::kRefused: {
       NativeRefused refused;
-      const bool read = in.U64(&refused.sequence) && ReadCode(in, &refused.code) && in.U32(&refused.retry_after_ms) &&
-                        in.Bytes(&refused.reason);
-      return Whole(read, in, refused, "refused");
+      const bool read = in.U64(&refused.sequence) && ReadNativeCode(in, &refused.code) &&
+                        in.U32(&refused.retry_after_ms) && in.Bytes(&refused.reason);
+      return WholeAnswer(read, in, refused, "refused");
     }
     case NativeType::kPong: {
       NativePong pong;
-      return Whole(in.U64(&pong.token), in, pong, "pong");
+      return WholeAnswer(in.U64(&pong.token), in, pong, "pong");
     }
     case NativeType::kError: {
       NativeError error;
-      return Whole(ReadCode(in, &error.code) && in.Bytes(&error.reason), in, error, "error");
+      return WholeAnswer(ReadNativeCode(in, &error.code) && in.Bytes(&error.reason), in, error, "error");
     }
     case NativeType::kHello:
     case NativeType::kSeries:

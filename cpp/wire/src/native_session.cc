@@ -11,11 +11,10 @@ namespace {
 
 using codec::ByteReader;
 
-constexpr std::string_view kHelloMagic = "MSN1";
 constexpr std::string_view kDatagramMagic = "MSU1";
 // A reference, a timestamp and a value.
-constexpr size_t kSampleBytes = 20;
-constexpr size_t kSeriesOverheadBytes = 32;
+constexpr size_t kNativeSampleBytes = 20;
+constexpr size_t kReferenceOverheadBytes = 32;
 constexpr uint32_t kNowhere = UINT32_MAX;
 
 uint32_t RefAt(std::string_view refs, uint32_t index) {
@@ -98,7 +97,7 @@ Result<NativeSession::Hello> NativeSession::TakeHello(std::string_view payload) 
   ByteReader in(payload);
   std::string_view magic;
   NativeHello hello;
-  if (!in.Raw(kHelloMagic.size(), &magic) || magic != kHelloMagic || !in.U8(&hello.version) ||
+  if (!in.Raw(kNativeHelloMagic.size(), &magic) || magic != kNativeHelloMagic || !in.U8(&hello.version) ||
       !ReadNativeText(in, &hello.key) || !ReadNativeText(in, &hello.tenant) || !ReadNativeText(in, &hello.client) ||
       !in.empty()) {
     return InvalidArgument("the hello frame is cut off or malformed");
@@ -121,7 +120,7 @@ Status NativeSession::TakeSeries(std::string_view payload) {
   for (uint64_t i = 0; i < count; ++i) {
     std::string_view labels;
     if (!in.Bytes(&labels)) return InvalidArgument("the series frame is cut off or malformed");
-    label_bytes_ += labels.size() + kSeriesOverheadBytes;
+    label_bytes_ += labels.size() + kReferenceOverheadBytes;
     if (label_bytes_ > limits_.label_bytes_max) {
       return ResourceExhausted("more than {} bytes of labels on one connection", limits_.label_bytes_max);
     }
@@ -135,7 +134,7 @@ Result<NativeSession::Write> NativeSession::TakeWrite(std::string_view payload) 
   ByteReader in(payload);
   Write write;
   uint32_t count = 0;
-  if (!in.U64(&write.sequence) || !in.U32(&count) || in.remaining() != kSampleBytes * size_t{count}) {
+  if (!in.U64(&write.sequence) || !in.U32(&count) || in.remaining() != kNativeSampleBytes * size_t{count}) {
     return InvalidArgument("the write frame is cut off or malformed");
   }
   MS_RETURN_IF_ERROR(TakeSequence(write.sequence));

@@ -8,6 +8,17 @@ namespace millstream::wire {
 using codec::ByteReader;
 using codec::ByteWriter;
 
+Status MalformedNative(std::string_view what) {
+  return InvalidArgument("the {} frame is cut off or malformed", what);
+}
+
+bool ReadNativeCode(ByteReader& in, StatusCode* code) {
+  uint8_t number = 0;
+  if (!in.U8(&number) || number > static_cast<uint8_t>(StatusCode::kUnauthenticated)) return false;
+  *code = static_cast<StatusCode>(number);
+  return true;
+}
+
 bool ReadNativeText(ByteReader& in, std::string_view* text) {
   return in.Bytes(text) && text->size() <= kNativeTextBytesMax;
 }

@@ -6,10 +6,16 @@
 #include <string_view>
 
 #include "millstream/base/result.h"
+#include "millstream/base/status.h"
 #include "millstream/codec/byte_io.h"
 
 namespace millstream::wire {
 
+// What the first frame of a connection begins with.
+inline constexpr std::string_view kNativeHelloMagic = "MSN1";
+
+Status MalformedNative(std::string_view what);
+bool ReadNativeCode(codec::ByteReader& in, StatusCode* code);
 // Of at most kNativeTextBytesMax bytes.
 bool ReadNativeText(codec::ByteReader& in, std::string_view* text);
 

@@ -24,7 +24,7 @@ constexpr double kSecondsEnd = 4294967296.0;
 constexpr double kMillisecondsMax = 9'999'999'999'999.0;
 
 // A finite number that is all of the text.
-std::optional<double> ParseNumber(std::string_view text) {
+std::optional<double> NumberOf(std::string_view text) {
   if (text.starts_with('+')) {
     text.remove_prefix(1);
     if (text.starts_with('-')) return std::nullopt;
@@ -124,7 +124,7 @@ class PointReader {
     std::string_view text;
     double value = 0;
     if (type == ondemand::json_type::string) {
-      if (field.get_string().get(text) == simdjson::SUCCESS) *number = ParseNumber(text);
+      if (field.get_string().get(text) == simdjson::SUCCESS) *number = NumberOf(text);
     } else if (type == ondemand::json_type::number) {
       if (field.get_double().get(value) == simdjson::SUCCESS) *number = value;
     }

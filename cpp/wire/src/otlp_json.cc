@@ -158,11 +158,6 @@ std::optional<std::string> FromBase64(std::string_view text) {
   return out;
 }
 
-struct ValueRoom {
-  int depth = kOtlpValueDepthMax;
-  size_t* elements;
-};
-
 // Text of the value that is not in the body as it is needed is kept in `keep`.
 Status ReadValue(const Field& field, ValueRoom room, Attributes* keep, Value* out);
 
@@ -343,9 +338,9 @@ MetricKind KindOfKey(std::string_view key) {
   return MetricKind::kNone;
 }
 
-class Reader {
+class JsonRequestReader {
  public:
-  explicit Reader(Visitor& visitor) : visitor_(visitor) {}
+  explicit JsonRequestReader(Visitor& visitor) : visitor_(visitor) {}
 
   Status ReadResource(const Field& message) {
     resource_.Clear();
@@ -432,7 +427,7 @@ Status ReadJson(std::string_view body, Visitor& visitor) {
     return InvalidArgument("the body is not JSON: {}", simdjson::error_message(error));
   }
   if (!root.is_object()) return InvalidArgument("the body must be a JSON object");
-  Reader reader(visitor);
+  JsonRequestReader reader(visitor);
   return ForEachMember({"body", root}, [&](const Field& member) -> Status {
     if (member.key != "resourceMetrics") return Status::Ok();
     return ForEachElement(member, [&](const Field& resource) { return reader.ReadResource(resource); });

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "characters.h"
 #include "millstream/model/labels.h"
 
 namespace millstream::wire::otlp {
@@ -40,9 +41,6 @@ bool IsAlphanumeric(char c) {
 }
 bool IsMetricChar(char c) {
   return IsAlphanumeric(c) || c == ':';
-}
-bool IsDigit(char c) {
-  return c >= '0' && c <= '9';
 }
 // The bytes of a character of UTF-8 after its first.
 bool IsContinuation(char c) {

@@ -57,12 +57,6 @@ Status ReadKeyValue(const Child& message, std::string_view* key, Child* value) {
   });
 }
 
-// How much more may be in one attribute's value.
-struct ValueRoom {
-  int depth = kOtlpValueDepthMax;
-  size_t* elements;
-};
-
 Status ReadValue(const Child& message, ValueRoom room, Value* out);
 
 // ArrayValue and KeyValueList both have their elements in field 1.
@@ -345,9 +339,9 @@ MetricKind KindOfField(uint32_t field) {
   }
 }
 
-class Reader {
+class ProtobufRequestReader {
  public:
-  explicit Reader(Visitor& visitor) : visitor_(visitor) {}
+  explicit ProtobufRequestReader(Visitor& visitor) : visitor_(visitor) {}
 
   Status ReadResource(const Child& message) {
     resource_.Clear();
@@ -437,7 +431,7 @@ class Reader {
 }  // namespace
 
 Status ReadProtobuf(std::string_view body, Visitor& visitor) {
-  Reader reader(visitor);
+  ProtobufRequestReader reader(visitor);
   return ForEachField({.bytes = body}, [&](ProtobufReader& fields) -> Status {
     if (fields.field() != 1) return fields.Skip();
     Child resource;

@@ -1,11 +1,13 @@
 // Values of attributes, and the words of OTLP's enumerations.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "millstream/wire/otlp.h"
 #include "otlp_model.h"
 
 namespace millstream::wire::otlp {
@@ -24,6 +26,12 @@ struct Value {
   int64_t integer = 0;
   double number = 0;
   std::vector<Value> elements;
+};
+
+// How much more may be in one attribute's value.
+struct ValueRoom {
+  int depth = kOtlpValueDepthMax;
+  size_t* elements;
 };
 
 // As a label has it: text as it is, arrays and maps as JSON with keys in order, bytes in base64, nothing as nothing.

@@ -6,7 +6,7 @@
 namespace millstream::wire {
 namespace {
 
-constexpr int kVarintBytesMax = 10;
+constexpr int kReadVarintBytesMax = 10;
 
 }  // namespace
 
@@ -16,7 +16,7 @@ Status ProtobufReader::Malformed(std::string_view what) const {
 
 Result<uint64_t> ProtobufReader::Varint() {
   uint64_t value = 0;
-  for (int i = 0; i < kVarintBytesMax; ++i) {
+  for (int i = 0; i < kReadVarintBytesMax; ++i) {
     if (position_ == end_) return Malformed("the message ends inside a number");
     const auto byte = static_cast<unsigned char>(*position_++);
     value |= uint64_t{byte & 0x7Fu} << (7 * i);

@@ -5,6 +5,7 @@
 #include "millstream/wire/labels_decoder.h"
 #include "protobuf_fields.h"
 #include "remote_write_histogram.h"
+#include "remote_write_types.h"
 #include "snappy_block.h"
 
 namespace millstream::wire {
@@ -71,17 +72,15 @@ Status ReadMetadata(const Child& message, DecodedWrite* out) {
   if (out->metadata.size() == kRemoteWriteMetadataMax) {
     return OutOfRange("metadata of more than {} metrics in one request", kRemoteWriteMetadataMax);
   }
-  static constexpr std::string_view kTypes[] = {"unknown",        "counter", "gauge", "histogram",
-                                                "gaugehistogram", "summary", "info",  "stateset"};
   model::MetricMetadata metadata;
-  metadata.type = "unknown";
+  metadata.type = RemoteWriteMetricType(0);
   MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
     std::string* target = nullptr;
     switch (reader.field()) {
       case 1: {
         uint64_t type = 0;
         MS_RETURN_IF_ERROR(ReadVarint(reader, &type));
-        if (type < std::size(kTypes)) metadata.type = kTypes[type];
+        metadata.type = RemoteWriteMetricType(type);
         return Status::Ok();
       }
       case 2:
@@ -131,9 +130,9 @@ class LabelRun {
 };
 
 // Keeps joined label runs alive: DecodedWrite's one string can only grow where it was reserved for.
-class Decoder {
+class RemoteWriteDecoder {
  public:
-  explicit Decoder(std::string message) : message_(std::move(message)) {}
+  explicit RemoteWriteDecoder(std::string message) : message_(std::move(message)) {}
 
   Result<DecodedWrite> Decode() {
     out_.encoding = LabelEncoding::kProtobuf;
@@ -233,7 +232,7 @@ Result<DecodedWrite> DecodeRemoteWrite(std::string_view compressed) {
 }
 
 Result<DecodedWrite> DecodeRemoteWriteMessage(std::string message) {
-  return Decoder(std::move(message)).Decode();
+  return RemoteWriteDecoder(std::move(message)).Decode();
 }
 
 }  // namespace millstream::wire

@@ -6,6 +6,7 @@
 #include "millstream/wire/remote_write.h"
 #include "protobuf_fields.h"
 #include "remote_write_histogram.h"
+#include "remote_write_types.h"
 #include "snappy_block.h"
 
 namespace millstream::wire {
@@ -13,8 +14,6 @@ namespace {
 
 // More references than these are refused by the rules for labels in any case.
 constexpr size_t kLabelRefsMax = 1024;
-constexpr std::string_view kTypes[] = {"unknown",        "counter", "gauge", "histogram",
-                                       "gaugehistogram", "summary", "info",  "stateset"};
 
 Status ReadRefs(ProtobufReader& reader, std::vector<uint32_t>* refs) {
   return ReadRepeated(reader, WireType::kVarint, [&](ProtobufReader& element) -> Status {
@@ -26,7 +25,7 @@ Status ReadRefs(ProtobufReader& reader, std::vector<uint32_t>* refs) {
   });
 }
 
-Status ReadSample(const Child& message, DecodedWrite* out) {
+Status ReadSampleWithStart(const Child& message, DecodedWrite* out) {
   double value = 0;
   TimestampMs timestamp = 0;
   TimestampMs start = 0;
@@ -136,7 +135,7 @@ class DecoderV2 {
       if (out_.timestamps.size() + out_.histograms.size() >= kRemoteWriteSamplesMax) {
         return OutOfRange("more than {} samples in one request", kRemoteWriteSamplesMax);
       }
-      if (reader.field() == 2) return ReadSample(child, &out_);
+      if (reader.field() == 2) return ReadSampleWithStart(child, &out_);
       is_native = true;
       return histograms_.Read(child, item, &out_);
     }));
@@ -248,7 +247,7 @@ class DecoderV2 {
 
   Status KeepMetadata(std::string_view series_name, bool is_native, const SeriesMetadata& found) {
     if (series_name.empty() || (found.type == 0 && found.help_ref == 0 && found.unit_ref == 0)) return Status::Ok();
-    const std::string_view type = kTypes[found.type < std::size(kTypes) ? found.type : 0];
+    const std::string_view type = RemoteWriteMetricType(found.type);
     const std::string_view metric = MetricOf(series_name, type, is_native);
     if (metadata_.contains(metric)) return Status::Ok();
     const std::string_view help = found.help_ref == 0 ? "" : symbols_[found.help_ref];

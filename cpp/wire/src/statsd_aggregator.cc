@@ -14,7 +14,7 @@ namespace millstream::wire {
 namespace {
 
 // What a series takes beside its labels, near enough for a bound.
-constexpr size_t kSeriesOverheadBytes = 300;
+constexpr size_t kAggregateOverheadBytes = 300;
 constexpr size_t kSpellingOverheadBytes = 64;
 constexpr double kMsPerSecond = 1000;
 
@@ -134,7 +134,7 @@ Result<uint32_t> StatsdAggregator::Resolve(const StatsdLine& line) {
     }
     return found->second;
   }
-  const size_t bytes = raw.size() + key.size() + kSeriesOverheadBytes;
+  const size_t bytes = raw.size() + key.size() + kAggregateOverheadBytes;
   if (by_labels_.size() >= options_.series_max || label_bytes_ + bytes > options_.bytes_max) {
     return Unavailable("no room for another series");
   }
@@ -215,7 +215,7 @@ void StatsdAggregator::Forget(uint32_t index) {
   Series& series = series_[index];
   const auto labels = DecodeLabels(LabelEncoding::kPairs, series.raw_labels);
   MS_CHECK(labels.ok());
-  label_bytes_ -= series.raw_labels.size() + labels->encoded().size() + kSeriesOverheadBytes;
+  label_bytes_ -= series.raw_labels.size() + labels->encoded().size() + kAggregateOverheadBytes;
   by_labels_.erase(by_labels_.find(labels->encoded()));
   const uint32_t generation = series.generation + 1;
   series = Series();

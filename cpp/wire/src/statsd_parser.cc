@@ -3,16 +3,13 @@
 
 #include "millstream/model/labels.h"
 #include "millstream/wire/statsd.h"
+#include "shown.h"
 
 namespace millstream::wire {
 namespace {
 
 // Year 287396: what an int64 of milliseconds holds many times over.
-constexpr int64_t kSecondsMax = 9'007'199'254'740;
-
-std::string Shown(std::string_view text) {
-  return model::Quote(text.substr(0, 64));
-}
+constexpr int64_t kStatsdSecondsMax = 9'007'199'254'740;
 
 Result<StatsdLine::Type> ParseType(std::string_view text) {
   if (text == "c") return StatsdLine::Type::kCounter;
@@ -40,7 +37,7 @@ Status ParseExtension(std::string_view text, StatsdLine* line) {
   if (text.starts_with('T')) {
     int64_t seconds = 0;
     const auto [end, error] = std::from_chars(text.data() + 1, text.data() + text.size(), seconds);
-    if (error != std::errc() || end != text.data() + text.size() || seconds <= 0 || seconds > kSecondsMax) {
+    if (error != std::errc() || end != text.data() + text.size() || seconds <= 0 || seconds > kStatsdSecondsMax) {
       return InvalidArgument("{} is no timestamp in seconds", Shown(text));
     }
     line->has_timestamp = true;

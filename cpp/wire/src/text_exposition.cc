@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 
+#include "characters.h"
 #include "millstream/base/utf8.h"
 #include "millstream/model/labels.h"
 #include "millstream/model/value.h"
@@ -15,10 +16,6 @@
 
 namespace millstream::wire {
 namespace {
-
-bool IsBlank(char c) {
-  return c == ' ' || c == '\t';
-}
 
 void SkipBlanks(std::string_view* text) {
   while (!text->empty() && IsBlank(text->front())) text->remove_prefix(1);
@@ -33,7 +30,7 @@ std::string_view CutToken(std::string_view* text) {
   return token;
 }
 
-std::optional<double> ParseFloat(std::string_view text) {
+std::optional<double> ParseExpositionFloat(std::string_view text) {
   const size_t written = text.size();
   if (!text.empty() && text.front() == '+') {
     text.remove_prefix(1);
@@ -61,7 +58,7 @@ std::optional<TimestampMs> ParseTimestamp(std::string_view text, TextFormat form
     if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
     return timestamp;
   }
-  const std::optional<double> seconds = ParseFloat(text);
+  const std::optional<double> seconds = ParseExpositionFloat(text);
   if (!seconds || !std::isfinite(*seconds) || std::abs(*seconds) > 9.2e15) return std::nullopt;
   return static_cast<TimestampMs>(std::llround(*seconds * 1000));
 }
@@ -89,14 +86,14 @@ std::string UnescapeHelp(std::string_view text) {
 
 // Of either format, in either.
 bool IsMetricType(std::string_view text) {
-  static constexpr std::string_view kTypes[] = {"counter", "gauge",          "histogram", "summary", "untyped",
+  static constexpr std::string_view kNames[] = {"counter", "gauge",          "histogram", "summary", "untyped",
                                                 "unknown", "gaugehistogram", "info",      "stateset"};
-  return std::find(std::begin(kTypes), std::end(kTypes), text) != std::end(kTypes);
+  return std::find(std::begin(kNames), std::end(kNames), text) != std::end(kNames);
 }
 
-class Decoder {
+class ExpositionDecoder {
  public:
-  Decoder(std::string text, TextFormat format, TimestampMs default_timestamp)
+  ExpositionDecoder(std::string text, TextFormat format, TimestampMs default_timestamp)
       : format_(format), default_timestamp_(default_timestamp) {
     out_.encoding = LabelEncoding::kText;
     out_.bytes = std::make_unique<std::string>(std::move(text));
@@ -183,7 +180,7 @@ class Decoder {
     }
     const std::string_view value_text = CutToken(&rest);
     if (value_text.empty()) return InvalidArgument("the value is missing");
-    const std::optional<double> value = ParseFloat(value_text);
+    const std::optional<double> value = ParseExpositionFloat(value_text);
     if (!value) return InvalidArgument("{} is no number", model::Quote(value_text));
     TimestampMs timestamp = default_timestamp_;
     if (const std::string_view text = CutToken(&rest); !text.empty()) {
@@ -223,7 +220,7 @@ class Decoder {
     model::Exemplar exemplar;
     MS_ASSIGN_OR_RETURN(exemplar.labels, DecodeExemplarLabels(pairs));
     const std::string_view value_text = CutToken(&text);
-    const std::optional<double> value = ParseFloat(value_text);
+    const std::optional<double> value = ParseExpositionFloat(value_text);
     if (!value) return InvalidArgument("the value {} of an exemplar is no number", model::Quote(value_text));
     exemplar.value = *value;
     exemplar.timestamp = sample_timestamp;
@@ -248,7 +245,7 @@ class Decoder {
 }  // namespace
 
 DecodedWrite DecodeTextExposition(std::string text, TextFormat format, TimestampMs default_timestamp) {
-  return Decoder(std::move(text), format, default_timestamp).Decode();
+  return ExpositionDecoder(std::move(text), format, default_timestamp).Decode();
 }
 
 }  // namespace millstream::wire

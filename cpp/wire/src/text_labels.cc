@@ -2,14 +2,11 @@
 
 #include <algorithm>
 
+#include "characters.h"
 #include "millstream/model/labels.h"
 
 namespace millstream::wire {
 namespace {
-
-bool IsBlank(char c) {
-  return c == ' ' || c == '\t';
-}
 
 // A cursor over a series part.
 class Cursor {

@@ -7,14 +7,12 @@
 #include <thread>
 #include <vector>
 
+#include "memory_database.h"
+
 namespace millstream::engine {
 namespace {
 
-Result<PushOutcome> PushText(Database& db, std::string_view text, TimestampMs default_timestamp = 0) {
-  return db.Push(kDefaultTenant, {.format = "text", .body = text, .default_timestamp = default_timestamp});
-}
-
-std::unique_ptr<Database> Memory(DatabaseOptions options = {}) {
+std::unique_ptr<Database> MemoryOf(DatabaseOptions options = {}) {
   options.partitions = options.partitions > 0 ? options.partitions : 3;
   return Database::Open(std::string(kMemoryPath), options).value();
 }
@@ -30,7 +28,7 @@ double One(const Database& db, const std::string& expression, TimestampMs time) 
 }
 
 TEST(Database, AWriteInAFormOrWithAnOptionThatDoesNotExistStoresNothing) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   const Status form = db->Push(kDefaultTenant, {.format = "tex", .body = "m 1 1000\n"}).status();
   EXPECT_EQ(form.code(), StatusCode::kInvalidArgument);
   EXPECT_NE(form.message().find("\"tex\""), std::string_view::npos);
@@ -42,7 +40,7 @@ TEST(Database, AWriteInAFormOrWithAnOptionThatDoesNotExistStoresNothing) {
 }
 
 TEST(Database, EveryWayInEndsInTheSameSeries) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   const TimestampMs t = 1'700'000'000'000;
   const std::vector<model::Label> labels = {{"__name__", "m"}, {"host", "a"}};
   ASSERT_TRUE(PushText(*db, "m{host=\"a\"} 1 1700000000000\n").ok());
@@ -66,7 +64,7 @@ TEST(Database, EveryWayInEndsInTheSameSeries) {
 }
 
 TEST(Database, SamplesOfManySeriesAreSpreadAndFoundAgain) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   std::string text;
   for (int i = 0; i < 1000; ++i) text += "m{i=\"" + std::to_string(i) + "\"} " + std::to_string(i) + "\n";
   for (int round = 0; round < 3; ++round) {  // the later rounds hit the cache of spellings
@@ -81,7 +79,7 @@ TEST(Database, SamplesOfManySeriesAreSpreadAndFoundAgain) {
 }
 
 TEST(Database, BadItemsAreRefusedByThemselves) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   const auto outcome = PushText(*db, "good 1\nbad{a=\"1\",a=\"2\"} 1\nno value\ngood 2 5\n", 10);
   ASSERT_TRUE(outcome.ok());
   EXPECT_EQ(outcome->samples, 2u);
@@ -92,7 +90,7 @@ TEST(Database, BadItemsAreRefusedByThemselves) {
 }
 
 TEST(Database, ResendingARequestDoublesNothing) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   for (int i = 0; i < 2; ++i) {
     const auto outcome = PushText(*db, "m 1 1000\nm 2 2000\n");
     ASSERT_TRUE(outcome.ok());
@@ -105,7 +103,7 @@ TEST(Database, ResendingARequestDoublesNothing) {
 }
 
 TEST(Database, TenantsDoNotSeeEachOther) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   ASSERT_TRUE(db->Push(TenantId(1), {.format = "text", .body = "m{a=\"x\"} 1 1000\n"}).ok());
   ASSERT_TRUE(db->Push(TenantId(2), {.format = "text", .body = "m{a=\"x\"} 2 1000\n"}).ok());
   const auto result = db->Query(TenantId(2), "m", 1000, {});
@@ -117,7 +115,7 @@ TEST(Database, TenantsDoNotSeeEachOther) {
 }
 
 TEST(Database, HandleOfAnotherTenantOrOfNobodyIsRefused) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   const std::vector<std::vector<model::Label>> sets = {{{"__name__", "m"}}};
   const auto handles = db->SeriesHandles(TenantId(1), sets).value();
   const std::vector<TimestampMs> times = {1};
@@ -129,7 +127,7 @@ TEST(Database, HandleOfAnotherTenantOrOfNobodyIsRefused) {
 }
 
 TEST(Database, LabelCallsUniteSelectorsAndTellWhenThereIsMore) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   ASSERT_TRUE(PushText(*db, "a{x=\"1\"} 1 1000\nb{y=\"2\"} 1 1000\nc{z=\"3\"} 1 1000\n").ok());
   EXPECT_EQ(db->LabelNames(kDefaultTenant, {.selectors = {"a", "b"}}).value(),
             (std::vector<std::string>{"__name__", "x", "y"}));
@@ -141,7 +139,7 @@ TEST(Database, LabelCallsUniteSelectorsAndTellWhenThereIsMore) {
 }
 
 TEST(Database, CancelBeforeAQueryEndsIt) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   ASSERT_TRUE(PushText(*db, "m 1 1000\n").ok());
   QueryCancel cancel;
   cancel.Cancel();
@@ -149,7 +147,7 @@ TEST(Database, CancelBeforeAQueryEndsIt) {
 }
 
 TEST(Database, TimeoutEndsAQueryInTheMiddleOfASingleSeries) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   QueryOptions options;
   options.timeout_ms = 50;
   const std::string hours_of_work = "sum_over_time(quantile_over_time(0.5, vector(time())[2d:1s])[2d:1s])";
@@ -158,7 +156,7 @@ TEST(Database, TimeoutEndsAQueryInTheMiddleOfASingleSeries) {
 }
 
 TEST(Database, ClosedDatabaseAnswersUnavailable) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   ASSERT_TRUE(db->Close().ok());
   ASSERT_TRUE(db->Close().ok());
   EXPECT_EQ(PushText(*db, "m 1\n").status().code(), StatusCode::kUnavailable);
@@ -167,7 +165,7 @@ TEST(Database, ClosedDatabaseAnswersUnavailable) {
 }
 
 TEST(Database, EachWriterSeesItsOwnAcknowledgedSamplesAtOnce) {
-  const auto db = Memory();
+  const auto db = MemoryOf();
   std::vector<std::thread> threads;
   for (int writer = 0; writer < 3; ++writer) {
     threads.emplace_back([&db, writer] {
@@ -186,7 +184,7 @@ TEST(Database, EachWriterSeesItsOwnAcknowledgedSamplesAtOnce) {
 TEST(Database, MemoryLimitRefusesWritesButAnswersQueries) {
   DatabaseOptions options;
   options.memory_limit_bytes = 1;
-  const auto db = Memory(options);
+  const auto db = MemoryOf(options);
   Status last;
   for (int i = 0; i < 3 && last.ok(); ++i) {
     last = PushText(*db, "m 1 " + std::to_string(i) + "\n").status();

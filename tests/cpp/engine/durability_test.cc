@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "memory_database.h"
 #include "millstream/engine/database.h"
 #include "millstream/env/file_util.h"
 #include "millstream/env/sim_clock.h"
@@ -14,10 +15,6 @@
 
 namespace millstream::engine {
 namespace {
-
-Result<PushOutcome> PushText(Database& db, std::string_view text, TimestampMs default_timestamp = 0) {
-  return db.Push(kDefaultTenant, {.format = "text", .body = text, .default_timestamp = default_timestamp});
-}
 
 class DurabilityTest : public testing::Test {
  protected:

@@ -10,7 +10,7 @@
 namespace millstream::engine {
 namespace {
 
-std::unique_ptr<Database> Memory() {
+std::unique_ptr<Database> InOrderMemory() {
   DatabaseOptions options;
   options.partitions = 2;
   options.out_of_order_window_ms = 0;
@@ -41,7 +41,7 @@ std::vector<Result<PushOutcome>> PushAll(Database& db, const std::vector<std::st
 }
 
 TEST(JoinedWrites, EachRequestIsToldOfItsOwnItemsByItsOwnNumbers) {
-  const auto db = Memory();
+  const auto db = InOrderMemory();
   const auto outcomes =
       PushAll(*db,
               {Json({Item("a", 1, 1000), Item("b", 2, 1000)}),
@@ -61,7 +61,7 @@ TEST(JoinedWrites, EachRequestIsToldOfItsOwnItemsByItsOwnNumbers) {
 }
 
 TEST(JoinedWrites, TheSameSeriesInSeveralRequestsTakesTheirSamplesInOrder) {
-  const auto db = Memory();
+  const auto db = InOrderMemory();
   // The third is older than the second, and nothing out of order is taken here.
   const auto outcomes = PushAll(
       *db, {Json({Item("m", 1, 1000)}), Json({Item("m", 2, 3000)}), Json({Item("n", 0, 1), Item("m", 3, 2000)})},
@@ -75,7 +75,7 @@ TEST(JoinedWrites, TheSameSeriesInSeveralRequestsTakesTheirSamplesInOrder) {
 }
 
 TEST(JoinedWrites, TenantsThatAlternateKeepTheirOwn) {
-  const auto db = Memory();
+  const auto db = InOrderMemory();
   const auto outcomes =
       PushAll(*db, {Json({Item("x", 1, 1000)}), Json({Item("y", 1, 1000)}), Json({Item("x", 2, 2000)})},
               {TenantId(1), TenantId(2)});
@@ -86,7 +86,7 @@ TEST(JoinedWrites, TenantsThatAlternateKeepTheirOwn) {
 }
 
 TEST(JoinedWrites, MoreRefusalsThanAreKeptAreStillToldToWhoMadeThem) {
-  const auto db = Memory();
+  const auto db = InOrderMemory();
   ASSERT_EQ(PushAll(*db, {Json({Item("m", 1, 10'000)})}, {kDefaultTenant})[0]->samples, 1u);
   std::vector<std::string> late;
   for (int i = 0; i < 70; ++i) late.push_back(Item("m", 1, i));
@@ -103,7 +103,7 @@ TEST(JoinedWrites, MoreRefusalsThanAreKeptAreStillToldToWhoMadeThem) {
 }
 
 TEST(JoinedWrites, LinesAreRefusedByTheirNumberInTheirRequest) {
-  const auto db = Memory();
+  const auto db = InOrderMemory();
   ASSERT_EQ(PushAll(*db, {"m 1 10000\n"}, {kDefaultTenant}, "text")[0]->samples, 1u);
   const auto outcomes =
       PushAll(*db, {"a 1 1000\nb 1 1000\n", "c 1 1000\nm 1 5000\nd 1 1000\n"}, {kDefaultTenant}, "text");

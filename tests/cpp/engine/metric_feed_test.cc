@@ -39,7 +39,7 @@ std::unique_ptr<events::Subscription> CreateHeld(Database& db, const std::string
   return reader.ok() ? std::move(*reader) : nullptr;
 }
 
-PushOutcome Push(Database& db, const std::string& text, TenantId tenant = {}) {
+PushOutcome PushLines(Database& db, const std::string& text, TenantId tenant = {}) {
   const auto outcome = db.Push(tenant, {.format = "text", .body = text, .default_timestamp = 1000});
   EXPECT_TRUE(outcome.ok()) << outcome.status().ToString();
   return outcome.ok() ? *outcome : PushOutcome();
@@ -56,10 +56,10 @@ std::vector<std::string> Payloads(Database& db, const std::string& topic, Tenant
 
 TEST(MetricFeed, SamplesThatASelectorMatchesAreEventsWhenTheWriteIsAnswered) {
   const auto db = Memory();
-  Push(*db, "up{job=\"a\"} 1 1\n");
+  PushLines(*db, "up{job=\"a\"} 1 1\n");
   Create(*db, "health", {"up{job=\"a\"}", "{__name__=~\"load.*\"}"});
-  Push(*db, "up{job=\"a\"} 0 2\nup{job=\"b\"} 1 2\nload1 0.5 2\n");
-  Push(*db, "up{job=\"a\"} 1 3\n");
+  PushLines(*db, "up{job=\"a\"} 0 2\nup{job=\"b\"} 1 2\nload1 0.5 2\n");
+  PushLines(*db, "up{job=\"a\"} 1 3\n");
   std::vector<std::string> found = Payloads(*db, "health");
   ASSERT_EQ(found.size(), 3u);
   EXPECT_EQ(found[2], R"({"name":"up","labels":{"job":"a"},"value":1,"timestamp":3})");
@@ -92,11 +92,11 @@ TEST(MetricFeed, WhatTheStoreRefusesIsNoEventHoweverMuchItIs) {
   Create(*db, "t", {"m"});
   std::string text;
   for (int i = 0; i < 300; ++i) text += fmt::format("m{{i=\"{}\"}} 1 1\n", i);
-  Push(*db, text);
+  PushLines(*db, text);
   // Another value at a time that is taken: all are refused but the last.
   std::string again;
   for (int i = 0; i < 300; ++i) again += fmt::format("m{{i=\"{}\"}} 2 {}\n", i, i == 299 ? 2 : 1);
-  EXPECT_EQ(Push(*db, again).rejected, 299u);
+  EXPECT_EQ(PushLines(*db, again).rejected, 299u);
   const std::vector<std::string> found = Payloads(*db, "t");
   ASSERT_EQ(found.size(), 301u);
   EXPECT_EQ(found.back(), R"({"name":"m","labels":{"i":"299"},"value":2,"timestamp":2})");
@@ -105,7 +105,7 @@ TEST(MetricFeed, WhatTheStoreRefusesIsNoEventHoweverMuchItIs) {
 TEST(MetricFeed, AWriteThatComesAgainMakesNoSecondEvent) {
   const auto db = Memory();
   Create(*db, "t", {"m"});
-  for (int i = 0; i < 3; ++i) Push(*db, "m 1 1\nm 2 2\n");
+  for (int i = 0; i < 3; ++i) PushLines(*db, "m 1 1\nm 2 2\n");
   EXPECT_EQ(Payloads(*db, "t").size(), 2u);
 }
 
@@ -114,7 +114,7 @@ TEST(MetricFeed, OneSampleIsAnEventOfEachTopicThatWantsItAndOnceInEach) {
   Create(*db, "all", {"{__name__=~\".+\"}", "m"});
   Create(*db, "some", {"m"});
   Create(*db, "none", {"n"});
-  Push(*db, "m{a=\"\\\"\\n\xc3\xa4\"} 1 1\nk 2 1\n");
+  PushLines(*db, "m{a=\"\\\"\\n\xc3\xa4\"} 1 1\nk 2 1\n");
   EXPECT_EQ(Payloads(*db, "all").size(), 2u);
   EXPECT_EQ(
       Payloads(*db, "some"),
@@ -172,7 +172,7 @@ TEST(MetricFeed, AWriteIsRefusedAtOnceWhileAReaderHoldsItsTopicAndTakenWhenThere
   EXPECT_GT(taken, 10);
   EXPECT_EQ(db->Stats().at("millstream_feed_failures_total"), 1);
   // What nobody asks for goes on.
-  EXPECT_EQ(Push(*db, "other 1 1\n").samples, 1u);
+  EXPECT_EQ(PushLines(*db, "other 1 1\n").samples, 1u);
   const auto got = reader->Poll(1000, 1 << 20, 0);
   ASSERT_TRUE(got.ok());
   EXPECT_EQ(got->events.size(), static_cast<size_t>(taken));
@@ -210,8 +210,8 @@ TEST(MetricFeed, TenantsAreKeptApart) {
   const auto db = Memory();
   Create(*db, "t", {"m"});
   Create(*db, "t", {"m"}, kOther);
-  Push(*db, "m 1 1\n");
-  Push(*db, "m 2 1\nm 3 2\n", kOther);
+  PushLines(*db, "m 1 1\n");
+  PushLines(*db, "m 2 1\nm 3 2\n", kOther);
   EXPECT_EQ(Payloads(*db, "t").size(), 1u);
   EXPECT_EQ(Payloads(*db, "t", kOther).size(), 2u);
 }
@@ -219,11 +219,11 @@ TEST(MetricFeed, TenantsAreKeptApart) {
 TEST(MetricFeed, AChangeOfSelectorsHoldsFromThenOn) {
   const auto db = Memory();
   Create(*db, "t", {"a"});
-  Push(*db, "a 1 1\nb 1 1\n");
+  PushLines(*db, "a 1 1\nb 1 1\n");
   ASSERT_TRUE(db->Events().AlterTopic({}, "t", {.from_metrics = std::vector<std::string>{"b"}}).ok());
-  Push(*db, "a 1 2\nb 1 2\n");
+  PushLines(*db, "a 1 2\nb 1 2\n");
   ASSERT_TRUE(db->Events().AlterTopic({}, "t", {.from_metrics = std::vector<std::string>{}}).ok());
-  Push(*db, "a 1 3\nb 1 3\n");
+  PushLines(*db, "a 1 3\nb 1 3\n");
   EXPECT_EQ(Payloads(*db, "t"), std::vector<std::string>({R"({"name":"a","labels":{},"value":1,"timestamp":1})",
                                                           R"({"name":"b","labels":{},"value":1,"timestamp":2})"}));
 }
@@ -258,12 +258,12 @@ TEST(MetricFeed, WhatRulesMakeOfEventsBecomesNoEventAgain) {
   events::TopicOptions options;
   options.metrics = events::MetricRules({{.metric = "events_total", .value = "", .labels = {}, .filter = ""}});
   Create(*db, "loop", {"{__name__=~\".+\"}"}, {}, options);
-  Push(*db, "m 1 1\n");
+  PushLines(*db, "m 1 1\n");
   const auto counted = [&] { return db->Stats().at("millstream_transform_samples_total") >= 1; };
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   while (!counted() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
   ASSERT_TRUE(counted());
-  Push(*db, "m 1 2\n");
+  PushLines(*db, "m 1 2\n");
   EXPECT_EQ(Payloads(*db, "loop").size(), 2u);
 }
 
@@ -272,7 +272,7 @@ TEST(MetricFeed, AnEventThatItsTopicNeverTakesKeepsNoSampleOut) {
   events::TopicOptions options;
   options.schema = *events::TopicSchema::Compile(R"({"properties": {"value": {"minimum": 0}}})");
   Create(*db, "t", {"m"}, {}, options);
-  EXPECT_EQ(Push(*db, "m -1 1\nm 1 2\n").samples, 2u);
+  EXPECT_EQ(PushLines(*db, "m -1 1\nm 1 2\n").samples, 2u);
   EXPECT_EQ(Payloads(*db, "t").size(), 1u);
   EXPECT_EQ(db->Stats().at("millstream_feed_refused_total"), 1);
 }
@@ -286,11 +286,11 @@ TEST(MetricFeed, EventsAreThereAgainWhenTheDatabaseIsOpenedAgain) {
   {
     const auto db = Database::Open(folder, options).value();
     Create(*db, "t", {"m"});
-    Push(*db, fmt::format("m 1 {}\n", db->Now()));
+    PushLines(*db, fmt::format("m 1 {}\n", db->Now()));
   }
   const auto db = Database::Open(folder, options).value();
   EXPECT_EQ(db->Events().DescribeTopic({}, "t")->info.options.from_metrics, std::vector<std::string>{"m"});
-  Push(*db, fmt::format("m 2 {}\n", db->Now() + 1));
+  PushLines(*db, fmt::format("m 2 {}\n", db->Now() + 1));
   EXPECT_EQ(Payloads(*db, "t").size(), 2u);
   ASSERT_TRUE(db->Close().ok());
 }
@@ -299,11 +299,11 @@ TEST(MetricFeed, OneSeriesStaysInOrderWhileManyAreWritten) {
   const auto db = Memory();
   Create(*db, "t", {"m"}, {}, {.partitions = 3});
   constexpr int kThreads = 4;
-  constexpr int kWrites = 200;
+  constexpr int kPushes = 200;
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
-      for (int i = 1; i <= kWrites; ++i) Push(*db, fmt::format("m{{t=\"{}\"}} {} {}\n", t, i, i));
+      for (int i = 1; i <= kPushes; ++i) PushLines(*db, fmt::format("m{{t=\"{}\"}} {} {}\n", t, i, i));
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -319,7 +319,7 @@ TEST(MetricFeed, OneSeriesStaysInOrderWhileManyAreWritten) {
       ++count;
     }
   }
-  EXPECT_EQ(count, size_t{kThreads} * kWrites);
+  EXPECT_EQ(count, size_t{kThreads} * kPushes);
   EXPECT_EQ(last.size(), size_t{kThreads});
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "compress.h"
 #include "millstream/engine/database.h"
 #include "protobuf_writer.h"
 
@@ -14,14 +15,9 @@ namespace {
 
 using wire::AppendVarint;
 using wire::BytesField;
+using wire::Compress;
 using wire::DoubleField;
 using wire::VarintField;
-
-std::string Compress(const std::string& message) {
-  std::string out;
-  snappy::Compress(message.data(), message.size(), &out);
-  return out;
-}
 
 std::string Refs(const std::vector<uint64_t>& refs) {
   std::string packed;
@@ -48,14 +44,14 @@ std::string Request(const std::string& samples) {
   return Compress(symbols + BytesField(5, Refs({1, 2}) + samples));
 }
 
-std::unique_ptr<Database> Memory(std::vector<std::string> features = {}) {
+std::unique_ptr<Database> MemoryWith(std::vector<std::string> features = {}) {
   DatabaseOptions options;
   options.partitions = 2;
   options.enabled_features = std::move(features);
   return Database::Open(std::string(kMemoryPath), options).value();
 }
 
-PushOutcome Push(Database& db, const std::string& body, TenantId tenant = kDefaultTenant) {
+PushOutcome PushRemoteWrite(Database& db, const std::string& body, TenantId tenant = kDefaultTenant) {
   const auto outcome = db.Push(tenant, {.format = "remote_write_2", .body = body});
   EXPECT_TRUE(outcome.ok()) << outcome.status().ToString();
   return outcome.ok() ? *outcome : PushOutcome();
@@ -76,19 +72,19 @@ std::string ReadM(std::string_view types) {
 TEST(RemoteWrite2, StartTimestampsReachTheEvaluator) {
   // The counter began anew between the two samples, and grew beyond its old value before it was seen again.
   const std::string body = Request(Sample(60'000, 10, 1000) + Sample(120'000, 15, 70'000));
-  const auto plain = Memory();
-  Push(*plain, body);
-  const auto starts = Memory({"use-start-timestamps"});
-  Push(*starts, body);
+  const auto plain = MemoryWith();
+  PushRemoteWrite(*plain, body);
+  const auto starts = MemoryWith({"use-start-timestamps"});
+  PushRemoteWrite(*starts, body);
   EXPECT_EQ(Asked(*plain, "resets(m[3m])", 120'000), Asked(*plain, "vector(0)", 120'000));
   EXPECT_EQ(Asked(*starts, "resets(m[3m])", 120'000), Asked(*starts, "vector(1)", 120'000));
 }
 
 TEST(RemoteWrite2, ExemplarsAreOneTenantsOwnAndThereOnce) {
-  const auto db = Memory();
+  const auto db = MemoryWith();
   const std::string exemplar = BytesField(4, Refs({3, 4}) + DoubleField(2, 0.5) + VarintField(3, 7000));
   for (int round = 0; round < 2; ++round) {
-    const PushOutcome outcome = Push(*db, Request(Sample(6000, 1, 0) + exemplar), TenantId(5));
+    const PushOutcome outcome = PushRemoteWrite(*db, Request(Sample(6000, 1, 0) + exemplar), TenantId(5));
     EXPECT_EQ(outcome.samples, 1u);
     EXPECT_EQ(outcome.exemplars, 1u);
     EXPECT_EQ(outcome.rejected, 0u);
@@ -105,8 +101,8 @@ TEST(RemoteWrite2, ExemplarsAreOneTenantsOwnAndThereOnce) {
 }
 
 TEST(RemoteRead, NativeHistogramsAreChunksForAClientThatTakesThem) {
-  const auto db = Memory();
-  Push(*db, Request(Histogram(5000)));
+  const auto db = MemoryWith();
+  PushRemoteWrite(*db, Request(Histogram(5000)));
   // The encoding HISTOGRAM, then the bytes of the chunk.
   constexpr std::string_view kChunk("\x18\x02\x22");
   for (const std::string_view types : {std::string_view("\1\0", 2), std::string_view("\1")}) {
@@ -121,8 +117,8 @@ TEST(RemoteRead, NativeHistogramsAreChunksForAClientThatTakesThem) {
 }
 
 TEST(RemoteRead, LimitsAndCancelsEndIt) {
-  const auto db = Memory();
-  Push(*db, Request(Sample(1000, 1, 0) + Sample(2000, 2, 0)));
+  const auto db = MemoryWith();
+  PushRemoteWrite(*db, Request(Sample(1000, 1, 0) + Sample(2000, 2, 0)));
   EXPECT_TRUE(db->RemoteRead(kDefaultTenant, ReadM("\1"), {.samples_max = 2})->is_chunked);
   EXPECT_EQ(db->RemoteRead(kDefaultTenant, ReadM("\1"), {.samples_max = 1}).status().code(),
             StatusCode::kResourceExhausted);

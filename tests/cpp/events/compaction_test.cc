@@ -60,7 +60,7 @@ void Compact(SimMachine& machine, Broker& broker) {
   broker.Maintain(true);
 }
 
-std::shared_ptr<Broker> Open(SimMachine& machine, uint64_t memory_bytes = kCompactionMemoryBytes) {
+std::shared_ptr<Broker> OpenCompacting(SimMachine& machine, uint64_t memory_bytes = kCompactionMemoryBytes) {
   auto opened = Broker::Open(machine.env(), "/data/events",
                              {.durability = Durability::kFsync,
                               .writers = 1,
@@ -96,7 +96,7 @@ TEST(Compaction, OfEachKeyTheNewestEventStaysWhereItIs) {
   for (const bool in_memory : {false, true}) {
     SCOPED_TRACE(in_memory);
     SimMachine machine(1);
-    auto broker = Open(machine);
+    auto broker = OpenCompacting(machine);
     TopicOptions options = Compacted();
     if (in_memory) options.durability = TopicDurability::kEphemeral;
     MustCreate(*broker, "t", options);
@@ -128,7 +128,7 @@ TEST(Compaction, OfEachKeyTheNewestEventStaysWhereItIs) {
     EXPECT_EQ(PublishOne(*broker, Keyed("k1", "last"))->offset, 3000U);
     if (in_memory) continue;
     broker = nullptr;
-    broker = Open(machine);
+    broker = OpenCompacting(machine);
     SeenEvents now = expected;
     now[3000] = {"k1", "last"};
     EXPECT_EQ(ReadEvents(*broker), now);
@@ -138,7 +138,7 @@ TEST(Compaction, OfEachKeyTheNewestEventStaysWhereItIs) {
 
 TEST(Compaction, AnEventWithoutAKeyIsRefusedAndOldOnesStay) {
   SimMachine machine(1);
-  auto broker = Open(machine);
+  auto broker = OpenCompacting(machine);
   MustCreate(*broker, "t");
   ASSERT_TRUE(PublishOne(*broker, Text("t", "no key")).ok());
   ASSERT_TRUE(PublishOne(*broker, Keyed("a", "1")).ok());
@@ -157,7 +157,7 @@ TEST(Compaction, ATombstoneTakesItsKeyAndGoesLater) {
     for (const std::string_view payload : {"", "null", " null\n"}) {
       SCOPED_TRACE(fmt::format("{} \"{}\"", in_memory, payload));
       SimMachine machine(1);
-      auto broker = Open(machine);
+      auto broker = OpenCompacting(machine);
       TopicOptions options = Compacted();
       options.delete_retention_ms = 3'600'000;
       options.min_dirty_ratio = 0;
@@ -183,7 +183,7 @@ TEST(Compaction, ATombstoneTakesItsKeyAndGoesLater) {
 TEST(Compaction, AStringOfNullOrANestedOneIsNoTombstone) {
   for (const std::string_view payload : {"\"null\"", "[null]", "0", "\"\"", "{}"}) {
     SimMachine machine(1);
-    auto broker = Open(machine);
+    auto broker = OpenCompacting(machine);
     TopicOptions options = Compacted();
     options.delete_retention_ms = 0;
     MustCreate(*broker, "t", options);
@@ -197,7 +197,7 @@ TEST(Compaction, AStringOfNullOrANestedOneIsNoTombstone) {
 
 TEST(Compaction, AWaitingFetchAndASubscriptionPassOverWhatIsGone) {
   SimMachine machine(1);
-  auto broker = Open(machine);
+  auto broker = OpenCompacting(machine);
   TopicOptions options = Compacted();
   options.delete_retention_ms = 0;
   options.min_dirty_ratio = 0;
@@ -225,7 +225,7 @@ TEST(Compaction, IdsAndSequencesOfEventsThatAreGoneAreStillKnown) {
   for (const bool reopen : {false, true}) {
     SCOPED_TRACE(reopen);
     SimMachine machine(1);
-    auto broker = Open(machine);
+    auto broker = OpenCompacting(machine);
     TopicOptions options = Compacted();
     options.min_dirty_ratio = 0;
     MustCreate(*broker, "t", options);
@@ -242,7 +242,7 @@ TEST(Compaction, IdsAndSequencesOfEventsThatAreGoneAreStillKnown) {
       Compact(machine, *broker);
       if (reopen) {
         broker = nullptr;
-        broker = Open(machine);
+        broker = OpenCompacting(machine);
       }
       EXPECT_EQ(broker->StatusOf(kTenant, "order-1").status().code(), StatusCode::kNotFound);
       EXPECT_EQ(broker->StatusOf(kTenant, second->Id()).status().code(), StatusCode::kNotFound);
@@ -268,7 +268,7 @@ TEST(Compaction, IdsAndSequencesOfEventsThatAreGoneAreStillKnown) {
 
 TEST(Compaction, WithMoreKeysThanMemorySeveralPassesDoIt) {
   SimMachine machine(1);
-  auto broker = Open(machine, kCompactionMemoryBytesMin);
+  auto broker = OpenCompacting(machine, kCompactionMemoryBytesMin);
   MustCreate(*broker, "t", Compacted());
   constexpr int kKeys = 200;
   for (int round = 0; round < 4; ++round) {
@@ -286,7 +286,7 @@ TEST(Compaction, WithMoreKeysThanMemorySeveralPassesDoIt) {
 
 TEST(Compaction, WaitsForEnoughThatIsNewAndOldEnough) {
   SimMachine machine(1);
-  auto broker = Open(machine);
+  auto broker = OpenCompacting(machine);
   TopicOptions options = Compacted();
   options.min_compaction_lag_ms = 600'000;
   MustCreate(*broker, "t", options);
@@ -313,7 +313,7 @@ TEST(Compaction, WaitsForEnoughThatIsNewAndOldEnough) {
 
 TEST(Compaction, WithDeleteRetentionHoldsToo) {
   SimMachine machine(1);
-  auto broker = Open(machine);
+  auto broker = OpenCompacting(machine);
   TopicOptions options = Compacted();
   options.retention_ms = 3'600'000;
   MustCreate(*broker, "t", options);
@@ -329,7 +329,7 @@ TEST(Compaction, WithDeleteRetentionHoldsToo) {
 
 TEST(Compaction, ItsOptionsAndItsPointAreThereAfterReopening) {
   SimMachine machine(1);
-  auto broker = Open(machine);
+  auto broker = OpenCompacting(machine);
   TopicOptions options = Compacted();
   options.cleanup = TopicCleanup::kCompactDelete;
   options.delete_retention_ms = 5;
@@ -340,7 +340,7 @@ TEST(Compaction, ItsOptionsAndItsPointAreThereAfterReopening) {
   Compact(machine, *broker);
   EXPECT_EQ(broker->Stats().at("millstream_event_compactions_total"), 1);
   broker = nullptr;
-  broker = Open(machine);
+  broker = OpenCompacting(machine);
   EXPECT_EQ(broker->DescribeTopic(kTenant, "t")->info.options, options);
   // Nothing is new, so nothing is done again.
   Compact(machine, *broker);
@@ -352,7 +352,7 @@ TEST(Compaction, ItsOptionsAndItsPointAreThereAfterReopening) {
 TEST(Compaction, PublishersReadersAndDeletionGoOnMeanwhile) {
   SimMachine machine(1);
   machine.many_threads = true;
-  auto broker = Open(machine);
+  auto broker = OpenCompacting(machine);
   TopicOptions options = Compacted();
   options.min_dirty_ratio = 0;
   MustCreate(*broker, "t", options);
@@ -400,7 +400,7 @@ TEST(Compaction, KeepsTheNewestOfEachKeyWhateverHappensInBetween) {
     SCOPED_TRACE(seed);
     SimMachine machine(seed);
     env::SeededRandom random(seed);
-    auto broker = Open(machine, kCompactionMemoryBytesMin << random.Below(3));
+    auto broker = OpenCompacting(machine, kCompactionMemoryBytesMin << random.Below(3));
     TopicOptions options = Compacted();
     options.min_dirty_ratio = static_cast<double>(random.Below(6)) / 10;
     options.delete_retention_ms = static_cast<int64_t>(random.Below(5)) * 30'000;
@@ -411,7 +411,7 @@ TEST(Compaction, KeepsTheNewestOfEachKeyWhateverHappensInBetween) {
       switch (random.Below(12)) {
         case 0:
           broker = nullptr;
-          broker = Open(machine, kCompactionMemoryBytesMin << random.Below(3));
+          broker = OpenCompacting(machine, kCompactionMemoryBytesMin << random.Below(3));
           break;
         case 1:
         case 2:

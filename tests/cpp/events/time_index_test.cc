@@ -12,7 +12,7 @@
 namespace millstream::events {
 namespace {
 
-constexpr uint64_t kSegmentBytes = 16 << 10;
+constexpr uint64_t kIndexedSegmentBytes = 16 << 10;
 
 TEST(TimeIndex, EntriesReadBackAndBrokenOnesAreLeftOut) {
   const std::vector<TimeRange> ranges{{0, 10, 5}, {10, 30, -7}, {40, 41, INT64_MAX}};
@@ -62,7 +62,7 @@ TEST(TimeIndex, FindsTheFirstEventOfATimeHoweverTimesGoUpAndDown) {
     SCOPED_TRACE(seed);
     SimMachine machine(seed);
     env::SeededRandom random(seed);
-    auto broker = machine.MustOpen(storage::Durability::kFsync, kOpenLogsMax, kSegmentBytes);
+    auto broker = machine.MustOpen(storage::Durability::kFsync, kOpenLogsMax, kIndexedSegmentBytes);
     MustCreate(*broker, "t");
     std::vector<TimestampMs> times;
     uint64_t start = 0;
@@ -88,13 +88,13 @@ TEST(TimeIndex, FindsTheFirstEventOfATimeHoweverTimesGoUpAndDown) {
         case 0:
           broker = nullptr;
           machine.files.PowerCut();
-          broker = machine.MustOpen(storage::Durability::kFsync, kOpenLogsMax, kSegmentBytes);
+          broker = machine.MustOpen(storage::Durability::kFsync, kOpenLogsMax, kIndexedSegmentBytes);
           break;
         case 1:
           broker = nullptr;
           // The index is a hint: without it everything is found all the same.
           ASSERT_TRUE(machine.files.Remove("/data/events/1/0/times").ok() || round == 0);
-          broker = machine.MustOpen(storage::Durability::kFsync, kOpenLogsMax, kSegmentBytes);
+          broker = machine.MustOpen(storage::Durability::kFsync, kOpenLogsMax, kIndexedSegmentBytes);
           break;
         case 2:
           ASSERT_TRUE(broker->AlterTopic(kTenant, "t", {.retention_bytes = 200'000}).ok());
@@ -114,7 +114,7 @@ TEST(TimeIndex, FindsTheFirstEventOfATimeHoweverTimesGoUpAndDown) {
 
 TEST(TimeIndex, AnOldTimeIsFoundWithoutReadingThePartition) {
   SimMachine machine(1);
-  auto broker = machine.MustOpen(storage::Durability::kFsync, kOpenLogsMax, kSegmentBytes);
+  auto broker = machine.MustOpen(storage::Durability::kFsync, kOpenLogsMax, kIndexedSegmentBytes);
   MustCreate(*broker, "t");
   const std::string payload(1000, 'p');
   constexpr int kEvents = 4000;
@@ -126,7 +126,7 @@ TEST(TimeIndex, AnOldTimeIsFoundWithoutReadingThePartition) {
   for (const bool reopen : {false, true}) {
     if (reopen) {
       broker = nullptr;
-      broker = machine.MustOpen(storage::Durability::kFsync, kOpenLogsMax, kSegmentBytes);
+      broker = machine.MustOpen(storage::Durability::kFsync, kOpenLogsMax, kIndexedSegmentBytes);
       ASSERT_TRUE(broker->DescribeTopic(kTenant, "t").ok());
     }
     for (const TimestampMs wanted : {3, 1500, 2777, 3000}) {

@@ -23,7 +23,7 @@ std::string Checked(std::string_view schema, std::string_view payload) {
   return status.ok() ? "" : status.ToString();
 }
 
-bool Matches(std::string_view schema, std::string_view payload) {
+bool Fits(std::string_view schema, std::string_view payload) {
   const std::string found = Checked(schema, payload);
   EXPECT_TRUE(found.empty() || found.starts_with("INVALID_ARGUMENT: the payload does not match")) << found;
   return found.empty();
@@ -71,18 +71,18 @@ TEST(TopicSchema, WhatAPayloadIsCalledIsWrittenSafely) {
 }
 
 TEST(TopicSchema, NumbersAreComparedExactly) {
-  EXPECT_TRUE(Matches(R"({"maximum": 9007199254740993})", "9007199254740993"));
-  EXPECT_FALSE(Matches(R"({"maximum": 9007199254740992})", "9007199254740993"));
-  EXPECT_FALSE(Matches(R"({"maximum": 18446744073709551614})", "18446744073709551615"));
-  EXPECT_TRUE(Matches(R"({"const": 1})", "1.0"));
-  EXPECT_TRUE(Matches(R"({"type": "integer"})", "1.0"));
-  EXPECT_FALSE(Matches(R"({"type": "integer"})", "1.5"));
-  EXPECT_TRUE(Matches(R"({"multipleOf": 0.01})", "19.99"));
-  EXPECT_FALSE(Matches(R"({"multipleOf": 0.01})", "19.999"));
-  EXPECT_TRUE(Matches(R"({"multipleOf": 1e-8})", "12391239123.0"));
-  EXPECT_TRUE(Matches(R"({"multipleOf": 3})", "-9"));
-  EXPECT_FALSE(Matches(R"({"multipleOf": 1e300})", "1e299"));
-  EXPECT_TRUE(Matches(R"({"multipleOf": 0.5})", "1e308"));
+  EXPECT_TRUE(Fits(R"({"maximum": 9007199254740993})", "9007199254740993"));
+  EXPECT_FALSE(Fits(R"({"maximum": 9007199254740992})", "9007199254740993"));
+  EXPECT_FALSE(Fits(R"({"maximum": 18446744073709551614})", "18446744073709551615"));
+  EXPECT_TRUE(Fits(R"({"const": 1})", "1.0"));
+  EXPECT_TRUE(Fits(R"({"type": "integer"})", "1.0"));
+  EXPECT_FALSE(Fits(R"({"type": "integer"})", "1.5"));
+  EXPECT_TRUE(Fits(R"({"multipleOf": 0.01})", "19.99"));
+  EXPECT_FALSE(Fits(R"({"multipleOf": 0.01})", "19.999"));
+  EXPECT_TRUE(Fits(R"({"multipleOf": 1e-8})", "12391239123.0"));
+  EXPECT_TRUE(Fits(R"({"multipleOf": 3})", "-9"));
+  EXPECT_FALSE(Fits(R"({"multipleOf": 1e300})", "1e299"));
+  EXPECT_TRUE(Fits(R"({"multipleOf": 0.5})", "1e308"));
   // What has no double is no JSON here, with a schema or without.
   EXPECT_NE(Checked("{}", "1e400").find("is not JSON"), std::string::npos);
   EXPECT_NE(Refused(R"({"maximum": 1e400})").find("is not JSON"), std::string::npos);
@@ -97,23 +97,22 @@ TEST(TopicSchema, NothingIsFetched) {
     EXPECT_NE(found.find("/properties/a/$ref"), std::string::npos) << found;
   }
   // The schema's own name leads nowhere else.
-  EXPECT_FALSE(Matches(R"({"$id": "https://example.com/a.json", "$defs": {"n": {"type": "number"}},
+  EXPECT_FALSE(Fits(R"({"$id": "https://example.com/a.json", "$defs": {"n": {"type": "number"}},
                            "items": {"$ref": "https://example.com/a.json#/$defs/n"}})",
-                       R"(["x"])"));
+                    R"(["x"])"));
 }
 
 TEST(TopicSchema, ReferencesLeadWithinTheSchema) {
   const std::string_view tree = R"({"$defs": {"tree": {"type": "object", "required": ["n"], "properties": {
     "n": {"type": "integer"}, "left": {"$ref": "#/$defs/tree"}, "right": {"$ref": "#/$defs/tree"}}}},
     "$ref": "#/$defs/tree"})";
-  EXPECT_TRUE(Matches(tree, R"({"n": 1, "left": {"n": 2, "right": {"n": 3}}})"));
+  EXPECT_TRUE(Fits(tree, R"({"n": 1, "left": {"n": 2, "right": {"n": 3}}})"));
   EXPECT_NE(Checked(tree, R"({"n": 1, "left": {"n": 2, "right": {"n": "x"}}})").find("\"/left/right/n\": \"type\""),
             std::string::npos);
-  EXPECT_FALSE(Matches(R"({"definitions": {"a/b%": {"type": "null"}}, "$ref": "#/definitions/a~1b%25"})", "1"));
-  EXPECT_FALSE(Matches(R"({"$defs": {"x": {"$anchor": "name", "type": "null"}}, "items": {"$ref": "#name"}})", "[1]"));
-  EXPECT_FALSE(
-      Matches(R"({"definitions": {"x": {"$id": "#name", "type": "null"}}, "items": {"$ref": "#name"}})", "[1]"));
-  EXPECT_FALSE(Matches(R"({"$comment": {"here": {"type": "null"}}, "items": {"$ref": "#/$comment/here"}})", "[1]"));
+  EXPECT_FALSE(Fits(R"({"definitions": {"a/b%": {"type": "null"}}, "$ref": "#/definitions/a~1b%25"})", "1"));
+  EXPECT_FALSE(Fits(R"({"$defs": {"x": {"$anchor": "name", "type": "null"}}, "items": {"$ref": "#name"}})", "[1]"));
+  EXPECT_FALSE(Fits(R"({"definitions": {"x": {"$id": "#name", "type": "null"}}, "items": {"$ref": "#name"}})", "[1]"));
+  EXPECT_FALSE(Fits(R"({"$comment": {"here": {"type": "null"}}, "items": {"$ref": "#/$comment/here"}})", "[1]"));
   EXPECT_NE(Refused(R"({"$ref": "#/$defs/none"})").find("there is nothing at \"/$defs/none\""), std::string::npos);
   EXPECT_NE(Refused(R"({"$ref": "#none"})").find("no schema is named \"none\""), std::string::npos);
 }
@@ -129,12 +128,12 @@ TEST(TopicSchema, CirclesOfReferencesAreRefusedWhenTheSchemaIsMade) {
 
 TEST(TopicSchema, DeepPayloadsAndLongChainsEndWithinBounds) {
   const std::string_view lists = R"({"items": {"$ref": "#"}})";
-  EXPECT_TRUE(Matches(lists, Repeated("[", 1000) + Repeated("]", 1000)));
+  EXPECT_TRUE(Fits(lists, Repeated("[", 1000) + Repeated("]", 1000)));
   const std::string deep = Checked(lists, Repeated("[", 200'000) + Repeated("]", 200'000));
   EXPECT_TRUE(deep.starts_with("INVALID_ARGUMENT: the payload is not JSON")) << deep;
 
   const std::string_view many = R"({"allOf": [{"anyOf": [{"not": {"not": {"items": {"$ref": "#"}}}}]}]})";
-  EXPECT_TRUE(Matches(many, Repeated("[", 300) + Repeated("]", 300)));
+  EXPECT_TRUE(Fits(many, Repeated("[", 300) + Repeated("]", 300)));
   const std::string too_many = Checked(many, Repeated("[", 1000) + Repeated("]", 1000));
   EXPECT_NE(too_many.find("more than 2048 schemas within each other"), std::string::npos) << too_many;
 }
@@ -151,13 +150,13 @@ TEST(TopicSchema, ASchemaThatDoublesTheWorkWithEachLevelEndsWithinBounds) {
 
 TEST(TopicSchema, PatternsTakeTimeInProportionToTheText) {
   const std::string text = "\"" + Repeated("a", 500'000) + "!\"";
-  EXPECT_FALSE(Matches(R"({"pattern": "^(a|a)*$"})", text));
-  EXPECT_FALSE(Matches(R"({"pattern": "^(a+)+$"})", text));
-  EXPECT_TRUE(Matches(R"({"pattern": "a!$"})", text));
-  EXPECT_TRUE(Matches(R"({"pattern": "^\\u00e9\\d{2}(?<rest>[\\w-]*)$"})", "\"é12ab-c\""));
-  EXPECT_TRUE(Matches(R"({"pattern": "\\\\u0041"})", R"("\\u0041")"));
-  EXPECT_TRUE(Matches(R"({"patternProperties": {"^x-": {"type": "integer"}}})", R"({"x-a": 1, "y": "z"})"));
-  EXPECT_FALSE(Matches(R"({"patternProperties": {"^x-": {"type": "integer"}}})", R"({"x-a": "1"})"));
+  EXPECT_FALSE(Fits(R"({"pattern": "^(a|a)*$"})", text));
+  EXPECT_FALSE(Fits(R"({"pattern": "^(a+)+$"})", text));
+  EXPECT_TRUE(Fits(R"({"pattern": "a!$"})", text));
+  EXPECT_TRUE(Fits(R"({"pattern": "^\\u00e9\\d{2}(?<rest>[\\w-]*)$"})", "\"é12ab-c\""));
+  EXPECT_TRUE(Fits(R"({"pattern": "\\\\u0041"})", R"("\\u0041")"));
+  EXPECT_TRUE(Fits(R"({"patternProperties": {"^x-": {"type": "integer"}}})", R"({"x-a": 1, "y": "z"})"));
+  EXPECT_FALSE(Fits(R"({"patternProperties": {"^x-": {"type": "integer"}}})", R"({"x-a": "1"})"));
   for (const std::string_view pattern : {"(?=a)b", "(?!a)", "(?<=a)b", "(a)\\\\1", "a{1001}", "(", "[z-a]", "\\\\q"}) {
     const std::string found = Refused(fmt::format(R"({{"properties": {{"p": {{"pattern": "{}"}}}}}})", pattern));
     EXPECT_NE(found.find("is no pattern that is taken"), std::string::npos) << pattern << " " << found;
@@ -183,8 +182,8 @@ TEST(TopicSchema, LimitsOfASchemaAreNamed) {
 
 TEST(TopicSchema, DraftsThatAreNotKnownAreRefusedAndUnknownKeywordsAreNot) {
   EXPECT_TRUE(
-      Matches(R"({"$schema": "http://json-schema.org/draft-07/schema#", "color": "red", "format": "email"})", "1"));
-  EXPECT_TRUE(Matches(R"({"$schema": "https://json-schema.org/draft/2020-12/schema", "dependencies": 3})", "1"));
+      Fits(R"({"$schema": "http://json-schema.org/draft-07/schema#", "color": "red", "format": "email"})", "1"));
+  EXPECT_TRUE(Fits(R"({"$schema": "https://json-schema.org/draft/2020-12/schema", "dependencies": 3})", "1"));
   for (const std::string_view draft : {"http://json-schema.org/draft-04/schema#", "https://example.com/mine", ""}) {
     EXPECT_NE(Refused(fmt::format(R"({{"$schema": "{}"}})", draft)).find("is no draft that is known here"),
               std::string::npos);
@@ -226,29 +225,29 @@ TEST(TopicSchema, EachDraftHasItsOwnWayWithArraysAndReferences) {
   const std::string_view old = "http://json-schema.org/draft-07/schema#";
   const std::string_view now = "https://json-schema.org/draft/2020-12/schema";
   const std::string_view tuple = R"("items": [{"type": "integer"}], "additionalItems": false)";
-  EXPECT_FALSE(Matches(with(old, tuple), "[1, 2]"));
-  EXPECT_FALSE(Matches(with(old, tuple), R"(["a"])"));
+  EXPECT_FALSE(Fits(with(old, tuple), "[1, 2]"));
+  EXPECT_FALSE(Fits(with(old, tuple), R"(["a"])"));
   EXPECT_NE(Refused(with(now, tuple)), "taken");
   const std::string_view prefix = R"("prefixItems": [{"type": "integer"}], "items": false)";
-  EXPECT_FALSE(Matches(with(now, prefix), "[1, 2]"));
-  EXPECT_TRUE(Matches(with(now, prefix), "[1]"));
-  EXPECT_FALSE(Matches(with(old, prefix), "[1]"));
+  EXPECT_FALSE(Fits(with(now, prefix), "[1, 2]"));
+  EXPECT_TRUE(Fits(with(now, prefix), "[1]"));
+  EXPECT_FALSE(Fits(with(old, prefix), "[1]"));
   const std::string_view beside = R"("$defs": {"a": {"minimum": 1}}, "$ref": "#/$defs/a", "maximum": 3)";
-  EXPECT_TRUE(Matches(with(old, beside), "4"));
-  EXPECT_FALSE(Matches(with(now, beside), "4"));
-  EXPECT_FALSE(Matches(with(now, beside), "0"));
+  EXPECT_TRUE(Fits(with(old, beside), "4"));
+  EXPECT_FALSE(Fits(with(now, beside), "4"));
+  EXPECT_FALSE(Fits(with(now, beside), "0"));
 }
 
 TEST(TopicSchema, ValuesThatOccurTwiceAreFoundWhateverTheyAre) {
-  EXPECT_FALSE(Matches(R"({"uniqueItems": true})", R"([{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}])"));
-  EXPECT_TRUE(Matches(R"({"uniqueItems": true})", R"([1, true, "1", [1], {"1": 1}, null, 0, false])"));
+  EXPECT_FALSE(Fits(R"({"uniqueItems": true})", R"([{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}])"));
+  EXPECT_TRUE(Fits(R"({"uniqueItems": true})", R"([1, true, "1", [1], {"1": 1}, null, 0, false])"));
   std::string many = "[0";
   for (int i = 1; i < 100'000; ++i) many += fmt::format(",{}", i);
-  EXPECT_TRUE(Matches(R"({"uniqueItems": true})", many + "]"));
-  EXPECT_FALSE(Matches(R"({"uniqueItems": true})", many + ",99.0]"));
+  EXPECT_TRUE(Fits(R"({"uniqueItems": true})", many + "]"));
+  EXPECT_FALSE(Fits(R"({"uniqueItems": true})", many + ",99.0]"));
   // A name that occurs twice: both of its values count.
-  EXPECT_FALSE(Matches(R"({"properties": {"a": {"type": "integer"}}})", R"({"a": 1, "a": "x"})"));
-  EXPECT_FALSE(Matches(R"({"properties": {"a": {"type": "integer"}}})", R"({"a": "x", "a": 1})"));
+  EXPECT_FALSE(Fits(R"({"properties": {"a": {"type": "integer"}}})", R"({"a": 1, "a": "x"})"));
+  EXPECT_FALSE(Fits(R"({"properties": {"a": {"type": "integer"}}})", R"({"a": "x", "a": 1})"));
 }
 
 TEST(TopicSchema, IsKeptInTheRecordOfItsTopic) {

@@ -15,8 +15,6 @@
 namespace millstream::node {
 namespace {
 
-using grpc::StatusCode;
-
 class Events : public ::testing::Test {
  protected:
   std::unique_ptr<grpc::ClientContext> Context() {
@@ -78,7 +76,7 @@ TEST_F(Events, EachOfABatchHasAnAnswerAndTheGoodOnesAreThere) {
   const v1::SubmitEventResponse response = Submit(request);
   ASSERT_EQ(response.answers_size(), 3);
   EXPECT_EQ(response.answers(1).place().offset(), 1u);
-  EXPECT_EQ(response.answers(2).refusal().code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(response.answers(2).refusal().code(), grpc::StatusCode::NOT_FOUND);
 
   v1::FetchRequest fetch;
   fetch.set_topic("orders");
@@ -110,10 +108,10 @@ TEST_F(Events, AnotherTenantFindsNothing) {
   get.set_id(response.answers(0).place().id());
   v1::EventPlace place;
   auto context = Context();
-  EXPECT_EQ(stub_->GetEvent(context.get(), get, &place).error_code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(stub_->GetEvent(context.get(), get, &place).error_code(), grpc::StatusCode::NOT_FOUND);
   v1::SubmitEventRequest other = Batch("orders", 0, 1);
   other.set_tenant(7);
-  EXPECT_EQ(Submit(other).answers(0).refusal().code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(Submit(other).answers(0).refusal().code(), grpc::StatusCode::NOT_FOUND);
   v1::ListTopicsRequest list;
   list.set_tenant(7);
   v1::ListTopicsResponse topics;
@@ -124,8 +122,8 @@ TEST_F(Events, AnotherTenantFindsNothing) {
 
 TEST_F(Events, TopicsAreMadeChangedDescribedAndDeleted) {
   ASSERT_TRUE(Create("orders", 2).ok());
-  EXPECT_EQ(Create("orders").error_code(), StatusCode::ALREADY_EXISTS);
-  EXPECT_EQ(Create("../x").error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Create("orders").error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_EQ(Create("../x").error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   v1::AlterTopicRequest alter;
   alter.set_name("orders");
   alter.set_retention_ms(1000);
@@ -146,7 +144,7 @@ TEST_F(Events, TopicsAreMadeChangedDescribedAndDeleted) {
   context = Context();
   ASSERT_TRUE(stub_->DeleteTopic(context.get(), remove, &removed).ok());
   context = Context();
-  EXPECT_EQ(stub_->DescribeTopic(context.get(), describe, &described).error_code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(stub_->DescribeTopic(context.get(), describe, &described).error_code(), grpc::StatusCode::NOT_FOUND);
 }
 
 TEST_F(Events, GroupsRememberWhereTheyStand) {
@@ -192,7 +190,7 @@ TEST_F(Events, ASubscriptionGoesOnFromThePastIntoTheLiveWithoutGapOrDouble) {
   publisher.join();
   EXPECT_EQ(next, 6000u);
   context->TryCancel();
-  EXPECT_EQ(reader->Finish().error_code(), StatusCode::CANCELLED);
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
 TEST_F(Events, ASubscriptionToWhatIsNotThereEndsWithItsReason) {
@@ -202,7 +200,7 @@ TEST_F(Events, ASubscriptionToWhatIsNotThereEndsWithItsReason) {
   const auto reader = stub_->Subscribe(context.get(), request);
   v1::SubscribeResponse message;
   EXPECT_FALSE(reader->Read(&message));
-  EXPECT_EQ(reader->Finish().error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
 }
 
 TEST_F(Events, AStreamTakesEventsAndGivesAcknowledgementsAndEvents) {
@@ -378,7 +376,7 @@ TEST_F(Events, StreamsThatGoWithBatchesOnTheirWayLeaveNothingBehind) {
           ASSERT_EQ(response.id(), i);
         }
         context->TryCancel();
-        EXPECT_EQ(stream->Finish().error_code(), StatusCode::CANCELLED);
+        EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
       }
     });
   }
@@ -395,7 +393,7 @@ TEST_F(Events, ARequestThatFailsLeavesTheStreamOpen) {
   ASSERT_TRUE(stream->Write(request));
   v1::StreamEventsResponse response;
   ASSERT_TRUE(stream->Read(&response));
-  EXPECT_EQ(response.error().code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(response.error().code(), grpc::StatusCode::INVALID_ARGUMENT);
   request.set_id(2);
   *request.mutable_submit() = Batch("orders", 0, 1);
   ASSERT_TRUE(stream->Write(request));
@@ -421,7 +419,7 @@ TEST_F(Events, ACallerWhoDoesNotReadHoldsUpNobody) {
   }
   for (int i = 0; i < 20; ++i) EXPECT_EQ(Submit(large).answers(7).refusal().code(), 0);
   context->TryCancel();
-  EXPECT_EQ(idle->Finish().error_code(), StatusCode::CANCELLED);
+  EXPECT_EQ(idle->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
 TEST_F(Events, ANodeThatStopsEndsItsStreamsAtOnce) {
@@ -441,8 +439,8 @@ TEST_F(Events, ANodeThatStopsEndsItsStreamsAtOnce) {
   EXPECT_TRUE(node_.server().Stop(100'000).ok());
   while (reader->Read(&message)) {
   }
-  EXPECT_EQ(reader->Finish().error_code(), StatusCode::UNAVAILABLE);
-  EXPECT_EQ(stream->Finish().error_code(), StatusCode::UNAVAILABLE);
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
 TEST_F(Events, ManyStreamsComeAndGoWhileEventsFlow) {

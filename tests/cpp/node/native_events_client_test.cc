@@ -24,12 +24,6 @@ using native::ReceivedEvent;
 
 constexpr int kPatienceMs = 30'000;
 
-NodeConfig WithNative(uint16_t port = 0) {
-  NodeConfig config = InMemory();
-  config.native.address = "127.0.0.1:" + std::to_string(port);
-  return config;
-}
-
 void CreateTopic(RunningNode& node, const v1::CreateTopicRequest& request) {
   v1::Topic topic;
   grpc::ClientContext context;
@@ -45,7 +39,7 @@ void CreateTopic(RunningNode& node, const std::string& name, int partitions = 1)
   CreateTopic(node, request);
 }
 
-std::unique_ptr<EventClient> ConnectTo(uint16_t port, std::optional<native::Producer> producer = {}) {
+std::unique_ptr<EventClient> ConnectEventsTo(uint16_t port, std::optional<native::Producer> producer = {}) {
   native::ClientOptions options;
   options.port = port;
   auto connected = EventClient::Connect(options, std::move(producer));
@@ -88,7 +82,7 @@ std::vector<std::string> Take(EventClient& client, uint64_t subscription, size_t
 TEST(NodeNativeEventClient, WhatIsPublishedIsFetchedWithAllThatBelongsToIt) {
   RunningNode node(WithNative());
   CreateTopic(node, "whole", 2);
-  const auto client = ConnectTo(node.server().native_port());
+  const auto client = ConnectEventsTo(node.server().native_port());
   const std::vector<Event> events{{.topic = "whole",
                                    .payload = std::string("\0\xff", 2),
                                    .key = "k",
@@ -129,7 +123,7 @@ TEST(NodeNativeEventClient, WhatIsPublishedIsFetchedWithAllThatBelongsToIt) {
 TEST(NodeNativeEventClient, AnEventThatIsRefusedIsNamedAndTheOthersStay) {
   RunningNode node(WithNative());
   CreateTopic(node, "strict");
-  const auto client = ConnectTo(node.server().native_port());
+  const auto client = ConnectEventsTo(node.server().native_port());
   ASSERT_TRUE(client
                   ->Publish(std::vector<Event>{{.topic = "strict", .payload = "first"},
                                                {.topic = "nowhere", .payload = "lost", .id = "lost-1"},
@@ -148,7 +142,7 @@ TEST(NodeNativeEventClient, AnEventThatIsRefusedIsNamedAndTheOthersStay) {
 
 TEST(NodeNativeEventClient, NoMoreRefusalsAreKeptThanItSays) {
   RunningNode node(WithNative());
-  const auto client = ConnectTo(node.server().native_port());
+  const auto client = ConnectEventsTo(node.server().native_port());
   ASSERT_TRUE(client->Publish(Numbered("nowhere", 0, 250)).ok());
   const auto totals = client->Flush();
   ASSERT_TRUE(totals.ok()) << totals.status().ToString();
@@ -159,7 +153,7 @@ TEST(NodeNativeEventClient, NoMoreRefusalsAreKeptThanItSays) {
 TEST(NodeNativeEventClient, WhatIsTooMuchForOneFrameGoesInSeveral) {
   RunningNode node(WithNative());
   CreateTopic(node, "long");
-  const auto client = ConnectTo(node.server().native_port());
+  const auto client = ConnectEventsTo(node.server().native_port());
   ASSERT_TRUE(client->Publish(std::vector<Event>(12, {.topic = "long", .payload = std::string(900'000, 'x')})).ok());
   std::vector<Event> scattered;
   for (int i = 0; i < 1500; ++i) scattered.push_back({.topic = "nowhere-" + std::to_string(i), .payload = "x"});
@@ -179,7 +173,7 @@ TEST(NodeNativeEventClient, AProducerThatStartsAnewStoresNothingTwice) {
   RunningNode node(WithNative());
   CreateTopic(node, "numbered");
   for (int start = 0; start < 2; ++start) {
-    const auto client = ConnectTo(node.server().native_port(), native::Producer{"till-7", 1});
+    const auto client = ConnectEventsTo(node.server().native_port(), native::Producer{"till-7", 1});
     for (int begin = 0; begin < 100; begin += 10) {
       std::vector<Event> events = Numbered("numbered", begin, begin + 10);
       for (int i = 0; i < 10; ++i) events[static_cast<size_t>(i)].sequence = static_cast<uint64_t>(begin + i);
@@ -210,13 +204,13 @@ TEST_P(NodeNativeEventClientRefused, WhatIsRefusedForNowGoesAgainInItsOrderAndNo
   small.set_durability(v1::TOPIC_DURABILITY_EPHEMERAL);
   small.set_retention_bytes(25'000);
   CreateTopic(node, small);
-  const auto reader = ConnectTo(node.server().native_port());
+  const auto reader = ConnectEventsTo(node.server().native_port());
   const auto tail = reader->Follow({.topics = {"held"}, .on_slow = OnSlow::kBlock, .credit = 1});
   ASSERT_TRUE(tail.ok()) << tail.status().ToString();
 
   const bool numbered = GetParam();
-  const auto publisher =
-      ConnectTo(node.server().native_port(), numbered ? std::optional(native::Producer{"till-7", 1}) : std::nullopt);
+  const auto publisher = ConnectEventsTo(node.server().native_port(),
+                                         numbered ? std::optional(native::Producer{"till-7", 1}) : std::nullopt);
   for (int first = 0; first < kAll; first += kBatch) {
     std::vector<Event> batch = Numbered("held", first, first + kBatch);
     for (Event& event : batch) {
@@ -254,10 +248,10 @@ INSTANTIATE_TEST_SUITE_P(Producers, NodeNativeEventClientRefused, testing::Bool(
 TEST(NodeNativeEventClient, ASubscriptionReplaysGoesOnLiveAndBeginsAgainAtAnOffset) {
   RunningNode node(WithNative());
   CreateTopic(node, "followed");
-  const auto publisher = ConnectTo(node.server().native_port());
+  const auto publisher = ConnectEventsTo(node.server().native_port());
   ASSERT_TRUE(publisher->Publish(Numbered("followed", 0, 500)).ok());
   ASSERT_TRUE(publisher->Flush().ok());
-  const auto reader = ConnectTo(node.server().native_port());
+  const auto reader = ConnectEventsTo(node.server().native_port());
   const auto tail = reader->Follow({.topics = {"follow*"}, .from = From::kEarliest, .credit = 7});
   ASSERT_TRUE(tail.ok()) << tail.status().ToString();
   EXPECT_EQ(Take(*reader, *tail, 300), Numbers(0, 300));
@@ -278,7 +272,7 @@ TEST(NodeNativeEventClient, ASubscriptionReplaysGoesOnLiveAndBeginsAgainAtAnOffs
 TEST(NodeNativeEventClient, ASubscriptionHasAFilterAndAnEnd) {
   RunningNode node(WithNative());
   CreateTopic(node, "chosen");
-  const auto client = ConnectTo(node.server().native_port());
+  const auto client = ConnectEventsTo(node.server().native_port());
   const auto tail = client->Follow({.topics = {"chosen"}, .filter = "key == \"wanted\""});
   ASSERT_TRUE(tail.ok()) << tail.status().ToString();
   ASSERT_TRUE(client
@@ -300,7 +294,7 @@ TEST(NodeNativeEventClient, ASubscriptionHasAFilterAndAnEnd) {
 TEST(NodeNativeEventClient, AReaderTooSlowForItsLagIsToldHowMuchItMisses) {
   RunningNode node(WithNative());
   CreateTopic(node, "fast");
-  const auto client = ConnectTo(node.server().native_port());
+  const auto client = ConnectEventsTo(node.server().native_port());
   const auto tail = client->Follow({.topics = {"fast"}, .on_slow = OnSlow::kDropOldest, .lag_max = 10, .credit = 1});
   ASSERT_TRUE(tail.ok()) << tail.status().ToString();
   ASSERT_TRUE(client->Publish(Numbered("fast", 0, 1000)).ok());
@@ -318,7 +312,7 @@ TEST(NodeNativeEventClient, AReaderTooSlowForItsLagIsToldHowMuchItMisses) {
 TEST(NodeNativeEventClient, PublishingToWhatItFollowsItselfNeverWaitsForItself) {
   RunningNode node(WithNative());
   CreateTopic(node, "echo");
-  const auto client = ConnectTo(node.server().native_port());
+  const auto client = ConnectEventsTo(node.server().native_port());
   const auto tail = client->Follow({.topics = {"echo"}});
   ASSERT_TRUE(tail.ok()) << tail.status().ToString();
   // More than sockets hold, in both directions.
@@ -334,7 +328,7 @@ TEST(NodeNativeEventClient, ANodeThatComesBackGetsWhatWasNotAcknowledged) {
   auto first = std::make_unique<RunningNode>(WithNative());
   const uint16_t port = first->server().native_port();
   CreateTopic(*first, "left");
-  const auto client = ConnectTo(port);
+  const auto client = ConnectEventsTo(port);
   ASSERT_TRUE(client->Publish(Numbered("left", 0, 10)).ok());
   ASSERT_TRUE(client->Flush().ok());
   first.reset();
@@ -366,7 +360,7 @@ TEST(NodeNativeEventClient, WithoutANodeItGivesUpAfterItsAttempts) {
 TEST(NodeNativeEventClient, DatagramsOfEventsAreStored) {
   RunningNode node(WithNative());
   CreateTopic(node, "thrown");
-  const auto client = ConnectTo(node.server().native_port());
+  const auto client = ConnectEventsTo(node.server().native_port());
   const auto tail = client->Follow({.topics = {"thrown"}});
   ASSERT_TRUE(tail.ok()) << tail.status().ToString();
   native::ClientOptions options;

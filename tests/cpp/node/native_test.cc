@@ -24,12 +24,6 @@ namespace {
 
 namespace asio = boost::asio;
 
-NodeConfig WithNative(uint16_t port = 0) {
-  NodeConfig config = InMemory();
-  config.native.address = "127.0.0.1:" + std::to_string(port);
-  return config;
-}
-
 std::unique_ptr<native::Client> ConnectTo(uint16_t port) {
   native::ClientOptions options;
   options.port = port;

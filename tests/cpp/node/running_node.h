@@ -31,6 +31,13 @@ inline NodeConfig InMemory() {
   return config;
 }
 
+// With a listener for native frames besides; a port of 0 is any that is free.
+inline NodeConfig WithNative(uint16_t port = 0) {
+  NodeConfig config = InMemory();
+  config.native.address = "127.0.0.1:" + std::to_string(port);
+  return config;
+}
+
 class RunningNode {
  public:
   explicit RunningNode(const NodeConfig& config = InMemory()) {

@@ -12,15 +12,13 @@
 #include "exec/histogram_trim.h"
 #include "exec/instant_function.h"
 #include "exec/kahan.h"
+#include "exec/numbers.h"
 #include "exec/quantile.h"
 #include "exec/selector.h"
 #include "exec/stable_sort.h"
 
 namespace millstream::promql::exec {
 namespace {
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInf = std::numeric_limits<double>::infinity();
 
 TEST(Format, SwitchesToAnExponentWhereGoDoes) {
   EXPECT_EQ(FormatGo(0.5), "0.5");

@@ -13,13 +13,12 @@
 #include <vector>
 
 #include "exec/kahan.h"
+#include "exec/numbers.h"
 #include "exec/window_math.h"
 
 namespace millstream::promql::exec {
 namespace {
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kMax = std::numeric_limits<double>::max();
 
 // The payload of a NaN is open; all else is the same to the bit, the sign of zero too.

@@ -11,7 +11,7 @@ namespace {
 
 constexpr ParserOptions kEverything = {true, true, true};
 
-std::string ErrorOf(std::string_view query, const ParserOptions& options = kEverything) {
+std::string ParseErrorOf(std::string_view query, const ParserOptions& options = kEverything) {
   const auto expr = ParseExpr(query, options);
   return expr.ok() ? "parsed as " + Print(**expr) : std::string(expr.status().message());
 }
@@ -24,7 +24,7 @@ struct ErrorCase {
 class ParseErrors : public ::testing::TestWithParam<ErrorCase> {};
 
 TEST_P(ParseErrors, HavePrometheusWordingAndPosition) {
-  EXPECT_EQ(ErrorOf(GetParam().query), GetParam().message) << GetParam().query;
+  EXPECT_EQ(ParseErrorOf(GetParam().query), GetParam().message) << GetParam().query;
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -192,12 +192,13 @@ TEST(Parser, TellsPositionsInBytes) {
 }
 
 TEST(Parser, RefusesExperimentalSyntaxWithoutItsFlag) {
-  EXPECT_EQ(ErrorOf("mad_over_time(a[5m])", {}), "1:1: parse error: function \"mad_over_time\" is not enabled");
-  EXPECT_EQ(ErrorOf("limitk(1, x)", {}),
+  EXPECT_EQ(ParseErrorOf("mad_over_time(a[5m])", {}), "1:1: parse error: function \"mad_over_time\" is not enabled");
+  EXPECT_EQ(ParseErrorOf("limitk(1, x)", {}),
             "1:1: parse error: limitk() is experimental and must be enabled with "
             "--enable-feature=promql-experimental-functions");
-  EXPECT_EQ(ErrorOf("a + fill(0) b", {}), "1:1: parse error: binop fill modifiers are experimental and not enabled");
-  EXPECT_EQ(ErrorOf("foo anchored", {}), "1:1: parse error: anchored modifier is experimental and not enabled");
+  EXPECT_EQ(ParseErrorOf("a + fill(0) b", {}),
+            "1:1: parse error: binop fill modifiers are experimental and not enabled");
+  EXPECT_EQ(ParseErrorOf("foo anchored", {}), "1:1: parse error: anchored modifier is experimental and not enabled");
 }
 
 TEST(Parser, RefusesTreesThatAreTooDeep) {

@@ -9,10 +9,10 @@
 namespace millstream::promql {
 namespace {
 
-constexpr ParserOptions kEverything = {true, true, true};
+constexpr ParserOptions kAllSyntax = {true, true, true};
 
 std::string Reprint(std::string_view query) {
-  const auto expr = ParseExpr(query, kEverything);
+  const auto expr = ParseExpr(query, kAllSyntax);
   return expr.ok() ? Print(**expr) : "error: " + std::string(expr.status().message());
 }
 

@@ -24,7 +24,7 @@ using testing::MustWrite;
 using testing::ReadAll;
 using Type = model::MatchType;
 
-constexpr uint64_t kSeed = 4711;
+constexpr uint64_t kPartitionSeed = 4711;
 
 std::vector<std::string> HostsOf(const Partition& partition, std::vector<model::Matcher> matchers) {
   std::vector<std::string> hosts;
@@ -258,7 +258,7 @@ TEST(Partition, MatchersFollowTheRulesForAbsentLabels) {
 }
 
 TEST(Partition, PostingsAnswerAsMatchingEachSeriesDoes) {
-  std::mt19937_64 random(kSeed);
+  std::mt19937_64 random(kPartitionSeed);
   const auto partition = Partition::MakeInMemory({});
   std::vector<model::Labels> all;
   BatchBuilder batch;
@@ -288,12 +288,12 @@ TEST(Partition, PostingsAnswerAsMatchingEachSeriesDoes) {
     for (const auto& series : ReadAll(*partition, matchers)) found.push_back(series.labels.ToString());
     std::sort(expected.begin(), expected.end());
     std::sort(found.begin(), found.end());
-    ASSERT_EQ(found, expected) << "seed " << kSeed << ", round " << round;
+    ASSERT_EQ(found, expected) << "seed " << kPartitionSeed << ", round " << round;
   }
 }
 
 TEST(Partition, AgreesWithAModelUnderRandomWrites) {
-  for (uint64_t seed = kSeed; seed < kSeed + 20; ++seed) {
+  for (uint64_t seed = kPartitionSeed; seed < kPartitionSeed + 20; ++seed) {
     std::mt19937_64 random(seed);
     PartitionOptions options;
     options.out_of_order_window_ms = static_cast<int64_t>(random() % 3) * 500;

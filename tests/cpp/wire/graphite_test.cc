@@ -5,26 +5,22 @@
 #include <limits>
 
 #include "millstream/wire/labels_decoder.h"
+#include "series_text.h"
 
 namespace millstream::wire {
 namespace {
 
-constexpr TimestampMs kNow = 1'732'000'000'000;
+constexpr TimestampMs kGraphiteNow = 1'732'000'000'000;
 
 GraphiteDecoder Plain() {
   return GraphiteDecoder(GraphiteMapping::Make({}, false).value());
 }
 
-std::string LabelsOf(const DecodedWrite& decoded, size_t series) {
-  const auto labels = DecodeLabels(decoded.encoding, decoded.series[series].raw_labels);
-  return labels.ok() ? labels->ToString() : labels.status().ToString();
-}
-
 std::string Mapped(const GraphiteMapping& mapping, std::string_view name) {
   GraphiteDecoder decoder(mapping);
-  const DecodedWrite decoded = decoder.Decode(std::string(name) + " 1 2\n", kNow);
+  const DecodedWrite decoded = decoder.Decode(std::string(name) + " 1 2\n", kGraphiteNow);
   if (decoded.rejected > 0) return decoded.errors[0].reason.ToString();
-  return decoded.series.empty() ? "left out" : LabelsOf(decoded, 0);
+  return decoded.series.empty() ? "left out" : SeriesText(decoded, 0);
 }
 
 TEST(Graphite, ReadsNamesValuesAndTimesInSeconds) {
@@ -35,14 +31,14 @@ TEST(Graphite, ReadsNamesValuesAndTimesInSeconds) {
       "disk.used;host=a;mount=/var +12e3 1732000000.123\n"
       "x\t-inf   -5\n"
       "now 1 -1",
-      kNow);
+      kGraphiteNow);
   EXPECT_EQ(decoded.rejected, 0u);
   ASSERT_EQ(decoded.series.size(), 4u);
-  EXPECT_EQ(LabelsOf(decoded, 0), R"({"servers.web1.load"})");
-  EXPECT_EQ(LabelsOf(decoded, 1), R"({"disk.used", host="a", mount="/var"})");
-  EXPECT_EQ(LabelsOf(decoded, 2), "x");
+  EXPECT_EQ(SeriesText(decoded, 0), R"({"servers.web1.load"})");
+  EXPECT_EQ(SeriesText(decoded, 1), R"({"disk.used", host="a", mount="/var"})");
+  EXPECT_EQ(SeriesText(decoded, 2), "x");
   EXPECT_EQ(decoded.values, (std::vector<double>{0.75, 12'000, -std::numeric_limits<double>::infinity(), 1}));
-  EXPECT_EQ(decoded.timestamps, (std::vector<TimestampMs>{1'732'000'000'000, 1'732'000'000'123, -5000, kNow}));
+  EXPECT_EQ(decoded.timestamps, (std::vector<TimestampMs>{1'732'000'000'000, 1'732'000'000'123, -5000, kGraphiteNow}));
   EXPECT_EQ(decoded.series[3].item, 5u);
 }
 
@@ -68,7 +64,7 @@ TEST(Graphite, BadLineIsRefusedByItsNumberAndTheOthersStay) {
       std::string(kGraphiteLineBytesMax, 'a') +
       " 1 2\n"
       "last 3 4";  // 17, 18
-  const DecodedWrite decoded = decoder.Decode(text, kNow);
+  const DecodedWrite decoded = decoder.Decode(text, kGraphiteNow);
   EXPECT_EQ(decoded.rejected, 16u);
   ASSERT_EQ(decoded.errors.size(), 16u);
   for (uint32_t i = 0; i < 16; ++i) EXPECT_EQ(decoded.errors[i].item, i + 2);
@@ -76,7 +72,7 @@ TEST(Graphite, BadLineIsRefusedByItsNumberAndTheOthersStay) {
   EXPECT_EQ(decoded.errors[2].reason.message(), "\"x\" is no number");
   EXPECT_EQ(decoded.errors[15].reason.code(), StatusCode::kResourceExhausted);
   ASSERT_EQ(decoded.series.size(), 2u);
-  EXPECT_EQ(LabelsOf(decoded, 1), "last");
+  EXPECT_EQ(SeriesText(decoded, 1), "last");
 }
 
 TEST(Graphite, TheFirstRuleThatMatchesGivesNameAndLabels) {
@@ -149,10 +145,10 @@ TEST(Graphite, AMappingThatMakesNoSenseIsRefusedByTheNumberOfItsRule) {
 TEST(Graphite, ForgettingNamesChangesNothing) {
   GraphiteDecoder decoder(GraphiteMapping::Make({}, false).value(), 2);
   for (int round = 0; round < 3; ++round) {
-    const DecodedWrite decoded = decoder.Decode("a 1 1\nb 2 1\nc 3 1\na 4 1\n", kNow);
+    const DecodedWrite decoded = decoder.Decode("a 1 1\nb 2 1\nc 3 1\na 4 1\n", kGraphiteNow);
     ASSERT_EQ(decoded.series.size(), 4u);
-    EXPECT_EQ(LabelsOf(decoded, 3), "a");
-    EXPECT_EQ(LabelsOf(decoded, 2), "c");
+    EXPECT_EQ(SeriesText(decoded, 3), "a");
+    EXPECT_EQ(SeriesText(decoded, 2), "c");
   }
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "millstream/wire/labels_decoder.h"
+#include "series_text.h"
 
 namespace millstream::wire {
 namespace {
@@ -18,11 +19,6 @@ DecodedWrite Decode(std::string_view text, LinePrecision precision = LinePrecisi
   Result<DecodedWrite> decoded = DecodeLineProtocol(text, precision, kNow);
   EXPECT_TRUE(decoded.ok()) << decoded.status().ToString();
   return std::move(decoded).value();
-}
-
-std::string SeriesText(const DecodedWrite& decoded, size_t index) {
-  const Result<model::Labels> labels = DecodeLabels(decoded.encoding, decoded.series[index].raw_labels);
-  return labels.ok() ? labels->ToString() : labels.status().ToString();
 }
 
 // Every sample as "series value time".

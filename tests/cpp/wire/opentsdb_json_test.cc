@@ -6,36 +6,32 @@
 #include <vector>
 
 #include "millstream/wire/labels_decoder.h"
+#include "series_text.h"
 
 namespace millstream::wire {
 namespace {
 
-DecodedWrite Decode(std::string_view text) {
+DecodedWrite DecodePoints(std::string_view text) {
   Result<DecodedWrite> decoded = DecodeOpenTsdbJson(text);
   EXPECT_TRUE(decoded.ok()) << text << ": " << decoded.status().ToString();
   return std::move(decoded).value();
-}
-
-std::string SeriesText(const DecodedWrite& decoded, size_t index) {
-  const Result<model::Labels> labels = DecodeLabels(decoded.encoding, decoded.series[index].raw_labels);
-  return labels.ok() ? labels->ToString() : labels.status().ToString();
 }
 
 TEST(OpenTsdbJson, APointAloneIsAsGoodAsAnArray) {
   const std::string point =
       R"({"metric":"sys.cpu.nice","timestamp":1346846400,"value":18,"tags":{"host":"web01","dc":"lga"}})";
   for (const std::string& body : {point, "[" + point + "]", " [ " + point + " ] \n"}) {
-    const DecodedWrite decoded = Decode(body);
+    const DecodedWrite decoded = DecodePoints(body);
     ASSERT_EQ(decoded.series.size(), 1u) << body;
     EXPECT_EQ(SeriesText(decoded, 0), R"({"sys.cpu.nice", dc="lga", host="web01"})");
     EXPECT_EQ(decoded.values[0], 18);
     EXPECT_EQ(decoded.timestamps[0], 1346846400000);
   }
-  EXPECT_TRUE(Decode("[]").series.empty());
+  EXPECT_TRUE(DecodePoints("[]").series.empty());
 }
 
 TEST(OpenTsdbJson, SecondsAndMillisecondsAreToldApartByTheirSize) {
-  const DecodedWrite decoded = Decode(
+  const DecodedWrite decoded = DecodePoints(
       R"([{"metric":"m","value":1,"timestamp":4294967295},{"metric":"m","value":1,"timestamp":4294967296},)"
       R"({"metric":"m","value":1,"timestamp":"1364410924"},{"metric":"m","value":1,"timestamp":"1364410924250"},)"
       R"({"metric":"m","value":1,"timestamp":1364410924.25},{"metric":"m","value":1,"timestamp":9999999999999}])");
@@ -44,7 +40,7 @@ TEST(OpenTsdbJson, SecondsAndMillisecondsAreToldApartByTheirSize) {
 }
 
 TEST(OpenTsdbJson, ValuesMayBeNumbersInStringsAndTagsMayBeNumbers) {
-  const DecodedWrite decoded = Decode(
+  const DecodedWrite decoded = DecodePoints(
       R"([{"metric":"a","timestamp":1,"value":"42","tags":{"cpu":0,"on":true ,"x":1.50}},)"
       R"({"metric":"b","timestamp":1,"value":"-1.5e3"},{"metric":"c","timestamp":1,"value":"+7","tags":null,"more":[{}]}])");
   EXPECT_EQ(decoded.values, (std::vector<double>{42, -1500, 7}));
@@ -81,14 +77,14 @@ TEST(OpenTsdbJson, APointThatIsBadIsNamedByItsIndexAndTheOthersStay) {
   };
   std::string body = R"([{"metric":"good","timestamp":1,"value":1})";
   for (const auto& [point, reason] : bad) body += "," + point;
-  const DecodedWrite decoded = Decode(body + R"(,{"metric":"good","timestamp":2,"value":2}])");
+  const DecodedWrite decoded = DecodePoints(body + R"(,{"metric":"good","timestamp":2,"value":2}])");
   EXPECT_EQ(decoded.values, (std::vector<double>{1, 2}));
   ASSERT_EQ(decoded.errors.size(), bad.size());
   for (size_t i = 0; i < bad.size(); ++i) {
     EXPECT_EQ(decoded.errors[i].item, i + 1) << bad[i].first;
     EXPECT_EQ(decoded.errors[i].reason.message(), bad[i].second) << bad[i].first;
     if (bad[i].first == "7") continue;
-    const DecodedWrite alone = Decode(bad[i].first);
+    const DecodedWrite alone = DecodePoints(bad[i].first);
     ASSERT_EQ(alone.rejected, 1u) << bad[i].first;
     EXPECT_EQ(alone.errors[0].reason.message(), bad[i].second);
   }

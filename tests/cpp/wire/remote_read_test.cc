@@ -4,17 +4,12 @@
 
 #include <snappy.h>
 
+#include "compress.h"
 #include "millstream/codec/crc32c.h"
 #include "protobuf_writer.h"
 
 namespace millstream::wire {
 namespace {
-
-std::string Compress(const std::string& message) {
-  std::string out;
-  snappy::Compress(message.data(), message.size(), &out);
-  return out;
-}
 
 std::string Matcher(uint64_t type, std::string_view name, std::string_view value) {
   return BytesField(3, VarintField(1, type) + BytesField(2, name) + BytesField(3, value));

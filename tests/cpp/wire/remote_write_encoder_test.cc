@@ -29,10 +29,10 @@ struct Rows {
 };
 
 // (labels, time, bits of the value) of every sample, in the order of the bodies.
-using Sample = std::tuple<std::string, TimestampMs, uint64_t>;
+using EncodedSample = std::tuple<std::string, TimestampMs, uint64_t>;
 
-std::vector<Sample> DecodeAll(const std::vector<RemoteWriteBody>& bodies) {
-  std::vector<Sample> out;
+std::vector<EncodedSample> DecodeAll(const std::vector<RemoteWriteBody>& bodies) {
+  std::vector<EncodedSample> out;
   for (const RemoteWriteBody& body : bodies) {
     const Result<DecodedWrite> decoded = DecodeRemoteWrite(body.compressed);
     EXPECT_TRUE(decoded.ok()) << decoded.status().ToString();
@@ -59,7 +59,7 @@ TEST(RemoteWriteEncoder, TimesAndBitsComeOutAsTheyWentIn) {
   const auto bodies = EncodeRemoteWrite(rows.columns(), kRoomy);
   ASSERT_TRUE(bodies.ok());
   ASSERT_EQ(bodies->size(), 1u);
-  const std::vector<Sample> decoded = DecodeAll(*bodies);
+  const std::vector<EncodedSample> decoded = DecodeAll(*bodies);
   ASSERT_EQ(decoded.size(), 4u);
   for (size_t i = 0; i < decoded.size(); ++i) {
     EXPECT_EQ(std::get<1>(decoded[i]), rows.timestamps[i]);

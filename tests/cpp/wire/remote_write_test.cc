@@ -7,18 +7,13 @@
 
 #include <bit>
 
+#include "compress.h"
 #include "millstream/model/value.h"
 #include "millstream/wire/labels_decoder.h"
 #include "protobuf_writer.h"
 
 namespace millstream::wire {
 namespace {
-
-std::string Compress(const std::string& message) {
-  std::string out;
-  snappy::Compress(message.data(), message.size(), &out);
-  return out;
-}
 
 TEST(RemoteWrite, DecodesSeriesSamplesAndMetadata) {
   const std::string message =

@@ -7,6 +7,7 @@
 #include "exec/histogram_fold.h"
 #include "exec/kahan.h"
 #include "exec/kernels.h"
+#include "exec/numbers.h"
 #include "exec/quantile.h"
 #include "millstream/base/utf8.h"
 #include "millstream/model/histogram_math.h"
@@ -278,7 +279,6 @@ model::Labels Grouping::GroupLabels(const model::Labels& labels) const {
 }
 
 ParamRange::ParamRange(const std::vector<double>& values) {
-  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   min = kNan;
   max = kNan;
   for (const double value : values) {

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "exec/histogram_trim.h"
+#include "exec/numbers.h"
 #include "millstream/model/histogram_math.h"
 
 namespace millstream::promql::exec {
@@ -115,14 +116,12 @@ bool FloatComparison(BinaryOp op, double left, double right) {
 }
 
 double Least(double a, double b) {
-  constexpr double kInf = std::numeric_limits<double>::infinity();
   if (a == -kInf || b == -kInf) return -kInf;
   if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
   return std::min(a, b);
 }
 
 double Greatest(double a, double b) {
-  constexpr double kInf = std::numeric_limits<double>::infinity();
   if (a == kInf || b == kInf) return kInf;
   if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
   return std::max(a, b);

@@ -9,6 +9,7 @@
 #include "exec/calendar.h"
 #include "exec/element.h"
 #include "exec/instant_function.h"
+#include "exec/numbers.h"
 #include "exec/scalar.h"
 
 namespace millstream::promql::exec {
@@ -34,7 +35,7 @@ struct Entry {
 
 constexpr double kDegrees = 180;
 
-constexpr std::array kFunctions = {
+constexpr std::array kFloatFunctions = {
     Entry{"abs", [](double x) { return std::fabs(x); }},
     Entry{"ceil", [](double x) { return std::ceil(x); }},
     Entry{"floor", [](double x) { return std::floor(x); }},
@@ -85,7 +86,7 @@ void TransformFloats(const ExecContext& ctx, const Grid& grid, Series* series, F
 }  // namespace
 
 FloatFunction FindFloatFunction(std::string_view name) {
-  for (const Entry& entry : kFunctions) {
+  for (const Entry& entry : kFloatFunctions) {
     if (entry.name == name) return entry.function;
   }
   return nullptr;
@@ -99,7 +100,6 @@ Status FloatFunctionOperator::Run(ExecContext& ctx, const Grid& grid, const Batc
 }
 
 Status ClampOperator::Run(ExecContext& ctx, const Grid& grid, const BatchSink& sink) const {
-  constexpr double kInf = std::numeric_limits<double>::infinity();
   std::vector<double> lower(grid.steps, -kInf);
   std::vector<double> upper(grid.steps, kInf);
   if (lower_ != nullptr) {

@@ -129,7 +129,7 @@ struct NamedFunction {
   HistogramFunction function;
 };
 
-constexpr std::array kFunctions = {
+constexpr std::array kHistogramFunctions = {
     NamedFunction{"histogram_count", [](const model::Histogram& h) { return h.count; }},
     NamedFunction{"histogram_sum", [](const model::Histogram& h) { return h.sum; }},
     NamedFunction{"histogram_avg", [](const model::Histogram& h) { return h.sum / h.count; }},
@@ -140,7 +140,7 @@ constexpr std::array kFunctions = {
 }  // namespace
 
 HistogramFunction FindHistogramFunction(std::string_view name) {
-  for (const NamedFunction& entry : kFunctions) {
+  for (const NamedFunction& entry : kHistogramFunctions) {
     if (entry.name == name) return entry.function;
   }
   return nullptr;

@@ -4,12 +4,11 @@
 #include <cmath>
 #include <limits>
 
+#include "exec/numbers.h"
 #include "millstream/model/histogram_math.h"
 
 namespace millstream::promql::exec {
 namespace {
-
-constexpr double kInf = std::numeric_limits<double>::infinity();
 
 struct Extent {
   double lower = 0;

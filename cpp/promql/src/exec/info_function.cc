@@ -14,7 +14,7 @@ namespace {
 constexpr std::string_view kDefaultInfoMetric = "target_info";
 // What tells the source of a series, and so which info belongs to it.
 constexpr std::array<std::string_view, 2> kIdentifyingLabels = {"instance", "job"};
-constexpr size_t kNone = static_cast<size_t>(-1);
+constexpr size_t kNoInfo = static_cast<size_t>(-1);
 
 std::string SourceOf(const model::Labels& labels) {
   model::LabelsBuilder builder;
@@ -37,8 +37,8 @@ class Enricher {
   Status Add(const Series& base) {
     const auto found = by_source_.find(SourceOf(base.labels));
     std::vector<size_t> chosen;
-    std::vector<size_t> last_chosen{kNone};
-    size_t output = kNone;
+    std::vector<size_t> last_chosen{kNoInfo};
+    size_t output = kNoInfo;
     for (size_t step = 0; step < grid_.steps; ++step) {
       if (!base.Has(step)) continue;
       chosen.clear();
@@ -70,10 +70,10 @@ class Enricher {
  private:
   // The newest of the series that have a sample at the step; values of info series are their samples' times.
   Status Choose(const std::vector<size_t>& members, size_t step, std::vector<size_t>* chosen) const {
-    size_t best = kNone;
+    size_t best = kNoInfo;
     for (const size_t member : members) {
       if (!info_[member].Has(step)) continue;
-      if (best == kNone || info_[best].values[step] < info_[member].values[step]) {
+      if (best == kNoInfo || info_[best].values[step] < info_[member].values[step]) {
         best = member;
       } else if (info_[best].values[step] == info_[member].values[step]) {
         return FailedPrecondition("found duplicate series for info metric: existing {} @ {}, new {} @ {}",
@@ -81,7 +81,7 @@ class Enricher {
                                   info_[member].labels.ToString(), static_cast<int64_t>(info_[member].values[step]));
       }
     }
-    if (best != kNone) chosen->push_back(best);
+    if (best != kNoInfo) chosen->push_back(best);
     return Status::Ok();
   }
 

@@ -9,7 +9,7 @@
 namespace millstream::promql::exec {
 namespace {
 
-constexpr size_t kNone = static_cast<size_t>(-1);
+constexpr size_t kNoSeries = static_cast<size_t>(-1);
 
 // All labels in braces, the metric name among them: how Prometheus shows a series in this error.
 std::string InBraces(const model::Labels& labels) {
@@ -60,15 +60,15 @@ class Join {
  private:
   struct Output {
     Series series;
-    size_t many_index = kNone;  // of the first series on the many side that it came from
+    size_t many_index = kNoSeries;  // of the first series on the many side that it came from
     // Where it was last matched, to find two matches at once.
-    size_t group = kNone;
-    size_t step = kNone;
+    size_t group = kNoSeries;
+    size_t step = kNoSeries;
   };
   // Where the results of a series on the many side went last.
   struct Route {
-    size_t one_index = kNone;
-    size_t output = kNone;
+    size_t one_index = kNoSeries;
+    size_t output = kNoSeries;
   };
 
   // Prometheus swaps the sides of group_right but not the fill values: there fill_left fills the right side.
@@ -109,22 +109,22 @@ class Join {
     routes_.assign(many.size() + 1, Route{});
     for (size_t step = 0; step < grid_.steps; ++step) {
       if (!active_[step]) continue;
-      size_t found = kNone;
+      size_t found = kNoSeries;
       for (size_t i = 0; i < one.size(); ++i) {
         if (!one_.series[one[i]].Has(step)) continue;
-        if (found != kNone) return DuplicateOnOneSide(one_.series[one[i]], one_.series[one[found]]);
+        if (found != kNoSeries) return DuplicateOnOneSide(one_.series[one[i]], one_.series[one[found]]);
         found = i;
       }
       bool matched = false;
-      if (found != kNone || fill_one()) {
+      if (found != kNoSeries || fill_one()) {
         for (size_t i = 0; i < many.size(); ++i) {
           if (!many_.series[many[i]].Has(step)) continue;
           // One-to-one: a second match is an error even where the comparison drops the sample.
           MS_RETURN_IF_ERROR(Apply(group, i, found, step, &matched));
         }
       }
-      if (!matched && found != kNone && fill_many()) {
-        MS_RETURN_IF_ERROR(Apply(group, kNone, found, step, &matched));
+      if (!matched && found != kNoSeries && fill_many()) {
+        MS_RETURN_IF_ERROR(Apply(group, kNoSeries, found, step, &matched));
       }
     }
     return Status::Ok();
@@ -132,7 +132,7 @@ class Join {
 
   Element Sample(const Batch& side, const std::vector<size_t>& members, size_t index, size_t step,
                  const std::optional<double>& fill) const {
-    if (index == kNone) return {*fill, nullptr};
+    if (index == kNoSeries) return {*fill, nullptr};
     const Series& series = side[members[index]];
     return {series.values[step], series.kinds[step] == SampleKind::kHistogram ? &series.histograms[step] : nullptr};
   }
@@ -173,12 +173,13 @@ class Join {
   // The position in outputs_ of the series that this pair's results belong to.
   size_t FindOutput(size_t many_index, size_t one_index, const std::vector<size_t>& many,
                     const std::vector<size_t>& one) {
-    Route& route = routes_[many_index == kNone ? many.size() : many_index];
-    if (route.output != kNone && route.one_index == one_index) return route.output;
+    Route& route = routes_[many_index == kNoSeries ? many.size() : many_index];
+    if (route.output != kNoSeries && route.one_index == one_index) return route.output;
     // A filled side has the labels that were matched on.
-    const model::Labels many_labels =
-        many_index == kNone ? groups_.Key(one_.series[one[one_index]].labels) : many_.series[many[many_index]].labels;
-    const model::Labels one_labels = one_index == kNone ? groups_.Key(many_labels) : one_.series[one[one_index]].labels;
+    const model::Labels many_labels = many_index == kNoSeries ? groups_.Key(one_.series[one[one_index]].labels)
+                                                              : many_.series[many[many_index]].labels;
+    const model::Labels one_labels =
+        one_index == kNoSeries ? groups_.Key(many_labels) : one_.series[one[one_index]].labels;
     const model::Labels labels = ResultLabels(many_labels, one_labels);
     const auto [at, inserted] = by_labels_.try_emplace(std::string(labels.encoded()), outputs_.size());
     if (inserted) {
@@ -186,7 +187,7 @@ class Join {
       output.series = Series(grid_.steps);
       output.series.labels = labels;
       output.series.drop_name = expr_.return_bool;
-      if (many_index != kNone) output.many_index = many[many_index];
+      if (many_index != kNoSeries) output.many_index = many[many_index];
       outputs_.push_back(std::move(output));
     }
     route = {one_index, at->second};

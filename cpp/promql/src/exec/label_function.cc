@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "characters.h"
 #include "exec/instant_function.h"
 #include "exec/stable_sort.h"
 #include "millstream/base/utf8.h"
@@ -81,10 +82,6 @@ Status SetLabel(ExecContext& ctx, const std::string& name, std::string_view valu
   // A name that the query gave is no longer that of the metric.
   if (name == model::kMetricName) series->drop_name = false;
   return Status::Ok();
-}
-
-bool IsDigit(char c) {
-  return c >= '0' && c <= '9';
 }
 
 // Cuts the leading run of digits, or of anything else, off the text.

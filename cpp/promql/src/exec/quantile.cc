@@ -1,4 +1,5 @@
 #include "exec/quantile.h"
+#include "exec/numbers.h"
 #include "exec/stable_sort.h"
 
 #include <algorithm>
@@ -8,8 +9,6 @@
 namespace millstream::promql::exec {
 namespace {
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInf = std::numeric_limits<double>::infinity();
 // Counts that differ by less, relatively, differ by rounding only.
 constexpr double kSmallDelta = 1e-12;
 constexpr double kSmallestNormal = 2.2250738585072014e-308;

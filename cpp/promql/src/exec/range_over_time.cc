@@ -9,14 +9,13 @@
 #include "exec/histogram_fold.h"
 #include "exec/kahan.h"
 #include "exec/kernels.h"
+#include "exec/numbers.h"
 #include "exec/quantile.h"
 #include "exec/range_function.h"
 #include "exec/window_math.h"
 
 namespace millstream::promql::exec {
 namespace {
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 bool HasFloats(const Window& window) {
   return !window.samples.times.empty();
@@ -249,7 +248,7 @@ void Counts(const SeriesWindows& windows, Series* out) {
   }
 }
 
-constexpr std::array kFunctions = {
+constexpr std::array kOverTimeFunctions = {
     RangeFunctionEntry{.name = "avg_over_time", .function = FoldOverTime<true>, .columns = ByKernel<WindowAverages>},
     RangeFunctionEntry{.name = "sum_over_time", .function = FoldOverTime<false>, .columns = ByKernel<WindowSums>},
     RangeFunctionEntry{.name = "count_over_time", .function = CountOverTime, .columns = Counts},
@@ -275,7 +274,7 @@ constexpr std::array kFunctions = {
 }  // namespace
 
 std::span<const RangeFunctionEntry> OverTimeFunctions() {
-  return kFunctions;
+  return kOverTimeFunctions;
 }
 
 }  // namespace millstream::promql::exec

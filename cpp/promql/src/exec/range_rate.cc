@@ -333,7 +333,7 @@ Status Resets(const RangeCall& call, const Window& window, RangeOutput* out) {
   });
 }
 
-constexpr std::array kFunctions = {
+constexpr std::array kRateFunctions = {
     RangeFunctionEntry{.name = "rate",
                        .function = Difference<true, true>,
                        .columns = Differences<true, true>,
@@ -354,7 +354,7 @@ constexpr std::array kFunctions = {
 }  // namespace
 
 std::span<const RangeFunctionEntry> RateFunctions() {
-  return kFunctions;
+  return kRateFunctions;
 }
 
 }  // namespace millstream::promql::exec

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "exec/element.h"
+#include "exec/numbers.h"
 #include "millstream/model/histogram_math.h"
 
 namespace millstream::promql::exec {
@@ -107,7 +108,6 @@ Result<std::vector<double>> ScalarChoice::Eval(ExecContext& ctx, const Grid& gri
 }
 
 Result<std::vector<double>> ScalarOfVector::Eval(ExecContext& ctx, const Grid& grid) const {
-  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   std::vector<double> out(grid.steps, kNan);
   std::vector<uint8_t> found(grid.steps, 0);  // 0, 1, or 2 for more
   if (grid.steps == 0) return out;
