@@ -5,7 +5,7 @@ root=$PWD
 venv=$root/.venv
 
 # Objects are shared between checkouts: ccache sees paths relative to the root and no working directory.
-export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS:-pch_defines,time_macros}
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PYTHONUNBUFFERED=1
 jobs=${JOBS:-$(nproc)}
 

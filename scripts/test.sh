@@ -44,8 +44,12 @@ stage_e2e() {
   "$venv/bin/pytest" -p tests.no_skips -p tests.no_secrets --quiet --durations=10 -n "$jobs" --dist loadfile tests/e2e
 }
 
-# clients that take minutes to build, by name only: make test STAGES="build nightly"
-stage_nightly() { "$venv/bin/pytest" -p tests.no_skips -p tests.no_secrets --quiet -s tests/nightly; }
+# each source compiled by itself, and clients that take minutes to build; by name only: make test STAGES="build nightly"
+stage_nightly() {
+  cmake --preset dev
+  cmake --build --preset dev --parallel "$jobs"
+  "$venv/bin/pytest" -p tests.no_skips -p tests.no_secrets --quiet -s tests/nightly
+}
 
 stages=(setup build unit lint python page asan tsan wheel e2e)
 [ $# -eq 0 ] || stages=("$@")
