@@ -70,6 +70,25 @@ TEST(Roll, TheWriterWaitsForNoSync) {
   EXPECT_TRUE(rolling.machine.NextPaths().empty());
 }
 
+TEST(Roll, TheSegmentBeforeIsWholeAndPaddedThoughItsLastAppendFailed) {
+  Rolling rolling(1);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(rolling.Append().ok());
+  // Bytes of it stay behind, for now.
+  rolling.machine.files.FailNext(Operation::kAppend, Internal("input/output error"));
+  rolling.machine.files.FailNext(Operation::kTruncate, Internal("input/output error"));
+  ASSERT_FALSE(rolling.Append().ok());
+  rolling.machine.files.FailNext(Operation::kRename, ResourceExhausted("no space left"));
+  ASSERT_EQ(rolling.log->Seal().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(rolling.machine.files.Contents(rolling.machine.SegmentPaths()[0])->size() % kSectorBytes, 0U);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(rolling.Append().ok());
+  EXPECT_EQ(MustReadAll(*rolling.log), Payloads(0, 10));
+  rolling.machine.files.ProcessDeath();
+  rolling.log = nullptr;
+  rolling.Open();
+  EXPECT_FALSE(rolling.log->recovery().tail_was_cut);
+  EXPECT_EQ(MustReadAll(*rolling.log), Payloads(0, 10));
+}
+
 TEST(Roll, ASecondOneFinishesTheFirst) {
   Rolling rolling(1);
   rolling.AppendUntilRolled();
