@@ -100,7 +100,8 @@ void LocalLog::GoOnIn(NewSegment made) {
 Status LocalLog::FinishRoll() {
   {
     const MutexLock lock(mutex_);
-    while (syncing_) progress_.Wait(mutex_);
+    // Where there is nothing to finish, a sync of the last segment keeps nobody from ending it.
+    while (syncing_ && rolled_ != nullptr) progress_.Wait(mutex_);
     if (rolled_ == nullptr) return Status::Ok();
     if (!failure_.ok()) return failure_;
     syncing_ = true;
