@@ -383,7 +383,7 @@ Status LocalLog::SyncUpTo(Offset target) {
   const uint64_t rolls_failed = rolls_failed_;
   while (synced_ < target) {
     if (!failure_.ok()) return failure_;
-    if (rolls_failed_ != rolls_failed) return ResourceExhausted("the last segment cannot be given its name");
+    if (rolls_failed_ != rolls_failed) return roll_failure_;
     if (stopping_) return FailedPrecondition("log {} is closed", folder_);
     if (sync_wanted_ < target) {
       sync_wanted_ = target;

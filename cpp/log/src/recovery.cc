@@ -135,6 +135,11 @@ Result<Tail> ScanTail(env::FileSystem& files, const SegmentHeader& header, uint6
 
 void Report(const std::string& path, const Segment& segment, const Tail& tail, RecoveryReport* report) {
   if (!tail.is_torn) return;
+  if (report->tail_was_cut) {
+    report->bytes_cut += segment.bytes - tail.end;
+    report->reason += fmt::format("; {} at byte {}: {}", path, tail.end, tail.reason);
+    return;
+  }
   *report = {.segments = 0,
              .tail_was_cut = true,
              .file = path,
@@ -188,6 +193,9 @@ Status LookAtNext(env::FileSystem& files, uint64_t boot, const Segment& last, co
                                                             tail.end_offset, boot));
   }
   if (!is_corruption) return Status::Ok();
+  if (segment.first < tail.end_offset) {
+    return DataLoss("{} begins with record {}, which {} has, too", path, segment.first.value(), last.path);
+  }
   return DataLoss("{} is corrupt at byte {}: it ends before record {}, and the next segment begins with {}", last.path,
                   tail.end, tail.end_offset.value(), segment.first.value());
 }
@@ -205,7 +213,7 @@ Status RecoverEnd(env::FileSystem& files, const std::string& folder, const Segme
   if (next.has_value()) {
     Segment& segment = next->segment;
     if (next->continues) {
-      Report(segment.next_path, segment, next->tail, &report);
+      Report(segment.path, segment, next->tail, &report);
       MS_ASSIGN_OR_RETURN(recovered->active, CutTail(files, segment.next_path, next->tail, &segment));
       MS_RETURN_IF_ERROR(files.Rename(segment.next_path, segment.path));
       segment.next_path.clear();

@@ -35,6 +35,7 @@ Status LocalLog::RollNow() {
   const Offset first = end();
   // A segment that has a successor is complete on the disk: a torn tail can only be in the last one.
   MS_RETURN_IF_ERROR(SyncUpTo(first));
+  MS_RETURN_IF_ERROR(EndActive());
   bool sync_failed = false;
   auto made = MakeSegment(*env_.files, *env_.random, folder_, first, boot_, &sync_failed);
   const MutexLock lock(mutex_);
@@ -47,21 +48,37 @@ Status LocalLog::RollNow() {
   return Status::Ok();
 }
 
+Status LocalLog::TakeWriting(std::shared_ptr<env::WritableFile>* file, uint64_t* bytes) {
+  const MutexLock lock(mutex_);
+  while (writing_ || seal_wanted_) progress_.Wait(mutex_);
+  if (!failure_.ok()) return failure_;
+  writing_ = true;
+  *file = active_;
+  *bytes = active_bytes_;
+  return Status::Ok();
+}
+
+Status LocalLog::EndActive() {
+  std::shared_ptr<env::WritableFile> file;
+  uint64_t bytes = 0;
+  MS_RETURN_IF_ERROR(TakeWriting(&file, &bytes));
+  Status status = CutUnfinished(*file, bytes);
+  const Status synced = status.ok() ? file->SyncData() : Status::Ok();
+  const MutexLock lock(mutex_);
+  writing_ = false;
+  progress_.NotifyAll();
+  if (synced.ok()) return status;
+  Fail(synced);
+  return failure_;
+}
+
 Status LocalLog::BeginRoll() {
   // One at a time: the disk sets the pace.
   MS_RETURN_IF_ERROR(FinishRoll());
   std::shared_ptr<env::WritableFile> ended;
   uint64_t bytes = 0;
-  Offset first;
-  {
-    const MutexLock lock(mutex_);
-    while (writing_ || seal_wanted_) progress_.Wait(mutex_);
-    if (!failure_.ok()) return failure_;
-    writing_ = true;
-    ended = active_;
-    bytes = active_bytes_;
-    first = end_;
-  }
+  MS_RETURN_IF_ERROR(TakeWriting(&ended, &bytes));
+  const Offset first = end();
   auto made = MakeNext(*ended, bytes, first);
   {
     const MutexLock lock(mutex_);
@@ -126,12 +143,15 @@ Status LocalLog::FinishRollAlone() {
     path = segments_.back().path;
     next_path = segments_.back().next_path;
   }
-  // The next one first: there is little in it yet.
+  // The next one first: there is little in it yet. A sync that fails is never tried again, whatever it lacks.
+  bool no_room = false;
   Status status = next->Sync();
   if (status.ok()) status = ended->SyncData();
-  if (status.ok()) status = env_.files->Rename(next_path, path);
-  const bool no_room = status.code() == StatusCode::kResourceExhausted;
-  if (status.ok()) status = env_.files->SyncFolder(folder_);
+  if (status.ok()) {
+    status = env_.files->Rename(next_path, path);
+    no_room = status.code() == StatusCode::kResourceExhausted;
+    if (status.ok()) status = env_.files->SyncFolder(folder_);
+  }
   const MutexLock lock(mutex_);
   ++stats_.syncs;
   if (status.ok()) {
@@ -141,6 +161,7 @@ Status LocalLog::FinishRollAlone() {
   } else if (no_room) {
     // Nothing is lost: whoever rolls, syncs or opens next tries again.
     ++rolls_failed_;
+    roll_failure_ = status;
     sync_wanted_ = synced_;
   } else {
     Fail(status);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "millstream/base/check.h"
 #include "millstream/log/local_log.h"
 
 namespace millstream::log {
@@ -42,6 +43,7 @@ bool RollQueue::FinishOne() {
   {
     const MutexLock lock(mutex_);
     if (waiting_.empty()) return false;
+    MS_CHECK(current_ == nullptr);
     log = current_ = waiting_.front();
     waiting_.pop_front();
   }

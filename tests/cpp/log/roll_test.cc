@@ -3,13 +3,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "../env/temp_folder.h"
 #include "log_fixture.h"
+#include "millstream/env/file_util.h"
 #include "millstream/log/local_log.h"
 #include "millstream/log/roll_queue.h"
 
@@ -87,6 +91,32 @@ TEST(Roll, TheSegmentBeforeIsWholeAndPaddedThoughItsLastAppendFailed) {
   rolling.Open();
   EXPECT_FALSE(rolling.log->recovery().tail_was_cut);
   EXPECT_EQ(MustReadAll(*rolling.log), Payloads(0, 10));
+}
+
+TEST(Roll, WhatARefusedAppendLeftIsInNoSegmentThatIsClosedWhoeverWaitsForTheDisk) {
+  for (const bool cut_fails : {false, true}) {
+    // The process dies, or by several seeds the power is cut.
+    for (uint64_t seed = 0; seed < 20; ++seed) {
+      SimMachine machine(seed);
+      auto log = *machine.Open(Durability::kFsync);
+      for (uint64_t i = 0; i < 5; ++i) ASSERT_TRUE(AppendOne(*log, Payload(i)).ok());
+      ASSERT_TRUE(log->Sync().ok());
+      machine.files.FailNext(Operation::kAppend, Internal("input/output error"));
+      if (cut_fails) machine.files.FailNext(Operation::kTruncate, Internal("input/output error"));
+      ASSERT_FALSE(AppendOne(*log, Payload(5)).ok());
+      ASSERT_TRUE(log->Seal().ok());
+      for (uint64_t i = 5; i < 10; ++i) ASSERT_TRUE(AppendOne(*log, Payload(i)).ok());
+      ASSERT_TRUE(log->Sync().ok());
+      if (seed > 0) {
+        machine.files.PowerCut();
+      } else {
+        machine.files.ProcessDeath();
+      }
+      log = nullptr;
+      log = *machine.Open(Durability::kFsync);
+      EXPECT_EQ(MustReadAll(*log), Payloads(0, 10)) << cut_fails << " seed " << seed;
+    }
+  }
 }
 
 TEST(Roll, ASecondOneFinishesTheFirst) {
@@ -557,11 +587,17 @@ TEST(Roll, WithoutRoomForTheNameASyncThreadAnswersAndTriesAgainLater) {
 // --- a failing disk ---
 
 TEST(Roll, AfterAFailureInFinishingItTheLogTakesNothingAndAnotherOpeningHasAll) {
-  for (const Operation operation : {Operation::kSync, Operation::kRename, Operation::kSyncFolder}) {
+  // A sync that fails is not tried again for want of room either: the next would find nothing to bring to the disk.
+  const std::pair<Operation, Status> failures[] = {{Operation::kSync, Internal("input/output error")},
+                                                   {Operation::kSync, ResourceExhausted("no space left")},
+                                                   {Operation::kRename, Internal("input/output error")},
+                                                   {Operation::kSyncFolder, Internal("input/output error")},
+                                                   {Operation::kSyncFolder, ResourceExhausted("no space left")}};
+  for (const auto& [operation, failure] : failures) {
     Rolling rolling(1);
     rolling.AppendUntilRolled();
     const uint64_t end = rolling.log->end().value();
-    rolling.machine.files.FailNext(operation, Internal("input/output error"));
+    rolling.machine.files.FailNext(operation, failure);
     ASSERT_TRUE(rolling.machine.rolls->FinishOne());
     EXPECT_EQ(rolling.Append().code(), StatusCode::kUnavailable);
     EXPECT_EQ(rolling.log->Sync().code(), StatusCode::kUnavailable);
@@ -575,7 +611,65 @@ TEST(Roll, AfterAFailureInFinishingItTheLogTakesNothingAndAnotherOpeningHasAll) 
   }
 }
 
+// What an older version leaves, which knows of no next segment and appends to the one before it.
+TEST(Roll, ANextSegmentWithRecordsThatTheLastOneHasTooIsCorruption) {
+  Rolling rolling(1);
+  rolling.AppendUntilRolled();
+  const std::string next = rolling.machine.NextPaths()[0];
+  const uint64_t first = rolling.log->active_start().value();
+  const std::string bytes = *rolling.machine.files.Contents(next);
+  rolling.machine.files.ProcessDeath();
+  rolling.log = nullptr;
+  ASSERT_TRUE(rolling.machine.files.Remove(next).ok());
+  rolling.Open();
+  ASSERT_EQ(rolling.log->end(), Offset(first));
+  rolling.log = nullptr;
+  rolling.log = *rolling.machine.Open(Durability::kProcess, kSegmentBytesMax);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(rolling.Append().ok());
+  rolling.machine.files.ProcessDeath();
+  rolling.log = nullptr;
+  ASSERT_TRUE(env::WriteFileAtomically(rolling.machine.files, next, bytes).ok());
+  const Status status = rolling.machine.Open(Durability::kProcess).status();
+  EXPECT_EQ(status.code(), StatusCode::kDataLoss);
+  EXPECT_NE(status.message().find(" begins with record " + std::to_string(first)), std::string::npos)
+      << status.message();
+}
+
 // --- several threads ---
+
+// Nobody appends, syncs or closes meanwhile: whoever else is to finish the roll has done it.
+void ExpectFinished(const LocalLog& log) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (log.closed_end() != log.active_start() && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(log.closed_end(), log.active_start());
+  EXPECT_GT(log.closed_end(), Offset(0));
+}
+
+TEST(Roll, TheQueuesThreadFinishesIt) {
+  const env::TempFolder folder;
+  const env::Env env = env::SystemEnv();
+  RollQueue rolls(env.executor, "rolls");
+  LocalLogOptions options;
+  options.segment_bytes = kSegmentBytesMin;
+  options.sync_thread = false;
+  options.rolls = &rolls;
+  const auto log = *LocalLog::Open(env, folder.path(), options);
+  while (log->Spans().size() < 2) ASSERT_TRUE(AppendOne(*log, Payload(log->end().value())).ok());
+  ExpectFinished(*log);
+  EXPECT_TRUE(log->Close().ok());
+}
+
+TEST(Roll, TheSyncThreadFinishesItThoughNobodyAsksForASync) {
+  const env::TempFolder folder;
+  LocalLogOptions options;
+  options.segment_bytes = kSegmentBytesMin;
+  options.background_sync_bytes = UINT64_MAX;
+  const auto log = *LocalLog::Open(env::SystemEnv(), folder.path(), options);
+  while (log->Spans().size() < 2) ASSERT_TRUE(AppendOne(*log, Payload(log->end().value())).ok());
+  ExpectFinished(*log);
+}
 
 TEST(Roll, OneQueueFinishesTheRollsOfManyLogsOnARealDisk) {
   const env::TempFolder folder;

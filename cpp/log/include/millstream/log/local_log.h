@@ -11,7 +11,8 @@
 // Threads     As storage::Log. Without a sync thread, whoever waits syncs: Append, the waits, Sync, TruncateBefore and
 //             Close then come from one thread, and nothing is synced that nobody asks for, save by a RollQueue.
 // Invariants  (1) Acknowledged records are never cut off. (2) A sector with what counts as synced is never written
-//             again. (3) A segment bears its name only once it exists durably and all before it is on the disk.
+//             again. (3) A record goes into a segment that bears its name, or a segment gets its name, only once it
+//             exists durably and all before it is on the disk.
 //             (4) A record that is rewritten away leaves its offset behind: offsets never change.
 // Ownership   Borrows the env. Readers borrow the log: they go first.
 // Cost        An append is one write; payloads below kInlinePayloadBytes are copied once.
@@ -186,6 +187,10 @@ class LocalLog final : public storage::Log {
   Status RollNow() EXCLUDES(mutex_);
   Status BeginRoll() EXCLUDES(mutex_);
   void GoOnIn(NewSegment made) REQUIRES(mutex_);
+  // Waits for its turn to write to the last segment, and sets writing_.
+  Status TakeWriting(std::shared_ptr<env::WritableFile>* file, uint64_t* bytes) EXCLUDES(mutex_);
+  // Cuts off what a refused append left in the last segment, durably: a closed one is read to its end.
+  Status EndActive() EXCLUDES(mutex_);
   Status WriteCleanMark() EXCLUDES(mutex_);
 
   // Of whoever set writing_; `bytes` is active_bytes_.
@@ -258,6 +263,7 @@ class LocalLog final : public storage::Log {
   std::shared_ptr<env::WritableFile> rolled_ GUARDED_BY(mutex_);
   bool roll_wanted_ GUARDED_BY(mutex_) = false;   // the sync thread shall finish it
   uint64_t rolls_failed_ GUARDED_BY(mutex_) = 0;  // how often the disk had no room for that
+  Status roll_failure_ GUARDED_BY(mutex_);        // the last time
   bool stopping_ GUARDED_BY(mutex_) = false;
   bool closed_ GUARDED_BY(mutex_) = false;
   bool rewriting_ GUARDED_BY(mutex_) = false;  // a Rewrite runs
