@@ -126,7 +126,11 @@ class LogCompaction {
     if (dirty < options_.min_dirty_ratio * total || dirty <= 0) return false;
     if (dirty < kNewBytes && now < partition_.last_compaction_ms() + kPauseMs) return false;
     partition_.set_last_compaction_ms(now);
-    if (old_enough > log_->log().closed_end().value()) MS_RETURN_IF_ERROR(partition_.writer().Seal(partition_));
+    if (old_enough > log_->log().active_start().value()) {
+      MS_RETURN_IF_ERROR(partition_.writer().Seal(partition_));
+    } else if (old_enough > log_->log().closed_end().value()) {
+      MS_RETURN_IF_ERROR(log_->log().FinishRoll());
+    }
     return true;
   }
 

@@ -63,13 +63,18 @@ std::vector<TimeRange> LoadTimeRanges(env::FileSystem& files, const std::string&
   const auto bytes = env::ReadFile(files, path, kFileBytesMax);
   if (!bytes.ok()) return {};
   std::vector<TimeRange> ranges = DecodeTimeRanges(*bytes);
-  std::erase_if(ranges, [&](const TimeRange& range) { return range.end <= start || range.end > closed_end; });
+  // Of a segment that a power cut has made the last one again: what it will hold in the end is another range, and the
+  // entry would be too low for it.
+  const bool is_ahead = std::erase_if(ranges, [&](const TimeRange& range) { return range.end > closed_end; }) > 0;
+  std::erase_if(ranges, [&](const TimeRange& range) { return range.end <= start; });
   // Written anew when half of it is of no use, or when entries that are appended would not be where they are looked
   // for.
-  if (bytes->size() % kEntryBytes == 0 && bytes->size() <= 2 * kEntryBytes * (ranges.size() + 1)) return ranges;
+  if (!is_ahead && bytes->size() % kEntryBytes == 0 && bytes->size() <= 2 * kEntryBytes * (ranges.size() + 1)) {
+    return ranges;
+  }
   std::string kept;
   for (const TimeRange& range : ranges) kept += EncodeTimeRange(range);
-  (void)env::WriteFileAtomically(files, path, kept).ok();
+  if (!env::WriteFileAtomically(files, path, kept).ok() && is_ahead) (void)files.Remove(path).ok();
   return ranges;
 }
 

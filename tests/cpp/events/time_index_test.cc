@@ -42,6 +42,16 @@ TEST(TimeIndex, WhatNoEntryCoversMayHaveAnyTime) {
   EXPECT_EQ(index.Find(20, 30, 51), std::nullopt);
 }
 
+TEST(TimeIndex, TheFileForgetsARangeThatAPowerCutHasOpenedAgain) {
+  SimMachine machine(1);
+  const std::string path = "/data/times";
+  StoreTimeRange(machine.files, path, {0, 40, 7});
+  StoreTimeRange(machine.files, path, {40, 100, 50});
+  // The second segment is the last one again, and will hold later events than it did.
+  EXPECT_EQ(LoadTimeRanges(machine.files, path, 0, 40), (std::vector<TimeRange>{{0, 40, 7}}));
+  EXPECT_EQ(LoadTimeRanges(machine.files, path, 0, 120), (std::vector<TimeRange>{{0, 40, 7}}));
+}
+
 PublishEvent At(std::string_view payload, TimestampMs timestamp) {
   PublishEvent event = Text("t", payload);
   event.event.timestamp = timestamp;
