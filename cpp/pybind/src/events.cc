@@ -1,4 +1,5 @@
 // Topics, events, subscriptions and groups for Python. Calls let go of the GIL round the engine's work.
+#include "event_tuple.h"
 #include "millstream/events/broker.h"
 
 #include <pybind11/stl.h>
@@ -278,22 +279,6 @@ py::list ListTopics(Database& self, uint32_t tenant) {
 
 // --- publishing ---
 
-std::string_view StringView(const py::handle& text) {
-  Py_ssize_t size = 0;
-  const char* data = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
-  if (data == nullptr) throw py::error_already_set();
-  return {data, static_cast<size_t>(size)};
-}
-
-std::string_view BytesOf(const py::handle& bytes) {
-  char* data = nullptr;
-  Py_ssize_t size = 0;
-  if (PyBytes_AsStringAndSize(bytes.ptr(), &data, &size) != 0) throw py::error_already_set();
-  return {data, static_cast<size_t>(size)};
-}
-
-constexpr size_t kEventFields = 9;
-
 // The tuple owns what the views show.
 events::PublishEvent EventOf(const py::handle& item) {
   const auto fields = py::reinterpret_borrow<py::tuple>(item);
@@ -301,7 +286,7 @@ events::PublishEvent EventOf(const py::handle& item) {
     throw StatusError(InvalidArgument("an event is a tuple of {} fields", kEventFields));
   }
   events::PublishEvent out;
-  out.topic = StringView(fields[0]);
+  out.topic = TextView(fields[0]);
   out.event.payload = BytesOf(fields[1]);
   out.event.is_json = fields[2].cast<bool>();
   if (!fields[3].is_none()) out.event.key = BytesOf(fields[3]);
@@ -310,14 +295,14 @@ events::PublishEvent EventOf(const py::handle& item) {
     if (!py::isinstance<py::tuple>(header) || pair.size() != 2) {
       throw StatusError(InvalidArgument("a header is a pair of a name and bytes"));
     }
-    out.event.headers.emplace_back(StringView(pair[0]), BytesOf(pair[1]));
+    out.event.headers.emplace_back(TextView(pair[0]), BytesOf(pair[1]));
   }
   if (!fields[5].is_none()) {
     out.has_timestamp = true;
     out.event.timestamp = fields[5].cast<int64_t>();
   }
   if (!fields[6].is_none()) {
-    out.event.client_id = StringView(fields[6]);
+    out.event.client_id = TextView(fields[6]);
     if (out.event.client_id.empty()) throw StatusError(InvalidArgument("an event's id must not be empty"));
   }
   if (!fields[7].is_none()) {
@@ -333,7 +318,7 @@ events::PublishEvent EventOf(const py::handle& item) {
       throw StatusError(InvalidArgument("a producer is (id, epoch, sequence)"));
     }
     out.event.producer = events::ProducerStamp{
-        .id = StringView(producer[0]), .epoch = producer[1].cast<uint32_t>(), .sequence = producer[2].cast<uint64_t>()};
+        .id = TextView(producer[0]), .epoch = producer[1].cast<uint32_t>(), .sequence = producer[2].cast<uint64_t>()};
   }
   return out;
 }

@@ -88,7 +88,7 @@ py::object NextEvent(NativeSession& self) {
   return py::make_tuple("write", write.sequence, Bytes(body), write.samples.values.size());
 }
 
-StatusCode CodeOf(int code) {
+StatusCode AnyCodeOf(int code) {
   if (code < 0 || code > static_cast<int>(StatusCode::kUnauthenticated)) {
     throw StatusError(InvalidArgument("{} is no code", code));
   }
@@ -103,13 +103,13 @@ py::bytes Welcome(uint32_t window, uint32_t series_max) {
 py::bytes Ack(uint64_t sequence, uint64_t samples, uint64_t rejected,
               const std::vector<std::tuple<uint32_t, int, std::string>>& errors) {
   wire::NativeAck ack{.sequence = sequence, .samples = samples, .rejected = rejected, .errors = {}};
-  for (const auto& [item, code, reason] : errors) ack.errors.push_back({item, CodeOf(code), reason});
+  for (const auto& [item, code, reason] : errors) ack.errors.push_back({item, AnyCodeOf(code), reason});
   return Bytes(EncodeNative(ack));
 }
 
 py::bytes Refused(uint64_t sequence, int code, uint32_t retry_after_ms, const std::string& reason) {
   return Bytes(EncodeNative(wire::NativeRefused{
-      .sequence = sequence, .code = CodeOf(code), .retry_after_ms = retry_after_ms, .reason = reason}));
+      .sequence = sequence, .code = AnyCodeOf(code), .retry_after_ms = retry_after_ms, .reason = reason}));
 }
 
 py::bytes Pong(uint64_t token) {
@@ -117,7 +117,7 @@ py::bytes Pong(uint64_t token) {
 }
 
 py::bytes Error(int code, const std::string& reason) {
-  return Bytes(EncodeNative(wire::NativeError{.code = CodeOf(code), .reason = reason}));
+  return Bytes(EncodeNative(wire::NativeError{.code = AnyCodeOf(code), .reason = reason}));
 }
 
 // The client's side.

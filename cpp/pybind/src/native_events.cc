@@ -1,5 +1,6 @@
 // Native frames that carry events, for the gateway's listener and for the Python client. No sockets.
 #include "native_events.h"
+#include "event_tuple.h"
 
 #include <pybind11/stl.h>
 
@@ -34,7 +35,7 @@ py::bytes Bytes(std::string_view bytes) {
   return py::bytes(bytes.data(), bytes.size());
 }
 
-StatusCode CodeOf(int code) {
+StatusCode ErrorCodeOf(int code) {
   if (code < 1 || code > static_cast<int>(StatusCode::kUnauthenticated)) {
     throw StatusError(InvalidArgument("{} is no code of an error", code));
   }
@@ -70,7 +71,8 @@ py::list PublishNative(Database& self, const std::vector<py::bytes>& frames,
   std::vector<std::string> payloads;
   for (const py::bytes& frame : frames) payloads.emplace_back(BytesView(frame));
   std::map<std::string, Status> refused;
-  for (const auto& [topic, why] : forbidden) refused.emplace(topic, Status(CodeOf(std::get<0>(why)), std::get<1>(why)));
+  for (const auto& [topic, why] : forbidden)
+    refused.emplace(topic, Status(ErrorCodeOf(std::get<0>(why)), std::get<1>(why)));
   {
     const py::gil_scoped_release released;
     if (series_max.has_value()) self.LimitSeries(TenantId(tenant), *series_max);
@@ -112,22 +114,6 @@ py::bytes NextOf(NativeTail& self) {
 
 // --- the client's side ---
 
-std::string_view StringView(const py::handle& text) {
-  Py_ssize_t size = 0;
-  const char* data = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
-  if (data == nullptr) throw py::error_already_set();
-  return {data, static_cast<size_t>(size)};
-}
-
-std::string_view ViewOf(const py::handle& bytes) {
-  char* data = nullptr;
-  Py_ssize_t size = 0;
-  if (PyBytes_AsStringAndSize(bytes.ptr(), &data, &size) != 0) throw py::error_already_set();
-  return {data, static_cast<size_t>(size)};
-}
-
-constexpr size_t kEventFields = 9;
-
 // Views into the tuples, which the caller keeps.
 wire::NativePublish PublishOf(uint64_t sequence, const py::sequence& items, bool wants_ids, const std::string& producer,
                               uint32_t epoch) {
@@ -139,23 +125,23 @@ wire::NativePublish PublishOf(uint64_t sequence, const py::sequence& items, bool
     if (!py::isinstance<py::tuple>(item) || fields.size() != kEventFields) {
       throw StatusError(InvalidArgument("an event is a tuple of {} fields", kEventFields));
     }
-    const std::string_view topic = StringView(fields[0]);
+    const std::string_view topic = TextView(fields[0]);
     const auto [place, inserted] = topics.try_emplace(topic, static_cast<uint32_t>(topics.size()));
     if (inserted) out.batch.topics.push_back(topic);
     wire::NativeEvent& event = out.batch.events.emplace_back();
     event.topic = place->second;
-    event.payload = ViewOf(fields[1]);
+    event.payload = BytesOf(fields[1]);
     event.is_json = fields[2].cast<bool>();
-    if (!fields[3].is_none()) event.key = ViewOf(fields[3]);
+    if (!fields[3].is_none()) event.key = BytesOf(fields[3]);
     for (const auto& header : fields[4]) {
       const auto pair = py::reinterpret_borrow<py::tuple>(header);
       if (!py::isinstance<py::tuple>(header) || pair.size() != 2) {
         throw StatusError(InvalidArgument("a header is a pair of a name and bytes"));
       }
-      event.headers.emplace_back(StringView(pair[0]), ViewOf(pair[1]));
+      event.headers.emplace_back(TextView(pair[0]), BytesOf(pair[1]));
     }
     if (!fields[5].is_none()) event.timestamp = fields[5].cast<int64_t>();
-    if (!fields[6].is_none()) event.id = StringView(fields[6]);
+    if (!fields[6].is_none()) event.id = TextView(fields[6]);
     if (!fields[7].is_none()) event.partition = fields[7].cast<uint32_t>();
     if (!fields[8].is_none()) event.number = fields[8].cast<uint64_t>();
   }
@@ -250,7 +236,7 @@ py::bytes EncodeDatagram(uint64_t client, uint64_t sequence, const std::string& 
                                        .publish = std::string_view(frame).substr(wire::kNativeFrameHeaderBytes)})));
 }
 
-py::object DecodeDatagram(const py::bytes& bytes) {
+py::object DecodeEventDatagram(const py::bytes& bytes) {
   if (!wire::IsNativeEventDatagram(BytesView(bytes))) return py::none();
   const wire::NativeEventDatagram datagram = ValueOrThrow(wire::DecodeNativeEventDatagram(BytesView(bytes)));
   return py::make_tuple(datagram.client, datagram.sequence, Text(datagram.key), Text(datagram.tenant),
@@ -302,7 +288,7 @@ void RegisterNativeEvents(py::module_& module, py::class_<Database>& engine) {
   module.def(
       "native_ended",
       [](uint64_t subscription, int code, const std::string& reason) {
-        const Status why = code == 0 ? Status::Ok() : Status(CodeOf(code), reason);
+        const Status why = code == 0 ? Status::Ok() : Status(ErrorCodeOf(code), reason);
         return Bytes(engine::NativeEndedFrame(subscription, why));
       },
       py::arg("subscription"), py::arg("code"), py::arg("reason"));
@@ -345,7 +331,7 @@ void RegisterNativeEvents(py::module_& module, py::class_<Database>& engine) {
       py::arg("subscription"));
   module.def("native_event_datagram", &EncodeDatagram, py::arg("client"), py::arg("sequence"), py::arg("key"),
              py::arg("tenant"), py::arg("events"));
-  module.def("native_event_datagram_parts", &DecodeDatagram, py::arg("data"),
+  module.def("native_event_datagram_parts", &DecodeEventDatagram, py::arg("data"),
              "(client, sequence, key, tenant, publish payload); none when it is another datagram.");
 }
 
