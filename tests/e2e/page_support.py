@@ -10,7 +10,7 @@ import io
 import shutil
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,8 +22,10 @@ from playwright.sync_api import (
     Locator,
     Page,
     Request,
+    expect,
     sync_playwright,
 )
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -115,7 +117,14 @@ class Explorer:
         self.page.locator(".results[aria-busy=false]").wait_for()
 
     def state(self) -> Mapping[str, list[str]]:
-        return urllib.parse.parse_qs(urllib.parse.urlsplit(self.page.url).query)
+        """What the URL says."""
+        return _state_of(self.page.url)
+
+    def expect_state(self, state: Mapping[str, list[str]]) -> None:
+        """Waits until this is what the URL says; what was asked of the page may be on its way."""
+        with suppress(PlaywrightTimeoutError):
+            self.page.wait_for_url(lambda url: _state_of(url) == state, wait_until="commit")
+        assert self.state() == state
 
     def editor(self, letter: str = "A") -> Locator:
         return self.page.get_by_role("textbox", name=f"PromQL query {letter}")
@@ -126,6 +135,8 @@ class Explorer:
         self.page.keyboard.press("Control+a")
         self.page.keyboard.insert_text(text)
         self.page.keyboard.press("Escape")
+        # While the completion is open, Enter would take what it offers.
+        expect(self.page.locator(".cm-tooltip-autocomplete")).to_have_count(0)
         self.page.keyboard.press("Enter")
 
     def metrics(self) -> Locator:
@@ -161,6 +172,10 @@ class Explorer:
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             )
         )
+
+
+def _state_of(url: str) -> Mapping[str, list[str]]:
+    return urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ MATCHING = (
     "sum by (cpu) (node_cpu_seconds_total) / on(cpu) group_right node_cpu_seconds_total",
     "node_load1 * on(instance, job) group_left(release) node_uname_info",
     'node_cpu_seconds_total{mode="idle"} '
-    "> ignoring(mode) group_left() sum without (mode) (node_cpu_seconds_total) * 0.1",
+    "> ignoring(mode) group_left() sum without (mode) (node_cpu_seconds_total) * 0.0001",
     "up * on() group_left count(up)",
     'node_cpu_seconds_total{mode="user"} > bool ignoring(mode) node_cpu_seconds_total{mode="system"}',
 )

@@ -314,17 +314,17 @@ def test_rows_are_added_hidden_and_removed_and_the_url_carries_them(page: Explor
     page.page.get_by_role("button", name="Add query").click()
     page.type_query("apples_total", "B")
     page.settle()
-    assert page.state() == {"q": ["level_celsius", "apples_total"], "range": ["30m"]}
+    page.expect_state({"q": ["level_celsius", "apples_total"], "range": ["30m"]})
     assert [name[0] for name in page.legend()] == ["A", "A", "B", "B"]
     page.page.get_by_role("button", name="Query A is shown").click()
     expect(page.page.locator(".legend-name")).to_have_count(2)
-    assert page.state() == {"qoff": ["level_celsius"], "q": ["apples_total"], "range": ["30m"]}
+    page.expect_state({"qoff": ["level_celsius"], "q": ["apples_total"], "range": ["30m"]})
     page.page.reload()
     page.settle()
     expect(page.page.locator(".legend-name")).to_have_count(2)
     page.page.get_by_role("button", name="Remove query A").click()
     page.settle()
-    assert page.state() == {"q": ["apples_total"], "range": ["30m"]}
+    page.expect_state({"q": ["apples_total"], "range": ["30m"]})
     page.page.go_back()
     expect(page.page.locator(".query-row")).to_have_count(2)
 
