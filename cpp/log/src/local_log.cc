@@ -141,6 +141,14 @@ Status LocalLog::ExplainNoRoom(Status status) const {
   return status.WithContext(fmt::format("log {} has no room; it goes on once there is some", folder_));
 }
 
+Status LocalLog::TakeWriting() {
+  // The sync thread, which needs the file for an instant, goes first: else it might wait for ever.
+  while (writing_ || seal_wanted_) progress_.Wait(mutex_);
+  if (!failure_.ok()) return failure_;
+  writing_ = true;
+  return Status::Ok();
+}
+
 Result<Offset> LocalLog::WriteBatch(const Body& body) {
   BatchHeader header;
   std::shared_ptr<env::WritableFile> file;
@@ -148,10 +156,7 @@ Result<Offset> LocalLog::WriteBatch(const Body& body) {
   uint64_t salt = 0;
   {
     const MutexLock lock(mutex_);
-    // The sync thread, which needs the file for an instant, goes first: else it might wait for ever.
-    while (writing_ || seal_wanted_) progress_.Wait(mutex_);
-    if (!failure_.ok()) return failure_;
-    writing_ = true;
+    MS_RETURN_IF_ERROR(TakeWriting());
     header = MakeHeader(BatchKind::kRecords, end_, synced_);
     header.body_bytes = static_cast<uint32_t>(body.bytes);
     header.count = static_cast<uint32_t>(body.count);

@@ -48,20 +48,15 @@ Status LocalLog::RollNow() {
   return Status::Ok();
 }
 
-Status LocalLog::TakeWriting(std::shared_ptr<env::WritableFile>* file, uint64_t* bytes) {
-  const MutexLock lock(mutex_);
-  while (writing_ || seal_wanted_) progress_.Wait(mutex_);
-  if (!failure_.ok()) return failure_;
-  writing_ = true;
-  *file = active_;
-  *bytes = active_bytes_;
-  return Status::Ok();
-}
-
 Status LocalLog::EndActive() {
   std::shared_ptr<env::WritableFile> file;
   uint64_t bytes = 0;
-  MS_RETURN_IF_ERROR(TakeWriting(&file, &bytes));
+  {
+    const MutexLock lock(mutex_);
+    MS_RETURN_IF_ERROR(TakeWriting());
+    file = active_;
+    bytes = active_bytes_;
+  }
   Status status = CutUnfinished(*file, bytes);
   const Status synced = status.ok() ? file->SyncData() : Status::Ok();
   const MutexLock lock(mutex_);
@@ -77,8 +72,14 @@ Status LocalLog::BeginRoll() {
   MS_RETURN_IF_ERROR(FinishRoll());
   std::shared_ptr<env::WritableFile> ended;
   uint64_t bytes = 0;
-  MS_RETURN_IF_ERROR(TakeWriting(&ended, &bytes));
-  const Offset first = end();
+  Offset first;
+  {
+    const MutexLock lock(mutex_);
+    MS_RETURN_IF_ERROR(TakeWriting());
+    ended = active_;
+    bytes = active_bytes_;
+    first = end_;
+  }
   auto made = MakeNext(*ended, bytes, first);
   {
     const MutexLock lock(mutex_);

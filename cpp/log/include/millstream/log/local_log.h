@@ -188,7 +188,7 @@ class LocalLog final : public storage::Log {
   Status BeginRoll() EXCLUDES(mutex_);
   void GoOnIn(NewSegment made) REQUIRES(mutex_);
   // Waits for its turn to write to the last segment, and sets writing_.
-  Status TakeWriting(std::shared_ptr<env::WritableFile>* file, uint64_t* bytes) EXCLUDES(mutex_);
+  Status TakeWriting() REQUIRES(mutex_);
   // Cuts off what a refused append left in the last segment, durably: a closed one is read to its end.
   Status EndActive() EXCLUDES(mutex_);
   Status WriteCleanMark() EXCLUDES(mutex_);
