@@ -63,6 +63,10 @@ py::str Text(std::string_view text) {
   return py::reinterpret_steal<py::str>(decoded);
 }
 
+py::bytes Bytes(std::string_view bytes) {
+  return py::bytes(bytes.data(), bytes.size());
+}
+
 std::string_view BytesView(const py::bytes& bytes) {
   return {PyBytes_AS_STRING(bytes.ptr()), static_cast<size_t>(PyBytes_GET_SIZE(bytes.ptr()))};
 }

@@ -39,6 +39,7 @@ std::vector<std::vector<model::Label>> LabelSets(const pybind11::sequence& label
 
 pybind11::dict LabelsDict(const model::Labels& labels);
 pybind11::str Text(std::string_view text);
+pybind11::bytes Bytes(std::string_view bytes);
 std::string_view BytesView(const pybind11::bytes& bytes);
 
 }  // namespace millstream::pybind

@@ -22,10 +22,6 @@ namespace {
 
 using wire::NativeSession;
 
-py::bytes Bytes(const std::string& bytes) {
-  return py::bytes(bytes);
-}
-
 // The server's side.
 
 std::unique_ptr<NativeSession> MakeSession(size_t series_max) {
@@ -218,9 +214,9 @@ class AnswerReader {
 
 // Datagrams.
 
-py::bytes EncodeDatagram(uint64_t client, uint64_t sequence, const std::string& key, const std::string& tenant,
-                         const std::vector<py::dict>& label_sets, const Column<uint32_t>& refs,
-                         const Column<int64_t>& timestamps, const Column<double>& values) {
+py::bytes EncodeSamplesDatagram(uint64_t client, uint64_t sequence, const std::string& key, const std::string& tenant,
+                                const std::vector<py::dict>& label_sets, const Column<uint32_t>& refs,
+                                const Column<int64_t>& timestamps, const Column<double>& values) {
   const auto handles = RefsOf(refs);
   const auto times = SpanOf(timestamps, "timestamps");
   const auto samples = SpanOf(values, "values");
@@ -239,7 +235,7 @@ py::bytes EncodeDatagram(uint64_t client, uint64_t sequence, const std::string& 
       {.client = client, .sequence = sequence, .key = key, .tenant = tenant, .batch = batch})));
 }
 
-py::tuple DecodeDatagram(const py::bytes& bytes) {
+py::tuple DecodeSamplesDatagram(const py::bytes& bytes) {
   const wire::NativeDatagram datagram = ValueOrThrow(wire::DecodeNativeDatagram(BytesView(bytes)));
   return py::make_tuple(datagram.client, datagram.sequence, Text(datagram.key), Text(datagram.tenant),
                         py::bytes(datagram.batch.data(), datagram.batch.size()));
@@ -277,9 +273,9 @@ void RegisterNative(py::module_& module) {
            "(\"welcome\", window, frame bytes, series), (\"ack\", sequence, samples, rejected, errors), (\"refused\", "
            "sequence, code, retry after ms, reason), (\"pong\", token), (\"error\", code, reason), or None.");
 
-  module.def("native_datagram", &EncodeDatagram, py::arg("client"), py::arg("sequence"), py::arg("key"),
+  module.def("native_datagram", &EncodeSamplesDatagram, py::arg("client"), py::arg("sequence"), py::arg("key"),
              py::arg("tenant"), py::arg("labels"), py::arg("refs"), py::arg("timestamps"), py::arg("values"));
-  module.def("native_datagram_parts", &DecodeDatagram, py::arg("data"),
+  module.def("native_datagram_parts", &DecodeSamplesDatagram, py::arg("data"),
              "(client, sequence, key, tenant, column batch).");
 }
 

@@ -31,10 +31,6 @@ using engine::Database;
 using engine::NativeTail;
 using Released = py::call_guard<py::gil_scoped_release>;
 
-py::bytes Bytes(std::string_view bytes) {
-  return py::bytes(bytes.data(), bytes.size());
-}
-
 StatusCode ErrorCodeOf(int code) {
   if (code < 1 || code > static_cast<int>(StatusCode::kUnauthenticated)) {
     throw StatusError(InvalidArgument("{} is no code of an error", code));
@@ -154,8 +150,8 @@ void CheckEvents(const py::sequence& items) {
   }
 }
 
-py::bytes Publish(uint64_t sequence, const py::sequence& events, bool wants_ids, const std::string& producer,
-                  uint32_t epoch) {
+py::bytes PublishFrame(uint64_t sequence, const py::sequence& events, bool wants_ids, const std::string& producer,
+                       uint32_t epoch) {
   CheckEvents(events);
   const py::tuple kept(events);
   return Bytes(ValueOrThrow(EncodeNative(PublishOf(sequence, kept, wants_ids, producer, epoch))));
@@ -169,8 +165,8 @@ wire::NativeFrom FromOf(const std::string& name) {
   throw StatusError(InvalidArgument("\"{}\" is no place to begin at", name));
 }
 
-py::bytes Fetch(uint64_t sequence, const std::string& topic, uint32_t partition, const std::string& from, int64_t at,
-                uint64_t limit, uint64_t bytes_max) {
+py::bytes FetchFrame(uint64_t sequence, const std::string& topic, uint32_t partition, const std::string& from,
+                     int64_t at, uint64_t limit, uint64_t bytes_max) {
   return Bytes(EncodeNative(wire::NativeFetch{.sequence = sequence,
                                               .topic = topic,
                                               .partition = partition,
@@ -180,9 +176,9 @@ py::bytes Fetch(uint64_t sequence, const std::string& topic, uint32_t partition,
                                               .bytes_max = bytes_max}));
 }
 
-py::bytes Subscribe(uint64_t subscription, const std::vector<std::string>& topics, const std::string& from,
-                    int64_t timestamp, const std::vector<std::tuple<uint32_t, uint32_t, uint64_t>>& offsets,
-                    uint8_t on_slow, uint64_t lag_max, const std::string& filter, uint64_t credit) {
+py::bytes SubscribeFrame(uint64_t subscription, const std::vector<std::string>& topics, const std::string& from,
+                         int64_t timestamp, const std::vector<std::tuple<uint32_t, uint32_t, uint64_t>>& offsets,
+                         uint8_t on_slow, uint64_t lag_max, const std::string& filter, uint64_t credit) {
   wire::NativeSubscribe out{.subscription = subscription,
                             .topics = {topics.begin(), topics.end()},
                             .from = FromOf(from),
@@ -223,8 +219,8 @@ py::tuple PublishedTuple(const wire::NativePublished& published) {
   return py::make_tuple("published", published.sequence, runs);
 }
 
-py::bytes EncodeDatagram(uint64_t client, uint64_t sequence, const std::string& key, const std::string& tenant,
-                         const py::sequence& events) {
+py::bytes EncodeEventDatagram(uint64_t client, uint64_t sequence, const std::string& key, const std::string& tenant,
+                              const py::sequence& events) {
   CheckEvents(events);
   const py::tuple kept(events);
   const std::string frame = ValueOrThrow(EncodeNative(PublishOf(0, kept, false, "", 0)));
@@ -311,12 +307,12 @@ void RegisterNativeEvents(py::module_& module, py::class_<Database>& engine) {
       .def("subscribe_native", &SubscribeNative, py::arg("payload"), py::arg("topics"), py::arg("notifier"),
            py::kw_only(), py::arg("tenant") = default_tenant);
 
-  module.def("native_publish", &Publish, py::arg("sequence"), py::arg("events"), py::kw_only(),
+  module.def("native_publish", &PublishFrame, py::arg("sequence"), py::arg("events"), py::kw_only(),
              py::arg("wants_ids") = false, py::arg("producer") = "", py::arg("epoch") = 0,
              "Events as (topic, payload, is_json, key, headers, timestamp_ms, id, partition, number).");
-  module.def("native_fetch", &Fetch, py::arg("sequence"), py::arg("topic"), py::arg("partition"), py::kw_only(),
+  module.def("native_fetch", &FetchFrame, py::arg("sequence"), py::arg("topic"), py::arg("partition"), py::kw_only(),
              py::arg("begin"), py::arg("at"), py::arg("limit"), py::arg("bytes_max"));
-  module.def("native_subscribe", &Subscribe, py::arg("subscription"), py::arg("topics"), py::kw_only(),
+  module.def("native_subscribe", &SubscribeFrame, py::arg("subscription"), py::arg("topics"), py::kw_only(),
              py::arg("begin"), py::arg("timestamp"), py::arg("offsets"), py::arg("on_slow"), py::arg("lag_max"),
              py::arg("filter"), py::arg("credit"));
   module.def(
@@ -329,7 +325,7 @@ void RegisterNativeEvents(py::module_& module, py::class_<Database>& engine) {
       "native_unsubscribe_frame",
       [](uint64_t subscription) { return Bytes(EncodeNative(wire::NativeUnsubscribe{subscription})); },
       py::arg("subscription"));
-  module.def("native_event_datagram", &EncodeDatagram, py::arg("client"), py::arg("sequence"), py::arg("key"),
+  module.def("native_event_datagram", &EncodeEventDatagram, py::arg("client"), py::arg("sequence"), py::arg("key"),
              py::arg("tenant"), py::arg("events"));
   module.def("native_event_datagram_parts", &DecodeEventDatagram, py::arg("data"),
              "(client, sequence, key, tenant, publish payload); none when it is another datagram.");
