@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "characters.h"
+#include "millstream/base/ascii.h"
 #include "millstream/model/labels.h"
 #include "millstream/promql/functions.h"
 

@@ -6,7 +6,7 @@
 #include <array>
 #include <utility>
 
-#include "characters.h"
+#include "millstream/base/ascii.h"
 #include "millstream/base/utf8.h"
 #include "millstream/model/labels.h"
 

@@ -10,7 +10,7 @@
 #include <limits>
 #include <utility>
 
-#include "characters.h"
+#include "millstream/base/ascii.h"
 #include "millstream/model/labels.h"
 
 namespace millstream::promql {

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 
+#include "millstream/base/ascii.h"
 #include "millstream/model/histogram_math.h"
 #include "millstream/model/value.h"
 #include "millstream/promql/literals.h"
@@ -16,12 +17,6 @@
 namespace millstream::promqltest {
 namespace {
 
-bool IsBlank(char c) {
-  return c == ' ' || c == '\t';
-}
-bool IsDigit(char c) {
-  return c >= '0' && c <= '9';
-}
 bool IsWordStart(char c) {
   return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }

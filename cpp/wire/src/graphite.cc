@@ -4,7 +4,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "characters.h"
+#include "millstream/base/ascii.h"
 #include "millstream/model/labels.h"
 #include "millstream/wire/labels_decoder.h"
 #include "pairs_batch.h"

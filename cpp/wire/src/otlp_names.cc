@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "characters.h"
+#include "millstream/base/ascii.h"
 #include "millstream/model/labels.h"
 
 namespace millstream::wire::otlp {

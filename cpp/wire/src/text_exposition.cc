@@ -7,7 +7,7 @@
 #include <map>
 #include <optional>
 
-#include "characters.h"
+#include "millstream/base/ascii.h"
 #include "millstream/base/utf8.h"
 #include "millstream/model/labels.h"
 #include "millstream/model/value.h"

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "characters.h"
+#include "millstream/base/ascii.h"
 #include "millstream/model/labels.h"
 
 namespace millstream::wire {

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "characters.h"
 #include "exec/instant_function.h"
 #include "exec/stable_sort.h"
+#include "millstream/base/ascii.h"
 #include "millstream/base/utf8.h"
 
 namespace millstream::promql::exec {
