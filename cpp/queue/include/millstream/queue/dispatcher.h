@@ -342,7 +342,10 @@ class Dispatcher {
         Count(&worker.handled, count);
         done += count + RunControl(number, &worker);
       }
-      if (done > 0) continue;
+      if (done > 0) {
+        PauseAfter(done);
+        continue;
+      }
       if (worker.stopping.load(std::memory_order_acquire)) {  // what was published before it is seen now
         if (worker.control.IsDrained() && !HasWork(worker)) return;
         continue;

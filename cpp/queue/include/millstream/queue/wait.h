@@ -9,6 +9,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <thread>
 
@@ -28,6 +29,16 @@ inline void CpuPause() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+// After fewer values than this a consumer lets so many pauses, some 50 to 200 ns, go by before it looks again: each
+// look takes the ring's index away from a producer that is about to write it, and so costs both of them a transfer.
+inline constexpr size_t kFewValues = 32;
+inline constexpr int kPausesAfterFew = 8;
+
+inline void PauseAfter(size_t values) {
+  if (values >= kFewValues) return;
+  for (int i = 0; i < kPausesAfterFew; ++i) CpuPause();
 }
 
 class Waiter {
