@@ -175,22 +175,30 @@ void Segment::NoteBatch(Offset offset, uint64_t position) {
 
 Result<std::string_view> FileWindow::View(uint64_t position, uint64_t count, uint64_t limit) {
   MS_CHECK(position + count <= limit);
-  if (position < begin_ || position + count > begin_ + buffer_.size()) {
+  if (position < begin_ || position + count > begin_ + bytes_) {
+    const uint64_t wanted = std::min(std::max(count, kReadAheadBytes), limit - position);
     // What of it is there already stays.
-    const uint64_t end = begin_ + buffer_.size();
+    const uint64_t end = begin_ + bytes_;
     const uint64_t kept = position >= begin_ && position < end ? end - position : 0;
-    buffer_.erase(0, buffer_.size() - kept);
-    buffer_.resize(std::min(std::max(count, kReadAheadBytes), limit - position));
+    const char* const from = buffer_.get() + (bytes_ - kept);
+    if (wanted > room_) {
+      auto larger = std::make_unique_for_overwrite<char[]>(wanted);
+      std::copy_n(from, kept, larger.get());
+      buffer_ = std::move(larger);
+      room_ = wanted;
+    } else if (kept > 0) {
+      std::memmove(buffer_.get(), from, kept);
+    }
     begin_ = position;
-    auto read = file_->Read(position + kept, std::span(buffer_).subspan(kept));
-    if (!read.ok()) buffer_.clear();
+    bytes_ = 0;
+    auto read = file_->Read(position + kept, std::span(buffer_.get() + kept, wanted - kept));
     if (!read.ok()) return std::move(read).status();
-    buffer_.resize(kept + *read);
-    if (buffer_.size() < count) {
-      return DataLoss("the file ends at byte {} where {} were expected", position + buffer_.size(), limit);
+    bytes_ = kept + *read;
+    if (bytes_ < count) {
+      return DataLoss("the file ends at byte {} where {} were expected", position + bytes_, limit);
     }
   }
-  return std::string_view(buffer_).substr(position - begin_, count);
+  return std::string_view(buffer_.get() + (position - begin_), count);
 }
 
 Result<SegmentScanner::Item> SegmentScanner::Next(uint64_t limit) {

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -94,8 +95,10 @@ class FileWindow {
 
  private:
   const env::ReadableFile* file_;
-  std::string buffer_;
-  uint64_t begin_ = 0;
+  std::unique_ptr<char[]> buffer_;
+  uint64_t room_ = 0;   // of buffer_
+  uint64_t bytes_ = 0;  // in it
+  uint64_t begin_ = 0;  // where these are in the file
 };
 
 // Where a reader may start inside a segment, instead of at its beginning.
