@@ -26,6 +26,21 @@ TEST(EventId, SaysWhereTheEventIs) {
   EXPECT_EQ(ParseEventId(upper), id);
 }
 
+TEST(EventId, EveryDigitStandsWhereItBelongs) {
+  env::SeededRandom random(11);
+  for (int i = 0; i < 10'000; ++i) {
+    const EventId id{.taken_ms = static_cast<TimestampMs>(random.Below(uint64_t{1} << 48)),
+                     .topic = static_cast<uint32_t>(random.Below(uint64_t{1} << 32)),
+                     .partition = static_cast<uint32_t>(random.Below(1024)),
+                     .offset_low = static_cast<uint32_t>(random.Below(uint64_t{1} << 32))};
+    const auto time = static_cast<uint64_t>(id.taken_ms);
+    const uint64_t behind = uint64_t{2} << 62 | uint64_t{id.topic & 0xFFFFF} << 42 | uint64_t{id.partition} << 32;
+    ASSERT_EQ(FormatEventId(id), fmt::format("{:08x}-{:04x}-7{:03x}-{:04x}-{:04x}{:08x}", time >> 16, time & 0xFFFF,
+                                             id.topic >> 20, behind >> 48, behind >> 32 & 0xFFFF, id.offset_low));
+    ASSERT_EQ(ParseEventId(FormatEventId(id)), id);
+  }
+}
+
 TEST(EventId, SortsByTimeThenByPlace) {
   std::vector<std::string> texts;
   for (const TimestampMs time : {1, 2}) {
