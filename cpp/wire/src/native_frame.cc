@@ -1,6 +1,7 @@
 #include "millstream/wire/native_frame.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "millstream/base/check.h"
@@ -110,9 +111,22 @@ Result<NativeAnswer> WholeAnswer(bool read, const ByteReader& in, T&& value, std
 }  // namespace
 
 void NativeFrameReader::Feed(std::string_view bytes) {
-  buffer_.erase(0, begin_);
+  const std::span<char> room = Room(bytes.size());
+  std::ranges::copy(bytes, room.begin());
+  Came(bytes.size());
+}
+
+std::span<char> NativeFrameReader::Room(size_t bytes) {
+  // What is left of a frame goes to the front.
+  if (begin_ > 0) std::memmove(buffer_.data(), buffer_.data() + begin_, buffered());
+  end_ = buffered();
   begin_ = 0;
-  buffer_.append(bytes);
+  if (buffer_.size() - end_ < bytes) buffer_.resize(end_ + bytes);
+  return std::span(buffer_).subspan(end_, bytes);
+}
+
+void NativeFrameReader::Came(size_t bytes) {
+  end_ += bytes;
 }
 
 std::optional<NativeType> NativeFrameReader::PeekType() const {
@@ -121,7 +135,7 @@ std::optional<NativeType> NativeFrameReader::PeekType() const {
 }
 
 Result<std::optional<NativeFrame>> NativeFrameReader::Next() {
-  const std::string_view rest = std::string_view(buffer_).substr(begin_);
+  const std::string_view rest(buffer_.data() + begin_, buffered());
   if (rest.size() < kCheckedHeaderBytes) return std::optional<NativeFrame>();
   const uint32_t size = U32At(rest, 0);
   // Before anything is waited for: what is no frame at all mostly says a length that is none.

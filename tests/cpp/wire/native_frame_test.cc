@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <span>
+
 #include "millstream/wire/column_batch.h"
 #include "millstream/wire/labels_decoder.h"
 
@@ -118,6 +121,33 @@ TEST(NativeSession, ATypeOfAnotherTimeIsSaidToBeUnknown) {
   const Status fate = Fate(Greeting() + std::string("\x00\x00\x00\x00\x2f\x00\x00\x00", 8));
   EXPECT_EQ(fate.code(), StatusCode::kUnimplemented);
   EXPECT_EQ(fate.message(), "frames of type 47 are unknown here");
+}
+
+TEST(NativeFrameReader, BytesThatAreReceivedWhereTheyStayAreTheSameFrames) {
+  std::string stream;
+  for (uint64_t token = 0; token < 200; ++token) stream += EncodeNative(NativePing{.token = token});
+  for (const size_t step : {1U, 7U, 20U, 100U, 3000U}) {
+    NativeFrameReader reader;
+    uint64_t next = 0;
+    for (size_t at = 0; at < stream.size();) {
+      // More room than what comes.
+      const std::span<char> room = reader.Room(step + 13);
+      ASSERT_EQ(room.size(), step + 13);
+      const std::string_view piece = std::string_view(stream).substr(at, step);
+      std::ranges::copy(piece, room.begin());
+      reader.Came(piece.size());
+      at += piece.size();
+      while (true) {
+        const auto frame = reader.Next();
+        ASSERT_TRUE(frame.ok()) << frame.status().ToString();
+        if (!*frame) break;
+        EXPECT_EQ(EncodeNativeFrame((*frame)->type, (*frame)->payload), EncodeNative(NativePing{.token = next}));
+        ++next;
+      }
+    }
+    EXPECT_EQ(next, 200U);
+    EXPECT_EQ(reader.buffered(), 0U);
+  }
 }
 
 TEST(NativeAnswers, DecodingGivesBackWhatWasEncoded) {

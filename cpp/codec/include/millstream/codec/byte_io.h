@@ -86,19 +86,13 @@ class ByteReader {
     return true;
   }
   [[nodiscard]] bool Varint(uint64_t* value) {
-    uint64_t result = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-      uint8_t byte = 0;
-      if (!U8(&byte)) return false;
-      // The tenth byte has room for one bit only.
-      if (shift == 63 && byte > 1) return false;
-      result |= static_cast<uint64_t>(byte & 0x7F) << shift;
-      if ((byte & 0x80) == 0) {
-        *value = result;
-        return true;
-      }
+    // Most are of one byte.
+    if (!rest_.empty() && static_cast<uint8_t>(rest_.front()) < 0x80) {
+      *value = static_cast<uint8_t>(rest_.front());
+      rest_.remove_prefix(1);
+      return true;
     }
-    return false;
+    return LongVarint(value);
   }
   [[nodiscard]] bool SignedVarint(int64_t* value) {
     uint64_t raw = 0;
@@ -120,6 +114,21 @@ class ByteReader {
   }
 
  private:
+  [[nodiscard]] bool LongVarint(uint64_t* value) {
+    uint64_t result = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+      uint8_t byte = 0;
+      if (!U8(&byte)) return false;
+      // The tenth byte has room for one bit only.
+      if (shift == 63 && byte > 1) return false;
+      result |= static_cast<uint64_t>(byte & 0x7F) << shift;
+      if ((byte & 0x80) == 0) {
+        *value = result;
+        return true;
+      }
+    }
+    return false;
+  }
   template <typename T>
   [[nodiscard]] bool Fixed(T* value) {
     if (rest_.size() < sizeof(T)) return false;

@@ -63,17 +63,21 @@ struct NativeFrame {
 class NativeFrameReader {
  public:
   void Feed(std::string_view bytes);
-  // None until a frame is whole. What it views is good until the next Feed.
+  // The same without a copy: room for `bytes`, and how many of them came. Between the two nothing else is called.
+  std::span<char> Room(size_t bytes);
+  void Came(size_t bytes);
+  // None until a frame is whole. What it views is good until the next Feed or Room.
   Result<std::optional<NativeFrame>> Next();
   // What type the next frame says to be, once enough of it is there.
   std::optional<NativeType> PeekType() const;
-  size_t buffered() const { return buffer_.size() - begin_; }
+  size_t buffered() const { return end_ - begin_; }
   // Of the payloads from here on.
   void set_bytes_max(size_t bytes_max) { bytes_max_ = bytes_max; }
 
  private:
-  std::string buffer_;
+  std::string buffer_;  // behind end_ room
   size_t begin_ = 0;
+  size_t end_ = 0;
   size_t bytes_max_ = kNativeFrameBytesMax;
 };
 
