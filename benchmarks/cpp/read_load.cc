@@ -27,6 +27,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int32_t kFetchBytes = 1 << 20;
+constexpr size_t kReceiveBytes = 256 << 10;
 constexpr uint64_t kCredit = uint64_t{1} << 40;
 
 struct Found {
@@ -46,19 +47,21 @@ Found ReadNative(uint16_t port, std::string_view topic, uint64_t events) {
   if (!subscribe.ok()) Fail(subscribe.status().ToString());
   SendAll(fd, *subscribe);
   wire::NativeFrameReader reader;
-  std::vector<char> buffer(1 << 20);
+  wire::NativeDelivered delivered;
   Found found;
   while (found.events < events) {
     auto frame = reader.Next();
     if (!frame.ok()) Fail(frame.status().ToString());
     if (!frame->has_value()) {
-      reader.Feed({buffer.data(), Receive(fd, buffer.data(), buffer.size())});
+      reader.Came(Receive(fd, reader.Room(kReceiveBytes).data(), kReceiveBytes));
       continue;
     }
     if ((*frame)->type == wire::NativeType::kWelcome || (*frame)->type == wire::NativeType::kSubscribed) continue;
-    const auto delivered = wire::DecodeNativeDelivered((*frame)->payload);
-    if ((*frame)->type != wire::NativeType::kDelivered || !delivered.ok()) Fail("a frame that is no event's");
-    for (const wire::NativeEvent& event : delivered->batch.events) {
+    if ((*frame)->type != wire::NativeType::kDelivered ||
+        !wire::DecodeNativeDeliveredInto((*frame)->payload, &delivered).ok()) {
+      Fail("a frame that is no event's");
+    }
+    for (const wire::NativeEvent& event : delivered.batch.events) {
       if (event.number != found.events)
         Fail(fmt::format("event {} came as {}", found.events, event.number.value_or(0)));
       ++found.events;

@@ -12,7 +12,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using millstream::events::StoredEvent;
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   const auto decoded = millstream::events::DecodeEvent(bytes);
+  // Over any other event it is the same.
+  millstream::events::EventView reused{
+      .taken_ms = 1,
+      .timestamp = 2,
+      .is_json = true,
+      .client_id = "id",
+      .producer = millstream::events::ProducerStamp{.id = "p", .epoch = 3, .sequence = 4},
+      .key = "key",
+      .headers = {{"a", "b"}, {"c", "d"}},
+      .payload = "payload",
+      .is_gone = true};
+  MS_CHECK(millstream::events::DecodeEventInto(bytes, &reused).ok() == decoded.ok());
   if (!decoded.ok()) return 0;
+  MS_CHECK(reused == *decoded);
   const std::string again = millstream::events::EncodeEvent(*decoded);
   const auto twice = millstream::events::DecodeEvent(again);
   MS_CHECK(twice.ok() && *twice == *decoded);

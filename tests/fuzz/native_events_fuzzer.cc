@@ -30,6 +30,19 @@ void Check(std::string_view bytes, Decode decode) {
   MS_CHECK(second.ok() && *second == *first);
 }
 
+// Over what was decoded before it is the same.
+void CheckReused(std::string_view bytes) {
+  static NativeDelivered* const reused = new NativeDelivered;
+  static std::string* const kept = new std::string;  // that `reused` points into
+  const std::string now(bytes);
+  const auto fresh = DecodeNativeDelivered(now);
+  MS_CHECK(DecodeNativeDeliveredInto(now, reused).ok() == fresh.ok());
+  if (!fresh.ok()) return;
+  MS_CHECK(*reused == *fresh);
+  *kept = now;
+  MS_CHECK(DecodeNativeDeliveredInto(*kept, reused).ok());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -62,6 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 8:
       Check(bytes, DecodeNativeDelivered);
+      CheckReused(bytes);
       break;
     case 9:
       if (const auto ended = DecodeNativeEnded(bytes); ended.ok() && ended->reason.size() <= kNativeTextBytesMax) {

@@ -119,8 +119,8 @@ constexpr size_t kEventBytesBeside = 80;
 class FrameRoom {
  public:
   // `more` bytes beside the record.
-  bool Take(const events::StoredEvent& event, size_t more) {
-    const size_t bytes = event.record().size() + kEventBytesBeside + more;
+  bool Take(size_t record_bytes, size_t more) {
+    const size_t bytes = record_bytes + kEventBytesBeside + more;
     if (events_ > 0 && bytes_ + bytes > wire::kNativeFrameBytesMax) return false;
     bytes_ += bytes;
     ++events_;
@@ -135,31 +135,53 @@ class FrameRoom {
   size_t bytes_ = kEventBytesBeside;
 };
 
-// Puts events that were read into a frame.
-class ReadEvents {
- public:
-  template <typename Head>
-  ReadEvents(const Head& head, const FrameRoom& room) : frame_(head, room.events(), room.bytes()) {}
+void Write(uint32_t topic, const events::PlacedEvent& event, wire::NativeEventsWriter* frame) {
+  events::EventIdText id;
+  frame->Add({.topic = topic,
+              .is_json = event.view.is_json,
+              .key = event.view.key,
+              .timestamp = event.view.timestamp,
+              .id = event.Id(&id),
+              .partition = event.partition,
+              .offset = event.offset,
+              .headers = event.view.headers,
+              .payload = event.view.payload});
+}
 
-  void Add(uint32_t topic, const events::StoredEvent& event) {
-    const events::EventView& view = event.view();
-    events::EventIdText id;
-    event_.topic = topic;
-    event_.is_json = view.is_json;
-    event_.key = view.key;
-    event_.timestamp = view.timestamp;
-    event_.id = event.Id(&id);
-    event_.partition = event.partition();
-    event_.number = event.offset();
-    event_.headers = view.headers;
-    event_.payload = view.payload;
-    frame_.Add(event_);
+// Puts what a subscription reads into a frame, as many as it has room for.
+class DeliveredFrame final : public events::EventSink {
+ public:
+  // About so long, written over `memory`.
+  DeliveredFrame(size_t bytes, std::string memory) : bytes_(bytes), memory_(std::move(memory)) {}
+
+  bool Take(const std::shared_ptr<const std::string>& topic, const events::PlacedEvent& event) override {
+    if (!frame_) frame_.emplace(wire::NativeEventsWriter::DeliveredHeadBytes(*topic), bytes_, std::move(memory_));
+    // A name may be counted again, never too seldom.
+    const bool is_named = !names_.empty() && names_.back() == topic;
+    if (!room_.Take(event.record_bytes, is_named ? 0 : topic->size())) return false;
+    if (!is_named) {
+      names_.push_back(topic);
+      place_ = topics_.IndexOf(*topic);
+    }
+    Write(place_, event, &*frame_);
+    return true;
   }
-  Result<std::string> Finish() && { return std::move(frame_).Finish(); }
+
+  Result<std::string> Finish(uint64_t subscription, uint64_t dropped) && {
+    wire::NativeDelivered head{.subscription = subscription, .dropped = dropped, .batch = {}};
+    head.batch.topics = topics_.names();
+    if (!frame_) frame_.emplace(0, 0);
+    return std::move(*frame_).Finish(head);
+  }
 
  private:
-  wire::NativeEventsWriter frame_;
-  wire::NativeEvent event_;  // keeps its room for headers
+  const size_t bytes_;
+  std::string memory_;
+  FrameRoom room_;
+  std::vector<std::shared_ptr<const std::string>> names_;  // that topics_ points into: a topic may be deleted meanwhile
+  TopicTable topics_;
+  uint32_t place_ = 0;  // in it, of the last name
+  std::optional<wire::NativeEventsWriter> frame_;
 };
 
 Result<events::Fetched> Fetch(events::Broker& broker, TenantId tenant, const wire::NativeFetch& fetch) {
@@ -258,13 +280,13 @@ Result<std::string> FetchNative(events::Broker& broker, TenantId tenant, std::st
   if (!fetched->events.empty()) head.batch.topics.push_back(fetch.topic);
   FrameRoom room;
   for (const events::EventPtr& event : fetched->events) {
-    if (room.Take(*event, room.events() == 0 ? fetch.topic.size() : 0)) continue;
+    if (room.Take(event->record().size(), room.events() == 0 ? fetch.topic.size() : 0)) continue;
     head.next_offset = event->offset();
     break;
   }
-  ReadEvents events(head, room);
-  for (size_t i = 0; i < room.events(); ++i) events.Add(0, *fetched->events[i]);
-  Result<std::string> frame = std::move(events).Finish();
+  wire::NativeEventsWriter events(0, room.bytes());
+  for (size_t i = 0; i < room.events(); ++i) Write(0, events::PlacedEvent::Of(*fetched->events[i]), &events);
+  Result<std::string> frame = std::move(events).Finish(head);
   return frame.ok() ? *std::move(frame) : RefusedFrame(fetch.sequence, frame.status());
 }
 
@@ -348,40 +370,19 @@ void NativeTail::AddCredit(uint64_t events) {
   credit_ = std::min(credit_ + std::min(events, kNativeCreditMax), kNativeCreditMax);
 }
 
-Result<std::string> NativeTail::Next() {
+Result<std::string> NativeTail::Next(std::string memory) {
   has_more_ = true;
   if (credit_ == 0) return std::string();
-  if (polled_.empty()) {
-    const size_t limit = std::min<uint64_t>(credit_, kNativeDeliveredEventsMax);
-    MS_ASSIGN_OR_RETURN(events::Polled polled, tail_->Poll(limit, kNativeDeliveredBytesMax, 0));
-    dropped_ += polled.dropped;
-    has_more_ = !polled.events.empty();
-    if (polled.events.empty() && dropped_ == 0) return std::string();
-    polled_ = std::move(polled.events);
-  }
-  const std::span<const events::SubscribedEvent> rest = std::span(polled_).subspan(sent_);
-  TopicTable topics;
-  FrameRoom room;
-  for (const events::SubscribedEvent& event : rest) {
-    // A name may be counted again, never too seldom.
-    const bool is_named = room.events() > 0 && rest[room.events() - 1].topic == event.topic;
-    if (!room.Take(*event.event, is_named ? 0 : event.topic->size())) break;
-    (void)topics.IndexOf(*event.topic);
-  }
-  wire::NativeDelivered head{.subscription = number_, .dropped = std::exchange(dropped_, 0), .batch = {}};
-  head.batch.topics = topics.names();
-  ReadEvents events(head, room);
-  for (const events::SubscribedEvent& event : rest.first(room.events())) {
-    events.Add(topics.IndexOf(*event.topic), *event.event);
-  }
-  Result<std::string> frame = std::move(events).Finish();
-  credit_ -= room.events();
-  sent_ += room.events();
-  if (sent_ == polled_.size()) {
-    polled_ = {};
-    sent_ = 0;
-  }
-  return frame;
+  DeliveredFrame frame(frame_bytes_, std::move(memory));
+  MS_ASSIGN_OR_RETURN(
+      const events::Subscription::PolledInto polled,
+      tail_->PollInto(std::min<uint64_t>(credit_, kNativeDeliveredEventsMax), kNativeDeliveredBytesMax, 0, frame));
+  has_more_ = polled.events > 0;
+  if (polled.events == 0 && polled.dropped == 0) return std::string();
+  credit_ -= polled.events;
+  Result<std::string> out = std::move(frame).Finish(number_, polled.dropped);
+  if (out.ok()) frame_bytes_ = out->size();
+  return out;
 }
 
 }  // namespace millstream::engine

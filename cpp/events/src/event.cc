@@ -107,6 +107,13 @@ void EncodeEventInto(const EventView& event, bool timestamp_given, std::span<cha
 }
 
 Result<EventView> DecodeEvent(std::string_view record) {
+  EventView event;
+  MS_RETURN_IF_ERROR(DecodeEventInto(record, &event));
+  return event;
+}
+
+Status DecodeEventInto(std::string_view record, EventView* into) {
+  EventView& event = *into;
   codec::ByteReader reader(record);
   uint8_t version = 0;
   uint8_t flags = 0;
@@ -114,7 +121,6 @@ Result<EventView> DecodeEvent(std::string_view record) {
   if (!reader.U8(&version) || !reader.U8(&flags) || !reader.U64(&taken)) return MalformedEvent("it is too short");
   if (version != kVersion) return DataLoss("an event's record is of version {}; this is version {}", version, kVersion);
   if (flags > kFlagsMax) return MalformedEvent("unknown flags");
-  EventView event;
   event.taken_ms = static_cast<TimestampMs>(taken);
   event.timestamp = event.taken_ms;
   event.is_json = (flags & kIsJson) != 0;
@@ -124,11 +130,13 @@ Result<EventView> DecodeEvent(std::string_view record) {
     if (!reader.U64(&timestamp)) return MalformedEvent("the timestamp is cut off");
     event.timestamp = static_cast<TimestampMs>(timestamp);
   }
+  event.client_id = {};
   if ((flags & kHasClientId) != 0) {
     if (!reader.Bytes(&event.client_id) || event.client_id.empty() || event.client_id.size() > kClientIdBytesMax) {
       return MalformedEvent("the id");
     }
   }
+  event.producer.reset();
   if ((flags & kHasProducer) != 0) {
     ProducerStamp producer;
     uint64_t epoch = 0;
@@ -139,6 +147,7 @@ Result<EventView> DecodeEvent(std::string_view record) {
     producer.epoch = static_cast<uint32_t>(epoch);
     event.producer = producer;
   }
+  event.key.reset();
   if ((flags & kHasKey) != 0) {
     std::string_view key;
     if (!reader.Bytes(&key) || key.size() > kKeyBytesMax) return MalformedEvent("the key");
@@ -146,6 +155,7 @@ Result<EventView> DecodeEvent(std::string_view record) {
   }
   uint64_t headers = 0;
   if (!reader.Count(&headers, kHeadersMax)) return MalformedEvent("the number of headers");
+  event.headers.clear();
   event.headers.reserve(headers);
   for (uint64_t i = 0; i < headers; ++i) {
     HeaderView header;
@@ -156,7 +166,7 @@ Result<EventView> DecodeEvent(std::string_view record) {
   if (event.is_gone && (event.is_json || event.key.has_value() || headers > 0 || !event.payload.empty())) {
     return MalformedEvent("an event that is gone has no key, headers or payload");
   }
-  return event;
+  return Status::Ok();
 }
 
 Result<std::shared_ptr<StoredEvent>> StoredEvent::Make(std::string record) {
@@ -172,8 +182,7 @@ Result<std::shared_ptr<StoredEvent>> StoredEvent::Make(std::string record) {
 
 Status StoredEvent::SetRecord(std::span<char> record) {
   record_ = record;
-  MS_ASSIGN_OR_RETURN(view_, DecodeEvent(this->record()));
-  return Status::Ok();
+  return DecodeEventInto(this->record(), &view_);
 }
 
 std::shared_ptr<const StoredEvent> StoredEvent::Copy() const {

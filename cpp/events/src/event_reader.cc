@@ -12,13 +12,12 @@ EventReader::Value EventReader::ValueOf(const Filter::Operand& operand) {
     return Null();
   }
   if (std::holds_alternative<Filter::Topic>(operand)) return topic_;
-  const EventView& view = event_.view();
   if (std::holds_alternative<Filter::Key>(operand)) {
-    if (!view.key.has_value()) return Absent();
-    return *view.key;
+    if (!event_.key.has_value()) return Absent();
+    return *event_.key;
   }
   if (const auto* header = std::get_if<Filter::Header>(&operand)) {
-    for (const auto& [name, value] : view.headers) {
+    for (const auto& [name, value] : event_.headers) {
       if (name == header->name) return value;
     }
     return Absent();
@@ -27,13 +26,13 @@ EventReader::Value EventReader::ValueOf(const Filter::Operand& operand) {
 }
 
 EventReader::Value EventReader::FieldOf(const Filter::Field& field) {
-  if (!event_.view().is_json) return Absent();
+  if (!event_.is_json) return Absent();
   if (!parsed_) {
     parsed_ = true;
     // One for each thread: it keeps its buffers, which are bounded by the largest event.
     thread_local simdjson::dom::parser parser;
     simdjson::dom::element root;
-    const std::string_view payload = event_.view().payload;
+    const std::string_view payload = event_.payload;
     if (parser.parse(payload.data(), payload.size(), true).get(root) == simdjson::SUCCESS) root_ = root;
   }
   if (!root_.has_value()) return Absent();

@@ -23,8 +23,8 @@ class EventReader {
   struct Other {};  // an array or an object: there, and equal to nothing
   using Value = std::variant<Absent, Null, Other, bool, double, std::string_view>;
 
-  EventReader(std::string_view topic, const StoredEvent& event) : topic_(topic), event_(event) {}
-  const StoredEvent& event() const { return event_; }
+  EventReader(std::string_view topic, const EventView& event) : topic_(topic), event_(event) {}
+  const EventView& event() const { return event_; }
 
   Value ValueOf(const Filter::Operand& operand);
 
@@ -32,7 +32,7 @@ class EventReader {
   Value FieldOf(const Filter::Field& field);
 
   const std::string_view topic_;
-  const StoredEvent& event_;
+  const EventView& event_;
   bool parsed_ = false;
   std::optional<simdjson::dom::element> root_;
 };

@@ -276,7 +276,7 @@ Result<Filter::Operand> Filter::ParseOperand(std::string_view text) {
   return FilterParser(text).RunOperand();
 }
 
-bool Filter::Matches(std::string_view topic, const StoredEvent& event) const {
+bool Filter::Matches(std::string_view topic, const EventView& event) const {
   EventReader reader(topic, event);
   return Matches(reader);
 }

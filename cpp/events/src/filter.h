@@ -53,7 +53,7 @@ class Filter {
   static Result<std::unique_ptr<const Filter>> Parse(std::string_view text);
   // One operand by itself.
   static Result<Operand> ParseOperand(std::string_view text);
-  bool Matches(std::string_view topic, const StoredEvent& event) const;
+  bool Matches(std::string_view topic, const EventView& event) const;
   bool Matches(EventReader& reader) const;
 
  private:

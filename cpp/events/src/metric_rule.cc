@@ -183,7 +183,7 @@ struct CompiledRules::Rule {
   RuleSkip ValueOf(EventReader& reader, double* number) const {
     *number = 1;
     if (!value.has_value()) return RuleSkip::kNone;
-    if (!reader.event().view().is_json) return RuleSkip::kBytes;
+    if (!reader.event().is_json) return RuleSkip::kBytes;
     const EventReader::Value found = reader.ValueOf(*value);
     if (std::holds_alternative<EventReader::Absent>(found) || std::holds_alternative<EventReader::Null>(found)) {
       return RuleSkip::kMissing;
@@ -226,7 +226,7 @@ Status CheckMetricRules(const MetricRules& rules) {
 
 void CompiledRules::Evaluate(std::string_view topic, const StoredEvent& event, const std::vector<bool>& wanted,
                              std::vector<Outcome>* out) const {
-  EventReader reader(topic, event);
+  EventReader reader(topic, event.view());
   out->clear();
   for (size_t i = 0; i < rules_.size(); ++i) {
     if (wanted[i]) {

@@ -14,6 +14,7 @@
 #include "millstream/base/mutex.h"
 #include "millstream/base/result.h"
 #include "millstream/events/event.h"
+#include "millstream/events/event_sink.h"
 #include "millstream/log/local_log.h"
 
 namespace millstream::events {
@@ -38,6 +39,11 @@ class OpenLog {
   Result<uint64_t> Read(uint32_t topic, uint32_t partition, uint64_t offset, uint64_t end, bool with_gone,
                         ReadLimits* limits, std::vector<EventPtr>* out) EXCLUDES(mutex_);
 
+  // The same events, each handed to `sink` in the reader's buffer. `*offset` is behind the last one seen also after an
+  // error; before the one that the sink did not take. False when there was one.
+  Result<bool> ReadInto(uint32_t topic, uint32_t partition, const std::shared_ptr<const std::string>& name,
+                        uint64_t* offset, uint64_t end, ReadLimits* limits, EventSink& sink) EXCLUDES(mutex_);
+
  private:
   struct IdleReader {
     uint64_t next = 0;
@@ -46,6 +52,9 @@ class OpenLog {
 
   explicit OpenLog(std::unique_ptr<log::LocalLog> log) : log_(std::move(log)) {}
   std::unique_ptr<storage::LogReader> TakeIdle(uint64_t offset) EXCLUDES(mutex_);
+  // Gives records from `*offset` to before `end` to `take`, as far as `limits`, until it is false.
+  template <typename Take>
+  Result<bool> Walk(uint64_t* offset, uint64_t end, const ReadLimits& limits, Take take) EXCLUDES(mutex_);
 
   std::unique_ptr<log::LocalLog> log_;
   Mutex mutex_;

@@ -85,6 +85,32 @@ Result<PartitionRead> Partition::Read(uint64_t offset, ReadLimits limits, bool w
   }
 }
 
+Result<uint64_t> Partition::ReadInto(uint64_t* offset, ReadLimits limits,
+                                     const std::shared_ptr<const std::string>& name, EventSink& sink) {
+  while (true) {
+    PartitionRead in_tail;
+    std::shared_ptr<OpenLog> log;
+    uint64_t log_end = 0;
+    MS_ASSIGN_OR_RETURN(const Where where, ReadTail(*offset, &limits, false, &in_tail, &log, &log_end));
+    if (where == Where::kDone) {
+      for (const EventPtr& event : in_tail.events) {
+        *offset = event->offset();
+        if (!sink.Take(name, PlacedEvent::Of(*event))) return in_tail.ends.end;
+      }
+      *offset = in_tail.next;
+      return in_tail.ends.end;
+    }
+    if (where == Where::kClosed) {
+      MS_RETURN_IF_ERROR(writer_.Open(*this));
+      continue;
+    }
+    MS_ASSIGN_OR_RETURN(const bool took_all,
+                        log->ReadInto(topic_.number(), index_, name, offset, log_end, &limits, sink));
+    // The rest may be in memory.
+    if (!took_all || limits.events == 0 || limits.bytes == 0 || *offset < log_end) return in_tail.ends.end;
+  }
+}
+
 Result<EventPtr> Partition::ReadOne(uint64_t offset, bool with_gone) {
   auto read = Read(offset, {.events = 1, .bytes = 1}, with_gone);
   if (!read.ok() && read.status().code() != StatusCode::kOutOfRange) return std::move(read).status();

@@ -23,6 +23,7 @@
 #include "millstream/base/result.h"
 #include "millstream/env/clock.h"
 #include "millstream/events/event.h"
+#include "millstream/events/event_sink.h"
 #include "open_log.h"
 #include "remembered.h"
 #include "time_index.h"
@@ -77,6 +78,10 @@ class Partition {
   // kOutOfRange below the start and above the end; kNotFound when the topic was deleted. `with_gone`: also what
   // compaction has left of events.
   Result<PartitionRead> Read(uint64_t offset, ReadLimits limits, bool with_gone = false) EXCLUDES(mutex_);
+  // The same events, handed to `sink` one by one. `*offset` is where to go on, also after an error. Returns the end, as
+  // it was when the last of them was read.
+  Result<uint64_t> ReadInto(uint64_t* offset, ReadLimits limits, const std::shared_ptr<const std::string>& name,
+                            EventSink& sink) EXCLUDES(mutex_);
   // kNotFound when it is not there.
   Result<EventPtr> ReadOne(uint64_t offset, bool with_gone = false) EXCLUDES(mutex_);
   Result<PartitionEnds> Ends() EXCLUDES(mutex_);

@@ -252,6 +252,7 @@ Result<uint64_t> Subscription::Impl::KeepUp(Cursor& cursor, Polled* out) {
 
 Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, size_t* scanned, Found* found) {
   MS_ASSIGN_OR_RETURN(const uint64_t end, KeepUp(cursor, &found->polled));
+  if (found->sink != nullptr) return ReadInto(cursor, limits, scanned, found);
   if (found->sharing != nullptr) return ReadShared(cursor, end, limits, scanned, found);
   Polled* const out = &found->polled;
   auto read = cursor.partition.Read(cursor.offset, *limits);
@@ -262,7 +263,7 @@ Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, 
   for (EventPtr& event : read->events) {
     ++*scanned;
     if (filter_ != nullptr) {
-      if (!filter_->Matches(*cursor.name, *event)) continue;
+      if (!filter_->Matches(*cursor.name, event->view())) continue;
       // Few may match: they do not keep the others.
       if (event->is_in_large_slab()) event = event->Copy();
     }
@@ -282,10 +283,54 @@ Result<bool> Subscription::Impl::ReadCursor(Cursor& cursor, ReadLimits* limits, 
   return read->next < read->ends.end;
 }
 
+Result<bool> Subscription::Impl::ReadInto(Cursor& cursor, ReadLimits* limits, size_t* scanned, Found* found) {
+  // Passes on what the filter wants.
+  class Wanted final : public EventSink {
+   public:
+    Wanted(const Filter* filter, ReadLimits* limits, size_t* scanned, Found* found)
+        : filter_(filter), limits_(*limits), scanned_(*scanned), found_(*found) {}
+
+    bool Take(const std::shared_ptr<const std::string>& topic, const PlacedEvent& event) override {
+      ++scanned_;
+      if (filter_ != nullptr && !filter_->Matches(*topic, event.view)) return true;
+      if (!found_.sink->Take(topic, event)) {
+        found_.is_full = true;
+        return false;
+      }
+      ++found_.taken;
+      --limits_.events;
+      limits_.bytes -= std::min(limits_.bytes, event.bytes());
+      return true;
+    }
+
+   private:
+    const Filter* const filter_;
+    ReadLimits& limits_;
+    size_t& scanned_;
+    Found& found_;
+  };
+  Wanted wanted(filter_.get(), limits, scanned, found);
+  // What is read and not wanted counts, too: so one that wants few of many comes to an end.
+  const auto end = cursor.partition.ReadInto(&cursor.offset, *limits, cursor.name, wanted);
+  (void)cursor.hold.Move(cursor.offset);
+  // Retention came in between: the next turn goes on behind it.
+  if (!end.ok() && end.status().code() == StatusCode::kOutOfRange) return true;
+  if (!end.ok()) return end.status();
+  return cursor.offset < *end;
+}
+
 Result<Polled> Subscription::Impl::Poll(size_t limit, uint64_t bytes_max, int64_t wait_ms) {
   Found found;
   MS_RETURN_IF_ERROR(PollInto(limit, bytes_max, wait_ms, &found));
   return std::move(found.polled);
+}
+
+Result<Subscription::PolledInto> Subscription::Impl::PollTo(size_t limit, uint64_t bytes_max, int64_t wait_ms,
+                                                            EventSink& sink) {
+  if (!options_.group.empty()) return FailedPrecondition("a member of a group gets its events by Poll");
+  Found found{.sink = &sink};
+  MS_RETURN_IF_ERROR(PollInto(limit, bytes_max, wait_ms, &found));
+  return PolledInto{.events = found.taken, .dropped = found.polled.dropped};
 }
 
 Status Subscription::Impl::PollInto(size_t limit, uint64_t bytes_max, int64_t wait_ms, Found* found) {
@@ -310,7 +355,7 @@ Status Subscription::Impl::PollInto(size_t limit, uint64_t bytes_max, int64_t wa
       Redeliver(&limits, &found->polled);
     }
     size_t scanned = 0;
-    while (limits.events > 0 && limits.bytes > 0 && scanned < kScannedEventsMax) {
+    while (limits.events > 0 && limits.bytes > 0 && scanned < kScannedEventsMax && !found->is_full) {
       Cursor* cursor = NextReady();
       if (cursor == nullptr) break;
       // It is made ready again if it stays after all.
@@ -404,6 +449,11 @@ Result<Subscription::PolledJson> Subscription::PollJson(size_t limit, uint64_t b
     AppendEventJson(*event.topic, *event.event, &out.events.back(), event.attempt);
   }
   return out;
+}
+
+Result<Subscription::PolledInto> Subscription::PollInto(size_t limit, uint64_t bytes_max, int64_t wait_ms,
+                                                        EventSink& sink) {
+  return impl_->PollTo(limit, bytes_max, wait_ms, sink);
 }
 
 Result<Subscription::PolledFrames> Subscription::PollFrames(std::string_view head, size_t limit, uint64_t bytes_max,

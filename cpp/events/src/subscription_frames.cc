@@ -41,7 +41,7 @@ Result<FrameSharing::Impl::ChunkPtr> Subscription::Impl::MakeChunk(const Cursor&
   chunk->next = read.next;
   chunk->events = std::move(read.events);
   if (filter_ != nullptr) {
-    std::erase_if(chunk->events, [&](const EventPtr& event) { return !filter_->Matches(*cursor.name, *event); });
+    std::erase_if(chunk->events, [&](const EventPtr& event) { return !filter_->Matches(*cursor.name, event->view()); });
   }
   for (const EventPtr& event : chunk->events) chunk->bytes += event->bytes();
   return FrameSharing::Impl::ChunkPtr(std::move(chunk));

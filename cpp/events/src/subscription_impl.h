@@ -36,12 +36,16 @@ class Subscription::Impl final : public TopicListener, public GroupListener {
   struct Found {
     FrameSharing::Impl* const sharing = nullptr;
     const bool memory_only = false;
-    bool is_left = false;  // there is something, and not in memory
+    EventSink* const sink = nullptr;  // of who keeps no events
+    bool is_left = false;             // there is something, and not in memory
+    bool is_full = false;             // the sink is
+    size_t taken = 0;                 // by the sink
     Polled polled = {};
     std::vector<FrameSharing::Impl::ChunkPtr> chunks = {};
-    bool has_events() const { return !polled.events.empty() || !chunks.empty(); }
+    bool has_events() const { return !polled.events.empty() || !chunks.empty() || taken > 0; }
   };
   Result<Polled> Poll(size_t limit, uint64_t bytes_max, int64_t wait_ms) EXCLUDES(mutex_);
+  Result<PolledInto> PollTo(size_t limit, uint64_t bytes_max, int64_t wait_ms, EventSink& sink) EXCLUDES(mutex_);
   Result<PolledFrames> PollFrames(std::string_view head, size_t limit, uint64_t bytes_max, FrameSharing::Impl* sharing,
                                   bool memory_only) EXCLUDES(mutex_);
   Status CheckLag();
@@ -90,6 +94,8 @@ class Subscription::Impl final : public TopicListener, public GroupListener {
   Result<bool> ReadCursor(Cursor& cursor, ReadLimits* limits, size_t* scanned, Found* found);
   // The same by chunks; `end` is the partition's, as it was when the cursor was no longer in ready_.
   Result<bool> ReadShared(Cursor& cursor, uint64_t end, ReadLimits* limits, size_t* scanned, Found* found);
+  // The same for a sink.
+  Result<bool> ReadInto(Cursor& cursor, ReadLimits* limits, size_t* scanned, Found* found);
   Result<FrameSharing::Impl::ChunkPtr> MakeChunk(const Cursor& cursor, const ReadLimits& limits);
   // The partition's end.
   Result<uint64_t> KeepUp(Cursor& cursor, Polled* out);

@@ -490,7 +490,7 @@ class NativeServer::Impl::StreamConnection final : public Connection,
   void SendDelivered() {
     if (failed_ || delivering_ || tails_ == nullptr) return;
     if (sending_) return;  // Continue comes back to it
-    std::vector<std::string> frames = tails_->Take();
+    std::vector<std::string> frames = tails_->Take(std::exchange(delivered_, {}));
     if (frames.empty()) {
       if (tails_->is_put_off()) AskAgain();
       return;

@@ -68,10 +68,20 @@ Status NativeTails::TakeUnsubscribe(std::string_view payload) {
   return Status::Ok();
 }
 
-std::vector<std::string> NativeTails::Take() {
+std::vector<std::string> NativeTails::Take(std::vector<std::string> sent) {
   MutexLock lock(mutex_);
   std::vector<std::string> frames = std::exchange(unsent_, {});
   unsent_bytes_ = 0;
+  for (std::string& frame : sent) {
+    if (sent_bytes_ + frame.capacity() > kUnsentBytesMax) break;
+    sent_bytes_ += frame.capacity();
+    sent_.push_back(std::move(frame));
+  }
+  // A client that has all there is needs no memory.
+  if (frames.empty()) {
+    sent_.clear();
+    sent_bytes_ = 0;
+  }
   if (!due_.empty() || put_off_) StartTurn();
   return frames;
 }
@@ -151,12 +161,21 @@ void NativeTails::Turn() {
       ending = followed.ending;
     }
     std::string frame;
+    std::string memory;
+    {
+      MutexLock lock(mutex_);
+      if (!sent_.empty()) {
+        memory = std::move(sent_.back());
+        sent_.pop_back();
+        sent_bytes_ -= memory.capacity();
+      }
+    }
     bool ended = ending;
     if (ending) {
       frame = engine::NativeEndedFrame(number, Status::Ok());
     } else {
       tail->AddCredit(credit);
-      Result<std::string> next = tail->Next();
+      Result<std::string> next = tail->Next(std::move(memory));
       ended = !next.ok();
       frame = next.ok() ? *std::move(next) : engine::NativeEndedFrame(number, next.status());
     }

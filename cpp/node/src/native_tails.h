@@ -4,7 +4,8 @@
 // Threads     All functions from any thread. `ready` is called on any, when Take has something and had nothing.
 // Limits      kSubscriptionsMax subscriptions. At most one turn of the pool runs at a time, and none while more than
 //             kUnsentBytesMax wait to be taken: a client that does not read is not read for, either. A turn that has
-//             made kTurnBytesMax, or kTurnStepsMax frames, goes to the end of the pool's queue: others use it, too.
+//             made kTurnBytesMax, or kTurnStepsMax frames, goes to the end of the pool's queue: others use it, too. Of
+//             frames that were sent at most kUnsentBytesMax are kept to be written over.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +42,8 @@ class NativeTails : public std::enable_shared_from_this<NativeTails> {
   Status TakeCredit(std::string_view payload) EXCLUDES(mutex_);
   Status TakeUnsubscribe(std::string_view payload) EXCLUDES(mutex_);
 
-  // Frames to be sent, in order; empty when there are none.
-  std::vector<std::string> Take() EXCLUDES(mutex_);
+  // Frames to be sent, in order; empty when there are none. `sent`, those before, are written over.
+  std::vector<std::string> Take(std::vector<std::string> sent = {}) EXCLUDES(mutex_);
   // Whether a turn was wanted for which there was no room: Take, a moment later, asks again.
   bool is_put_off() EXCLUDES(mutex_);
   // The connection is gone.
@@ -75,7 +76,9 @@ class NativeTails : public std::enable_shared_from_this<NativeTails> {
   std::set<uint64_t> due_ GUARDED_BY(mutex_);                 // the client's numbers
   std::vector<std::string> unsent_ GUARDED_BY(mutex_);
   size_t unsent_bytes_ GUARDED_BY(mutex_) = 0;
-  uint64_t last_ GUARDED_BY(mutex_) = 0;  // whose turn it was
+  std::vector<std::string> sent_ GUARDED_BY(mutex_);  // to be written over, while there is something to be sent
+  size_t sent_bytes_ GUARDED_BY(mutex_) = 0;          // their room
+  uint64_t last_ GUARDED_BY(mutex_) = 0;              // whose turn it was
   bool turning_ GUARDED_BY(mutex_) = false;
   bool put_off_ GUARDED_BY(mutex_) = false;
   bool has_news_ GUARDED_BY(mutex_) = false;  // since a turn asked the notifier last

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "millstream/codec/byte_io.h"
+#include "millstream/codec/span_writer.h"
 #include "native_text.h"
 
 namespace millstream::wire {
@@ -10,6 +11,7 @@ namespace {
 
 using codec::ByteReader;
 using codec::ByteWriter;
+using codec::SpanWriter;
 
 constexpr std::string_view kEventsDatagramMagic = "MSE1";
 
@@ -81,14 +83,19 @@ bool ReadEvent(ByteReader& in, size_t topics, NativeEvent* event) {
     return false;
   }
   event->is_json = (flags & kIsJson) != 0;
+  event->key.reset();
   if ((flags & kHasKey) != 0 && !in.Bytes(&event->key.emplace())) return false;
+  event->timestamp.reset();
   if ((flags & kHasTimestamp) != 0) {
     uint64_t timestamp = 0;
     if (!in.U64(&timestamp)) return false;
     event->timestamp = static_cast<TimestampMs>(timestamp);
   }
+  event->id = {};
   if ((flags & kHasId) != 0 && (!in.Bytes(&event->id) || event->id.empty())) return false;
+  event->partition.reset();
   if ((flags & kHasPartition) != 0 && !ReadU32(in, &event->partition.emplace())) return false;
+  event->number.reset();
   if ((flags & kHasNumber) != 0 && !in.Varint(&event->number.emplace())) return false;
   uint64_t count = 0;
   if (!in.Count(&count, in.remaining() / kHeaderBytesMin)) return false;
@@ -114,11 +121,9 @@ bool ReadBatch(ByteReader& in, NativeEventBatch* batch) {
     return false;
   }
   // No more than the bytes can hold: a count alone costs nothing.
-  batch->events.reserve(count);
-  for (uint64_t i = 0; i < count; ++i) {
-    if (!ReadEvent(in, batch->topics.size(), &batch->events.emplace_back())) return false;
-  }
-  return true;
+  batch->events.resize(count);
+  return std::ranges::all_of(batch->events,
+                             [&](NativeEvent& event) { return ReadEvent(in, batch->topics.size(), &event); });
 }
 
 // `frame` was begun with BeginNativeFrame.
@@ -148,11 +153,6 @@ bool ReadStarts(ByteReader& in, size_t topics, std::vector<NativeStart>* starts)
     return ReadU32(in, &start.topic) && start.topic < topics && ReadU32(in, &start.partition) &&
            in.Varint(&start.offset);
   });
-}
-
-Result<std::string> WithEvents(NativeEventsWriter frame, const NativeEventBatch& batch) {
-  for (const NativeEvent& event : batch.events) frame.Add(event);
-  return std::move(frame).Finish();
 }
 
 template <typename T>
@@ -251,38 +251,79 @@ Result<NativeFetch> DecodeNativeFetch(std::string_view payload) {
   return Whole(read, in, out, "fetch");
 }
 
-NativeEventsWriter::NativeEventsWriter(const NativeFetched& head, size_t events, size_t bytes)
-    : type_(NativeType::kFetched), frame_(BeginNativeFrame()) {
-  frame_.reserve(bytes);
-  ByteWriter out(&frame_);
+NativeEventsWriter::NativeEventsWriter(size_t head_bytes, size_t frame_bytes, std::string memory)
+    : head_bytes_(head_bytes), frame_(std::move(memory)), end_(kNativeFrameHeaderBytes + head_bytes) {
+  if (frame_.size() < std::max(end_, frame_bytes)) frame_.resize(std::max(end_, frame_bytes));
+}
+
+size_t NativeEventsWriter::DeliveredHeadBytes(std::string_view topic) {
+  constexpr size_t kDropped = 1;
+  constexpr size_t kTopics = 1;
+  constexpr size_t kEvents = 2;
+  return sizeof(uint64_t) + kDropped + kTopics + codec::VarintBytes(topic.size()) + topic.size() + kEvents;
+}
+
+void NativeEventsWriter::Add(const NativeReadEvent& event) {
+  // At most; so only once it is seen whether there is room.
+  constexpr size_t kVarint = 10;
+  size_t bytes = sizeof(uint8_t) + sizeof(uint64_t) + 7 * kVarint + event.id.size() + event.payload.size();
+  if (event.key) bytes += event.key->size();
+  for (const auto& [name, value] : event.headers) bytes += 2 * kVarint + name.size() + value.size();
+  if (frame_.size() - end_ < bytes) frame_.resize(end_ + bytes + frame_.size() / 8);
+  SpanWriter out(std::span(frame_).subspan(end_));
+  out.Varint(event.topic);
+  out.U8(static_cast<uint8_t>((event.is_json ? kIsJson : 0) | (event.key ? kHasKey : 0) | kHasTimestamp | kHasId |
+                              kHasPartition | kHasNumber));
+  if (event.key) out.Bytes(*event.key);
+  out.U64(static_cast<uint64_t>(event.timestamp));
+  out.Bytes(event.id);
+  out.Varint(event.partition);
+  out.Varint(event.offset);
+  out.Varint(event.headers.size());
+  for (const auto& [name, value] : event.headers) {
+    out.Bytes(name);
+    out.Bytes(value);
+  }
+  out.Bytes(event.payload);
+  end_ = frame_.size() - out.left();
+  ++events_;
+}
+
+Result<std::string> NativeEventsWriter::Finish(const NativeDelivered& head) && {
+  std::string bytes;
+  ByteWriter out(&bytes);
+  out.U64(head.subscription);
+  out.Varint(head.dropped);
+  WriteTopics(head.batch.topics, &out);
+  out.Varint(events_);
+  return std::move(*this).Finish(NativeType::kDelivered, bytes);
+}
+
+Result<std::string> NativeEventsWriter::Finish(const NativeFetched& head) && {
+  std::string bytes;
+  ByteWriter out(&bytes);
   out.U64(head.sequence);
   out.Varint(head.next_offset);
   out.Varint(head.end_offset);
   WriteTopics(head.batch.topics, &out);
-  out.Varint(events);
+  out.Varint(events_);
+  return std::move(*this).Finish(NativeType::kFetched, bytes);
 }
 
-NativeEventsWriter::NativeEventsWriter(const NativeDelivered& head, size_t events, size_t bytes)
-    : type_(NativeType::kDelivered), frame_(BeginNativeFrame()) {
-  frame_.reserve(bytes);
-  ByteWriter out(&frame_);
-  out.U64(head.subscription);
-  out.Varint(head.dropped);
-  WriteTopics(head.batch.topics, &out);
-  out.Varint(events);
-}
-
-void NativeEventsWriter::Add(const NativeEvent& event) {
-  ByteWriter out(&frame_);
-  WriteEvent(event, &out);
-}
-
-Result<std::string> NativeEventsWriter::Finish() && {
-  return Framed(type_, std::move(frame_));
+Result<std::string> NativeEventsWriter::Finish(NativeType type, std::string_view head) && {
+  frame_.resize(end_);
+  frame_.replace(kNativeFrameHeaderBytes, head_bytes_, head);
+  return Framed(type, std::move(frame_));
 }
 
 Result<std::string> EncodeNative(const NativeFetched& fetched) {
-  return WithEvents(NativeEventsWriter(fetched, fetched.batch.events.size(), 0), fetched.batch);
+  std::string frame = BeginNativeFrame();
+  ByteWriter out(&frame);
+  out.U64(fetched.sequence);
+  out.Varint(fetched.next_offset);
+  out.Varint(fetched.end_offset);
+  WriteBatch(fetched.batch, &out);
+  return Framed(NativeType::kFetched, std::move(frame));
 }
 
 Result<NativeFetched> DecodeNativeFetched(std::string_view payload) {
@@ -367,14 +408,25 @@ Result<NativeSubscribed> DecodeNativeSubscribed(std::string_view payload) {
 }
 
 Result<std::string> EncodeNative(const NativeDelivered& delivered) {
-  return WithEvents(NativeEventsWriter(delivered, delivered.batch.events.size(), 0), delivered.batch);
+  std::string frame = BeginNativeFrame();
+  ByteWriter out(&frame);
+  out.U64(delivered.subscription);
+  out.Varint(delivered.dropped);
+  WriteBatch(delivered.batch, &out);
+  return Framed(NativeType::kDelivered, std::move(frame));
 }
 
 Result<NativeDelivered> DecodeNativeDelivered(std::string_view payload) {
-  ByteReader in(payload);
   NativeDelivered out;
-  const bool read = in.U64(&out.subscription) && in.Varint(&out.dropped) && ReadBatch(in, &out.batch);
-  return Whole(read, in, std::move(out), "delivered");
+  MS_RETURN_IF_ERROR(DecodeNativeDeliveredInto(payload, &out));
+  return out;
+}
+
+Status DecodeNativeDeliveredInto(std::string_view payload, NativeDelivered* delivered) {
+  ByteReader in(payload);
+  const bool read =
+      in.U64(&delivered->subscription) && in.Varint(&delivered->dropped) && ReadBatch(in, &delivered->batch);
+  return read && in.empty() ? Status::Ok() : MalformedNative("delivered");
 }
 
 std::string EncodeNative(const NativeEnded& ended) {

@@ -149,6 +149,36 @@ TEST_F(NativeTailsTest, APoolWithoutRoomIsSaidOnceAndAskedAgain) {
   tails->Stop();
 }
 
+TEST_F(NativeTailsTest, FramesThatAreWrittenOverThoseThatWereSentHaveTheirOwnEvents) {
+  Create("t");
+  // Long and short frames, by turns.
+  std::vector<std::string> payloads;
+  for (size_t i = 0; i < 3000; ++i) {
+    payloads.push_back(std::string(i / 300 % 2 == 0 ? 2000 + i : i % 7, static_cast<char>('a' + i % 26)));
+    Publish("t", payloads.back());
+  }
+  const auto pool = Pool(1, 100);
+  Count told;
+  const auto tails = Tails(*pool, [&] { told.Add(); });
+  Subscribe(*tails, 1, "t");
+  std::vector<std::string> frames;
+  size_t next = 0;
+  for (size_t times = 1; next < payloads.size(); ++times) {
+    ASSERT_TRUE(told.WaitFor(times)) << next << " events came";
+    frames = tails->Take(std::move(frames));
+    for (const std::string& frame : frames) {
+      const auto delivered = wire::DecodeNativeDelivered(PayloadOf(frame));
+      ASSERT_TRUE(delivered.ok()) << delivered.status().ToString();
+      for (const wire::NativeEvent& event : delivered->batch.events) {
+        ASSERT_EQ(event.number, next);
+        ASSERT_EQ(event.payload, payloads[next]);
+        ++next;
+      }
+    }
+  }
+  tails->Stop();
+}
+
 TEST_F(NativeTailsTest, WhoCatchesUpLeavesThePoolToOthersInBetween) {
   constexpr size_t kEvents = 20;
   Create("t");

@@ -126,6 +126,118 @@ TEST(NativeEvents, DecodingGivesBackWhatWasEncoded) {
                   DecodeNativeEnded);
 }
 
+// As a server has them that reads: all there but perhaps the key.
+std::vector<NativeReadEvent> ReadEvents(size_t count,
+                                        const std::vector<std::pair<std::string_view, std::string_view>>& headers) {
+  std::vector<NativeReadEvent> events;
+  for (size_t i = 0; i < count; ++i) {
+    NativeReadEvent event{.topic = static_cast<uint32_t>(i % 2),
+                          .is_json = i % 3 == 0,
+                          .key = std::nullopt,
+                          .timestamp = static_cast<TimestampMs>(i) - 5,
+                          .id = "own-id",
+                          .partition = static_cast<uint32_t>(i % 1024),
+                          .offset = uint64_t{i} << (i % 40),
+                          .headers = {},
+                          .payload = std::string_view("payload").substr(i % 7)};
+    if (i % 4 == 0) event.key = i % 8 == 0 ? "" : "k";
+    if (i % 5 == 0) event.headers = headers;
+    events.push_back(event);
+  }
+  return events;
+}
+
+NativeEventBatch BatchOf(const std::vector<std::string_view>& topics, const std::vector<NativeReadEvent>& events) {
+  NativeEventBatch batch{.topics = topics, .events = {}};
+  for (const NativeReadEvent& event : events) {
+    batch.events.push_back({.topic = event.topic,
+                            .is_json = event.is_json,
+                            .key = event.key,
+                            .timestamp = event.timestamp,
+                            .id = event.id,
+                            .partition = event.partition,
+                            .number = event.offset,
+                            .headers = {event.headers.begin(), event.headers.end()},
+                            .payload = event.payload});
+  }
+  return batch;
+}
+
+TEST(NativeEventsWriter, WritesWhatEncodingTheWholeWouldWhateverItsHeadAndMemoryWere) {
+  const std::vector<std::pair<std::string_view, std::string_view>> headers{{"h", ""}, {"", std::string_view("\0x", 2)}};
+  for (const size_t count : {0U, 1U, 127U, 128U, 1000U, 10'000U}) {
+    for (const uint64_t dropped : {uint64_t{0}, uint64_t{1} << 40}) {
+      const std::vector<NativeReadEvent> events = ReadEvents(count, headers);
+      const NativeDelivered head{.subscription = 4, .dropped = dropped, .batch = BatchOf({"orders", "a.b"}, events)};
+      const NativeFetched fetched{.sequence = 4, .next_offset = dropped, .end_offset = 9, .batch = head.batch};
+      const std::string expected = *EncodeNative(head);
+      const std::string expected_fetched = *EncodeNative(fetched);
+      for (const size_t head_bytes : {size_t{0}, NativeEventsWriter::DeliveredHeadBytes("orders"), size_t{100}}) {
+        for (const size_t memory : {size_t{0}, size_t{50}, expected.size(), 2 * expected.size()}) {
+          NativeEventsWriter writer(head_bytes, memory / 2, std::string(memory, '\xAA'));
+          NativeEventsWriter other(head_bytes, memory / 2, std::string(memory, '\x55'));
+          for (const NativeReadEvent& event : events) writer.Add(event);
+          for (const NativeReadEvent& event : events) other.Add(event);
+          EXPECT_EQ(writer.events(), count);
+          EXPECT_EQ(*std::move(writer).Finish(head), expected) << count << " " << head_bytes << " " << memory;
+          EXPECT_EQ(*std::move(other).Finish(fetched), expected_fetched) << count << " " << head_bytes << " " << memory;
+        }
+      }
+    }
+  }
+}
+
+TEST(NativeEventsWriter, ItsHeadIsAsLongAsItSaysSoThatNothingIsMoved) {
+  for (const std::string& topic :
+       {std::string("t"), std::string(127, 't'), std::string(128, 't'), std::string(249, 't')}) {
+    for (const size_t count : {128U, 10'000U}) {
+      const NativeDelivered head{.subscription = 1, .dropped = 0, .batch = {.topics = {topic}, .events = {}}};
+      // An event of no field has four bytes.
+      NativeDelivered whole = head;
+      whole.batch.events.resize(count);
+      EXPECT_EQ(EncodeNative(whole)->size(),
+                kNativeFrameHeaderBytes + NativeEventsWriter::DeliveredHeadBytes(topic) + 4 * count);
+    }
+  }
+}
+
+TEST(NativeEventsWriter, AFrameThatIsTooLongIsRefused) {
+  const std::string payload(kNativeFrameBytesMax, 'x');
+  NativeEventsWriter writer(0, 0);
+  writer.Add({.topic = 0,
+              .is_json = false,
+              .key = {},
+              .timestamp = 0,
+              .id = "i",
+              .partition = 0,
+              .offset = 0,
+              .headers = {},
+              .payload = payload});
+  EXPECT_EQ(std::move(writer).Finish(NativeFetched{}).status().code(), StatusCode::kResourceExhausted);
+}
+
+TEST(NativeEvents, DecodingOverWhatWasDecodedBeforeLeavesNothingOfIt) {
+  const std::vector<std::pair<std::string_view, std::string_view>> headers{{"h", "v"}};
+  std::vector<std::string> payloads;
+  for (const size_t count : {3U, 0U, 200U, 1U}) {
+    payloads.push_back(PayloadOf(EncodeNative(NativeDelivered{
+        .subscription = count, .dropped = 7, .batch = BatchOf({"a", "b"}, ReadEvents(count, headers))})));
+    payloads.push_back(
+        PayloadOf(EncodeNative(NativeDelivered{.subscription = 4, .dropped = 2, .batch = SomeEvents()})));
+  }
+  NativeDelivered reused;
+  for (const std::string& before : payloads) {
+    for (const std::string& payload : payloads) {
+      // A frame that breaks off in the middle leaves no trace, either.
+      EXPECT_EQ(DecodeNativeDeliveredInto(std::string_view(before).substr(0, before.size() - 1), &reused).code(),
+                StatusCode::kInvalidArgument);
+      ASSERT_TRUE(DecodeNativeDeliveredInto(before, &reused).ok());
+      ASSERT_TRUE(DecodeNativeDeliveredInto(payload, &reused).ok());
+      EXPECT_EQ(reused, *DecodeNativeDelivered(payload));
+    }
+  }
+}
+
 TEST(NativeEvents, WhatNamesTopicsCodesOrFlagsThatAreNotThereIsRefused) {
   NativeEventBatch wrong_topic = SomeEvents();
   wrong_topic.events[0].topic = 2;

@@ -44,6 +44,7 @@ class SpanWriter {
     return {at, bytes.size()};
   }
 
+  size_t left() const { return static_cast<size_t>(end_ - at_); }
   bool is_full() const { return at_ == end_; }
 
  private:
@@ -54,7 +55,7 @@ class SpanWriter {
     std::memcpy(Take(sizeof(value)), &value, sizeof(value));
   }
   char* Take(size_t bytes) {
-    MS_CHECK(static_cast<size_t>(end_ - at_) >= bytes);
+    MS_CHECK(left() >= bytes);
     char* const at = at_;
     at_ += bytes;
     return at;

@@ -83,8 +83,9 @@ class NativeTail {
   uint64_t token() const { return tail_->token(); }
   // Kept below kNativeCreditMax.
   void AddCredit(uint64_t events);
-  // The next frame; empty when there is nothing to send, for want of events or of credit. An error ends it.
-  Result<std::string> Next();
+  // The next frame; empty when there is nothing to send, for want of events or of credit. An error ends it. `memory`,
+  // of a frame that was sent, is written over.
+  Result<std::string> Next(std::string memory = {});
   // Whether something may be left that only credit, or another turn, lets out.
   bool has_more() const { return has_more_ && credit_ > 0; }
   void Close() { tail_->Close(); }
@@ -95,10 +96,7 @@ class NativeTail {
 
   const uint64_t number_;
   uint64_t credit_;
-  uint64_t dropped_ = 0;  // not told yet
-  // Polled together, but too many bytes for one frame. No more than there is credit for.
-  std::vector<events::SubscribedEvent> polled_;
-  size_t sent_ = 0;  // of them
+  size_t frame_bytes_ = 0;  // of the last one: the next may be as long
   bool has_more_ = true;
   const std::unique_ptr<events::Subscription> tail_;
 };

@@ -63,6 +63,8 @@ std::string EncodeEvent(const EventView& event, bool timestamp_given);
 size_t EventRecordBytes(const EventView& event, bool timestamp_given);
 void EncodeEventInto(const EventView& event, bool timestamp_given, std::span<char> record, EventView* view);
 Result<EventView> DecodeEvent(std::string_view record);
+// The same into a view that keeps its room for headers; after an error it is any event.
+Status DecodeEventInto(std::string_view record, EventView* event);
 
 class StoredEvent {
  public:
@@ -82,7 +84,10 @@ class StoredEvent {
   // The same without an allocation: the engine's own is written into `room`.
   std::string_view Id(EventIdText* room) const;
   // What it counts for in the limits of memory.
-  uint64_t bytes() const { return record_.size() + sizeof(StoredEvent) + view_.headers.size() * sizeof(HeaderView); }
+  uint64_t bytes() const { return BytesOf(record_.size(), view_); }
+  static uint64_t BytesOf(size_t record_bytes, const EventView& view) {
+    return record_bytes + sizeof(StoredEvent) + view.headers.size() * sizeof(HeaderView);
+  }
 
   void SetPlace(uint32_t topic, uint32_t partition, uint64_t offset) {
     topic_ = topic;

@@ -21,6 +21,7 @@
 #include "millstream/base/result.h"
 #include "millstream/base/strong_int.h"
 #include "millstream/events/event.h"
+#include "millstream/events/event_sink.h"
 #include "millstream/events/limits.h"
 #include "millstream/events/notifier.h"
 
@@ -133,6 +134,15 @@ class Subscription {
   // have other things to do.
   Result<PolledFrames> PollFrames(std::string_view head, size_t limit, uint64_t bytes_max, FrameSharing* sharing,
                                   bool memory_only = false);
+
+  // The same for who keeps none of them: each is handed to `sink` where it lies. An error comes when nothing was taken
+  // before it, else with the next poll. kFailedPrecondition for a member of a group, whose events are kept in its
+  // books.
+  struct PolledInto {
+    size_t events = 0;
+    uint64_t dropped = 0;
+  };
+  Result<PolledInto> PollInto(size_t limit, uint64_t bytes_max, int64_t wait_ms, EventSink& sink);
 
   // What Poll would answer of being too slow, without a step forward: kResourceExhausted for good once
   // OnSlow::kDisconnect is further behind than lag_max.

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -156,19 +157,42 @@ std::string EncodeNative(const NativeCredit& credit);
 std::string EncodeNative(const NativeUnsubscribe& unsubscribe);
 std::string EncodeNative(const NativeEnded& ended);
 
-// A frame of events that are written one by one, by who has them in another form. Of the head's batch only the topics
-// count; exactly `events` are to be added, and `bytes` is what the frame will have, about.
+// One event that was read. Views borrow for the call.
+struct NativeReadEvent {
+  uint32_t topic = 0;  // index in the frame's topics
+  bool is_json = false;
+  std::optional<std::string_view> key;
+  TimestampMs timestamp = 0;
+  std::string_view id;
+  uint32_t partition = 0;
+  uint64_t offset = 0;
+  std::span<const std::pair<std::string_view, std::string_view>> headers;
+  std::string_view payload;
+};
+
+// A frame of events that were read, written one by one before it is known what stands before them.
+//
+// Cost        Each event is copied once. Behind a head that is not as long as was expected they are moved.
 class NativeEventsWriter {
  public:
-  NativeEventsWriter(const NativeFetched& head, size_t events, size_t bytes);
-  NativeEventsWriter(const NativeDelivered& head, size_t events, size_t bytes);
-  void Add(const NativeEvent& event);
-  // kResourceExhausted when it does not fit.
-  Result<std::string> Finish() &&;
+  // The head will be about so long, and so will the frame, which is written over `memory`.
+  NativeEventsWriter(size_t head_bytes, size_t frame_bytes, std::string memory = {});
+  // Of a frame of one topic, of which nothing was dropped, and of 128 to 16383 events.
+  static size_t DeliveredHeadBytes(std::string_view topic);
+
+  void Add(const NativeReadEvent& event);
+  size_t events() const { return events_; }
+  // Of the head's batch only the topics count. kResourceExhausted when it does not fit.
+  Result<std::string> Finish(const NativeDelivered& head) &&;
+  Result<std::string> Finish(const NativeFetched& head) &&;
 
  private:
-  NativeType type_;
-  std::string frame_;
+  Result<std::string> Finish(NativeType type, std::string_view head) &&;
+
+  size_t head_bytes_;
+  std::string frame_;  // its end is room
+  size_t end_;
+  size_t events_ = 0;
 };
 
 // Of a frame's payload.
@@ -181,6 +205,8 @@ Result<NativePublished> DecodeNativePublished(std::string_view payload);
 Result<NativeFetched> DecodeNativeFetched(std::string_view payload);
 Result<NativeSubscribed> DecodeNativeSubscribed(std::string_view payload);
 Result<NativeDelivered> DecodeNativeDelivered(std::string_view payload);
+// The same into what was decoded before, whose memory is used again; after an error it is anything.
+Status DecodeNativeDeliveredInto(std::string_view payload, NativeDelivered* delivered);
 Result<NativeEnded> DecodeNativeEnded(std::string_view payload);
 
 // One datagram of events: a publish frame's payload by itself, best effort.
