@@ -217,53 +217,91 @@ Result<NativePublishHead> ReadNativePublishHead(std::string_view payload) {
       publish.sequence, {publish.batch.topics.begin(), publish.batch.topics.end()}, publish.batch.events.size()};
 }
 
+class NativePublishes::Impl {
+ public:
+  explicit Impl(std::vector<std::string> payloads) : payloads_(std::move(payloads)) {}
+
+  Status Read(const std::map<std::string, Status>& forbidden) {
+    size_t count = 0;
+    for (const std::string& payload : payloads_) {
+      MS_ASSIGN_OR_RETURN(wire::NativePublish publish, wire::DecodeNativePublish(payload));
+      count += publish.batch.events.size();
+      frames_.push_back(std::move(publish));
+    }
+    wanted_.reserve(count);
+    size_t place = 0;
+    for (const wire::NativePublish& frame : frames_) {
+      for (const wire::NativeEvent& event : frame.batch.events) {
+        events::PublishEvent& one = wanted_.emplace_back();
+        Status status = ReadEvent(frame, event, &one);
+        if (status.ok() && !forbidden.empty()) {
+          const auto found = forbidden.find(std::string(one.topic));
+          if (found != forbidden.end()) status = found->second;
+        }
+        if (!status.ok()) {
+          refused_.emplace(place, std::move(status));
+          wanted_.pop_back();
+        }
+        ++place;
+      }
+    }
+    return Status::Ok();
+  }
+
+  std::span<const events::PublishEvent> wanted() const { return wanted_; }
+
+  std::vector<NativePublishOutcome> Outcomes(std::span<const Result<events::Published>> answers) const {
+    std::vector<NativePublishOutcome> outcomes;
+    size_t next = 0;
+    size_t place = 0;
+    auto next_refused = refused_.begin();
+    for (const wire::NativePublish& frame : frames_) {
+      PublishedAnswer answer(frame);
+      for (size_t i = 0; i < frame.batch.events.size(); ++i, ++place) {
+        if (next_refused != refused_.end() && next_refused->first == place) {
+          answer.Add((next_refused++)->second);
+        } else {
+          answer.Add(answers[next++]);
+        }
+      }
+      outcomes.push_back(answer.Take());
+    }
+    return outcomes;
+  }
+
+ private:
+  const std::vector<std::string> payloads_;
+  std::vector<wire::NativePublish> frames_;  // views into them
+  std::vector<events::PublishEvent> wanted_;
+  std::map<size_t, Result<events::Published>> refused_;  // by place among all
+};
+
+NativePublishes::NativePublishes(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+NativePublishes::~NativePublishes() = default;
+
+Result<std::unique_ptr<NativePublishes>> NativePublishes::Read(std::vector<std::string> payloads,
+                                                               const std::map<std::string, Status>& forbidden) {
+  auto impl = std::make_unique<Impl>(std::move(payloads));
+  MS_RETURN_IF_ERROR(impl->Read(forbidden));
+  return std::unique_ptr<NativePublishes>(new NativePublishes(std::move(impl)));
+}
+
+std::span<const events::PublishEvent> NativePublishes::events() const {
+  return impl_->wanted();
+}
+
+std::vector<NativePublishOutcome> NativePublishes::Outcomes(std::span<const Result<events::Published>> answers) const {
+  return impl_->Outcomes(answers);
+}
+
 Result<std::vector<NativePublishOutcome>> PublishNative(events::Broker& broker, TenantId tenant,
-                                                        std::span<const std::string> payloads,
+                                                        std::vector<std::string> payloads,
                                                         const std::map<std::string, Status>& forbidden) {
-  std::vector<wire::NativePublish> frames;
-  size_t count = 0;
-  for (const std::string& payload : payloads) {
-    MS_ASSIGN_OR_RETURN(wire::NativePublish publish, wire::DecodeNativePublish(payload));
-    count += publish.batch.events.size();
-    frames.push_back(std::move(publish));
-  }
-  std::vector<events::PublishEvent> wanted;
-  wanted.reserve(count);
-  std::map<size_t, Result<events::Published>> refused;  // by place among all
-  size_t place = 0;
-  for (const wire::NativePublish& frame : frames) {
-    for (const wire::NativeEvent& event : frame.batch.events) {
-      events::PublishEvent& one = wanted.emplace_back();
-      Status status = ReadEvent(frame, event, &one);
-      if (status.ok() && !forbidden.empty()) {
-        const auto found = forbidden.find(std::string(one.topic));
-        if (found != forbidden.end()) status = found->second;
-      }
-      if (!status.ok()) {
-        refused.emplace(place, std::move(status));
-        wanted.pop_back();
-      }
-      ++place;
-    }
-  }
+  MS_ASSIGN_OR_RETURN(const auto publishes, NativePublishes::Read(std::move(payloads), forbidden));
   std::vector<Result<events::Published>> answers;
-  if (!wanted.empty()) answers = broker.Publish(tenant, wanted);
-  std::vector<NativePublishOutcome> outcomes;
-  size_t next = 0;
-  place = 0;
-  auto next_refused = refused.begin();
-  for (const wire::NativePublish& frame : frames) {
-    PublishedAnswer answer(frame);
-    for (size_t i = 0; i < frame.batch.events.size(); ++i, ++place) {
-      if (next_refused != refused.end() && next_refused->first == place) {
-        answer.Add((next_refused++)->second);
-      } else {
-        answer.Add(answers[next++]);
-      }
-    }
-    outcomes.push_back(answer.Take());
-  }
-  return outcomes;
+  if (!publishes->events().empty()) answers = broker.Publish(tenant, publishes->events());
+  return publishes->Outcomes(answers);
 }
 
 Result<std::string> ReadNativeFetchTopic(std::string_view payload) {

@@ -106,6 +106,7 @@ class Partition {
   // As many bytes of events as may ask for room together while a reader holds the partition, and no bound while none
   // does.
   uint64_t BytesAtOnce() const EXCLUDES(mutex_);
+  bool is_held() const EXCLUDES(mutex_);
   // The events for which there was room are there, or will not come.
   void Release(uint64_t bytes) EXCLUDES(mutex_);
   void AddHold(ReaderHold* hold, uint64_t offset) EXCLUDES(mutex_);

@@ -131,8 +131,9 @@ void Prepare(Broker::Impl& broker, TenantId tenant, std::span<const PublishEvent
       call->answers[i] = std::move(status);
       continue;
     }
-    Partition& partition = broker.PartitionOf(topic.topic, PartitionFor(event, topic));
-    if (last_task == nullptr || last_task->partition != &partition) {
+    const uint32_t index = PartitionFor(event, topic);
+    if (last_task == nullptr || last_task->topic != topic.topic || last_task->partition->index() != index) {
+      Partition& partition = broker.PartitionOf(topic.topic, index);
       last_task = &call->tasks[&partition];
       last_task->topic = topic.topic;
       last_task->partition = &partition;
@@ -269,6 +270,17 @@ void Broker::PublishLater(TenantId tenant, std::span<const PublishEvent> events,
   // The group holds the call, and lets go of it when it has called.
   later->group = std::make_unique<TaskGroup>([later, done = std::move(done)] { done(std::move(later->call.answers)); });
   Submit(*impl_, &later->call, WhenHeld::kWait, later->group.get());
+}
+
+bool Broker::MayWait(TenantId tenant, std::span<const PublishEvent> events) const {
+  std::string_view last_name;
+  for (const PublishEvent& event : events) {
+    if (event.topic == last_name) continue;
+    last_name = event.topic;
+    const auto topic = impl_->FindTopic(tenant, std::string(last_name));
+    if (topic.ok() && (*topic)->is_held()) return true;
+  }
+  return false;
 }
 
 }  // namespace millstream::events

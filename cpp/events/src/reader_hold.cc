@@ -113,6 +113,11 @@ uint64_t Partition::BytesAtOnce() const {
   return holds_.empty() ? UINT64_MAX : TailBytesMax();
 }
 
+bool Partition::is_held() const {
+  const MutexLock lock(mutex_);
+  return !holds_.empty();
+}
+
 void Partition::Release(uint64_t bytes) {
   const MutexLock lock(mutex_);
   reserved_bytes_ -= bytes;

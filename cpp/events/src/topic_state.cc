@@ -1,5 +1,7 @@
 #include "topic_state.h"
 
+#include <algorithm>
+
 namespace millstream::events {
 
 Partition& Topic::PartitionAt(uint32_t index, const std::function<std::unique_ptr<Partition>()>& make) {
@@ -20,6 +22,12 @@ std::vector<Partition*> Topic::UsedPartitions() const {
     if (partition != nullptr) used.push_back(partition.get());
   }
   return used;
+}
+
+bool Topic::is_held() const {
+  const ReaderLock lock(mutex_);
+  return std::ranges::any_of(partitions_,
+                             [](const auto& partition) { return partition != nullptr && partition->is_held(); });
 }
 
 }  // namespace millstream::events

@@ -51,6 +51,8 @@ class Topic {
   Partition& PartitionAt(uint32_t index, const std::function<std::unique_ptr<Partition>()>& make) EXCLUDES(mutex_);
   // Those that have been used.
   std::vector<Partition*> UsedPartitions() const EXCLUDES(mutex_);
+  // Whether readers hold one of them that is in memory.
+  bool is_held() const EXCLUDES(mutex_);
 
   // For events without a key: a number that counts up.
   uint64_t NextTurn() { return turn_.fetch_add(1, std::memory_order_relaxed); }  // orders nothing

@@ -361,11 +361,35 @@ EventsStream* EventsStream::Begin(events::Broker& broker, WorkPool& pool, Stream
 }
 
 void EventsStream::OnReadDone(bool ok) {
-  if (ok) {
+  if (!ok) {
+    if (!HasFeed()) EndWhenSent();
+  } else if (!TakeHere()) {
     Spawn([this] { Take(); });
-  } else if (!HasFeed()) {
-    EndWhenSent();
   }
+}
+
+bool EventsStream::TakeHere() {
+  if (incoming_.Length() > kTakenAtOnceBytesMax) return false;
+  auto message = Whole(incoming_);
+  if (!message.ok()) return false;
+  std::unique_ptr<Submitted> made = Submitted::Of(*std::move(message));
+  if (made == nullptr || broker_.MayWait(TenantId(made->view.tenant), made->view.events)) return false;
+  if (!Pin()) return true;
+  Submit(std::move(made));
+  ReadOn();
+  Unpin();
+  return true;
+}
+
+std::unique_ptr<EventsStream::Submitted> EventsStream::Submitted::Of(grpc::Slice message) {
+  auto made = std::make_unique<Submitted>();
+  made->bytes = message.size();
+  // Views point into it where it stays: one of few bytes has them in itself.
+  made->message = std::move(message);
+  auto view = ReadSubmit(TextOf(made->message));
+  if (!view.has_value()) return nullptr;
+  made->view = *std::move(view);
+  return made;
 }
 
 void EventsStream::Take() {
@@ -374,8 +398,8 @@ void EventsStream::Take() {
     End(message.status());
     return;
   }
-  auto view = ReadSubmit(TextOf(*message));
-  if (!view.has_value()) {
+  std::unique_ptr<Submitted> made = Submitted::Of(*message);
+  if (made == nullptr) {
     const Status parsed = Parse(*message, &request_);
     if (!parsed.ok()) {
       End(parsed);
@@ -386,13 +410,8 @@ void EventsStream::Take() {
       if (!Holds()) Handle();
       return;
     }
-  }
-  auto made = std::make_unique<Submitted>();
-  made->bytes = message->size();
-  if (view.has_value()) {
-    made->message = *std::move(message);
-    made->view = *std::move(view);
-  } else {
+    made = std::make_unique<Submitted>();
+    made->bytes = message->size();
     made->request.Swap(&request_);
     made->view.id = made->request.id();
     made->view.tenant = made->request.submit().tenant();

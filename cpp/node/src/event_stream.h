@@ -1,8 +1,9 @@
 // The streams of EventService: events out as a subscription brings them, and for StreamEvents requests in.
 //
-// A stream has no thread. News of its subscription and requests of its caller become jobs of a pool; what they make
-// goes out one message at a time, and the subscription is asked for more only when gRPC has taken the last. So a caller
-// who does not read holds back his own stream and nothing else.
+// A stream has no thread. News of its subscription and requests of its caller become jobs of a pool, save for events to
+// be published: these are handed to their writers on gRPC's thread, where that takes little time. What jobs make goes
+// out one message at a time, and the subscription is asked for more only when gRPC has taken the last. So a caller who
+// does not read holds back his own stream and nothing else.
 //
 // Threads     gRPC's, the pool's and, for Nudge, the writers' of events. mutex_ is never held while anything outside is
 //             called but the pool.
@@ -33,6 +34,7 @@ namespace millstream::node {
 inline constexpr size_t kStreamsMax = 10'000;
 inline constexpr size_t kAnswersMax = 64;
 inline constexpr uint64_t kSubmittedBytesMax = 8 << 20;
+inline constexpr uint64_t kTakenAtOnceBytesMax = 256 << 10;
 inline constexpr size_t kEventsPerMessage = 512;
 inline constexpr uint64_t kEventBytesPerMessage = 1 << 20;
 
@@ -204,6 +206,9 @@ class EventsStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc
 
   // Events on their way: several requests are at a time. All requests take effect, and are answered, in their order.
   struct Submitted {
+    // Of a message that ReadSubmit reads; null for any other.
+    static std::unique_ptr<Submitted> Of(grpc::Slice message);
+
     grpc::Slice message;
     v1::StreamEventsRequest request;  // where ReadSubmit did not read it
     SubmitView view;                  // of either
@@ -213,7 +218,10 @@ class EventsStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc
     bool is_done = false;  // under submitted_mutex_; what is above is written before
   };
 
-  // Has the events published that were read last, or handles the request when it is its turn.
+  // On gRPC's thread, of which there are few: has the events published that were read last, where that is soon done and
+  // waits for nobody; else false.
+  bool TakeHere();
+  // In a job: the same whatever was read, and handles another request when it is its turn.
   void Take();
   void Submit(std::unique_ptr<Submitted> made) EXCLUDES(submitted_mutex_);
   // Does what request_ asks and sends its answer.

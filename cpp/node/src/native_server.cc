@@ -180,9 +180,14 @@ class NativeServer::Impl {
     return outcome;
   }
 
+  Status Publish(TenantId tenant, const std::string& payload) {
+    MS_ASSIGN_OR_RETURN(const auto outcomes, engine::PublishNative(database_.Events(), tenant, {payload}, {}));
+    (void)Joined(outcomes);
+    return Status::Ok();
+  }
+
   // Answers of the frames, one after the other.
-  Result<std::string> Publish(TenantId tenant, const std::vector<std::string>& payloads) {
-    MS_ASSIGN_OR_RETURN(const auto outcomes, engine::PublishNative(database_.Events(), tenant, payloads, {}));
+  std::string Joined(const std::vector<engine::NativePublishOutcome>& outcomes) {
     std::string answers;
     for (const engine::NativePublishOutcome& outcome : outcomes) {
       Count(counters_.values, outcome.stored);
@@ -239,11 +244,10 @@ class NativeServer::Impl {
     Count(counters_.datagrams);
     if (wire::IsNativeEventDatagram(bytes)) {
       const Result<wire::NativeEventDatagram> datagram = wire::DecodeNativeEventDatagram(bytes);
-      return datagram.ok() ? Store(*datagram, datagram->publish,
-                                   [this](TenantId tenant, const std::string& publish) {
-                                     return Publish(tenant, {publish}).status();
-                                   })
-                           : Count(counters_.refused);
+      return datagram.ok()
+                 ? Store(*datagram, datagram->publish,
+                         [this](TenantId tenant, const std::string& publish) { return Publish(tenant, publish); })
+                 : Count(counters_.refused);
     }
     const Result<wire::NativeDatagram> datagram = wire::DecodeNativeDatagram(bytes);
     if (!datagram.ok()) return Count(counters_.refused);
@@ -441,9 +445,43 @@ class NativeServer::Impl::StreamConnection final : public Connection,
       bytes += (*next)->payload.size();
       payloads.push_back(std::move((*next)->payload));
     }
-    OnPool([self = this->shared_from_this(), payloads = std::move(payloads)] {
-      return self->server_.Publish(self->tenant_, payloads);
-    });
+    storing_ = true;
+    const auto shared = std::make_shared<std::vector<std::string>>(std::move(payloads));
+    const Status submitted = server_.pool_.Submit(
+        [self = this->shared_from_this(), shared, guard = asio::make_work_guard(server_.context_)]() mutable {
+          PublishLater(std::move(self), std::move(*shared), std::move(guard));
+        });
+    if (submitted.ok()) return;
+    storing_ = false;
+    Fail(submitted);
+  }
+
+  // On the pool, where nobody waits for the writers: their answers go to the thread of the sockets, which the guard
+  // keeps running, and so does the last hold on the connection.
+  template <typename Guard>
+  static void PublishLater(std::shared_ptr<StreamConnection> self, std::vector<std::string> payloads, Guard guard) {
+    Impl& server = self->server_;
+    const TenantId tenant = self->tenant_;
+    auto read = engine::NativePublishes::Read(std::move(payloads), {});
+    if (!read.ok()) {
+      asio::post(server.context_, [self = std::move(self), guard = std::move(guard), why = std::move(read).status()] {
+        self->storing_ = false;
+        self->Fail(why);
+      });
+      return;
+    }
+    std::shared_ptr<engine::NativePublishes> publishes = std::move(*read);
+    const std::span<const events::PublishEvent> events = publishes->events();
+    server.database_.Events().PublishLater(
+        tenant, events,
+        [&server, self = std::move(self), publishes = std::move(publishes),
+         guard = std::move(guard)](std::vector<Result<events::Published>> answers) mutable {
+          asio::post(server.context_, [self = std::move(self), publishes = std::move(publishes),
+                                       guard = std::move(guard), answers = std::move(answers)] {
+            self->storing_ = false;
+            self->Send(self->server_.Joined(publishes->Outcomes(answers)));
+          });
+        });
   }
 
   // Answers with the frames that `work` makes on the pool; its error ends the connection.

@@ -3,7 +3,8 @@
 // With TLS a caller must show a certificate as for gRPC, with one of the allowed names in it, and there are no
 // datagrams: nothing would say who sent them. A node knows tenants by number and asks for no key.
 //
-// Threads     One of its own for the sockets; batches are stored on the push pool. Metrics from any thread.
+// Threads     One of its own for the sockets; batches are stored on the push pool. Events are read there, and their
+//             topics' writers answer to the thread of the sockets: nobody waits for them. Metrics from any thread.
 // Limits      kConnectionsMax connections. One frame of a connection is stored at a time, and meanwhile the connection
 //             is not read: its client waits, by its window or by TCP. A hello comes within kHelloTimeout, and whoever
 //             does not take an answer within write_timeout_ms is cut off. At most kDatagramsMax datagrams are under

@@ -72,7 +72,7 @@ py::list PublishNative(Database& self, const std::vector<py::bytes>& frames,
   {
     const py::gil_scoped_release released;
     if (series_max.has_value()) self.LimitSeries(TenantId(tenant), *series_max);
-    outcomes = ValueOrThrow(engine::PublishNative(self.Events(), TenantId(tenant), payloads, refused));
+    outcomes = ValueOrThrow(engine::PublishNative(self.Events(), TenantId(tenant), std::move(payloads), refused));
   }
   py::list out;
   for (const engine::NativePublishOutcome& outcome : outcomes) {

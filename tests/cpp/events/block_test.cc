@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -184,6 +185,30 @@ TEST(Block, WhoWaitsForNoReaderIsTakenWholeOrNotAtAll) {
   auto reader = Subscribe(*broker, OnSlow::kBlock);
   EXPECT_EQ(PublishTogether(*broker, 100, WhenHeld::kRefuse), 100U);
   EXPECT_EQ(PublishTogether(*broker, 100, WhenHeld::kRefuse), 0U);
+}
+
+TEST(Block, ItIsKnownWhetherAPublisherMayHaveToWait) {
+  SimMachine machine(1);
+  auto broker = Open(machine);
+  MustCreate(*broker, "d", {});
+  ASSERT_TRUE(PublishOne(*broker, Text("t", kPayload)).ok());
+  ASSERT_TRUE(PublishOne(*broker, Text("d", kPayload)).ok());
+  const std::vector<PublishEvent> both{Text("d", kPayload), Text("t", kPayload)};
+  EXPECT_FALSE(broker->MayWait(kTenant, both));
+  {
+    auto dropping = Subscribe(*broker, OnSlow::kDropOldest);
+    EXPECT_FALSE(broker->MayWait(kTenant, both));
+    auto blocking = Subscribe(*broker, OnSlow::kBlock);
+    ASSERT_TRUE(blocking->Poll(1, 1 << 20, 0).ok());
+    EXPECT_TRUE(broker->MayWait(kTenant, both));
+    auto of_the_disk = broker->Subscribe(kTenant, {.topics = {"d"}, .from = SubscribeFrom::kEarliest}, nullptr);
+    ASSERT_TRUE(of_the_disk.ok());
+    ASSERT_TRUE((*of_the_disk)->Poll(1, 1 << 20, 0).ok());
+    EXPECT_FALSE(broker->MayWait(kTenant, std::span(both).first(1)));
+    const std::vector<PublishEvent> unknown{Text("nowhere", kPayload)};
+    EXPECT_FALSE(broker->MayWait(kTenant, unknown));
+  }
+  EXPECT_FALSE(broker->MayWait(kTenant, both));
 }
 
 TEST(Block, WhatIsPublishedTogetherGoesOnAsTheReaderReads) {

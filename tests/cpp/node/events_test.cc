@@ -285,6 +285,95 @@ TEST_F(Events, BatchesOnTheirWayKeepTheirOrderAndAreAllAnsweredWhenTheCallerClos
   EXPECT_EQ(next[0] + next[1], kBatches * 7 - kBatches / 10);
 }
 
+// gRPC keeps so few bytes within the message's handle, which is moved about.
+TEST_F(Events, AnEventOfFewBytesIsStoredAndAnsweredAsItCame) {
+  ASSERT_TRUE(Create("t").ok());
+  const auto context = Context();
+  const auto stream = stub_->StreamEvents(context.get());
+  for (uint64_t i = 0; i < 3; ++i) {
+    v1::StreamEventsRequest request;
+    request.set_id(i + 1);
+    v1::Event* event = request.mutable_submit()->add_events();
+    event->set_topic("t");
+    event->set_payload(std::to_string(i));
+    ASSERT_LT(request.ByteSizeLong(), 16u);
+    ASSERT_TRUE(stream->Write(request));
+    v1::StreamEventsResponse response;
+    ASSERT_TRUE(stream->Read(&response));
+    ASSERT_TRUE(response.submitted().answers(0).has_place()) << response.ShortDebugString();
+    EXPECT_EQ(response.submitted().answers(0).place().topic(), "t");
+    EXPECT_EQ(response.submitted().answers(0).place().offset(), i);
+  }
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+  v1::FetchRequest fetch;
+  fetch.set_topic("t");
+  fetch.set_end(v1::OFFSET_END_EARLIEST);
+  v1::FetchResponse fetched;
+  const auto fetch_context = Context();
+  ASSERT_TRUE(stub_->Fetch(fetch_context.get(), fetch, &fetched).ok());
+  ASSERT_EQ(fetched.events_size(), 3);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(fetched.events(i).payload(), std::to_string(i));
+}
+
+// Some are taken on gRPC's own thread and some, which are longer or may have to wait, by a job.
+TEST_F(Events, BatchesOfAllLengthsKeepTheirOrderWhileAReaderHoldsTheTopic) {
+  ASSERT_TRUE(Create("orders").ok());
+  const auto context = Context();
+  const auto stream = stub_->StreamEvents(context.get());
+  const auto feed_context = Context();
+  const auto feed = stub_->StreamEvents(feed_context.get());
+  const auto batch = [](uint64_t id) {
+    v1::StreamEventsRequest request;
+    request.set_id(id);
+    *request.mutable_submit() = Batch("orders", static_cast<int>(id), 1);
+    // Some of them beyond what is taken at once.
+    if (id % 3 == 0) request.mutable_submit()->mutable_events(0)->set_payload(std::string(300'000, 'x'));
+    return request;
+  };
+  constexpr uint64_t kBatches = 60;
+  uint64_t sent = 0;
+  uint64_t answered = 0;
+  uint64_t read = 0;
+  for (const bool is_held : {false, true, false}) {
+    v1::StreamEventsResponse response;
+    if (is_held) {
+      v1::StreamEventsRequest subscribe;
+      subscribe.set_id(1);
+      *subscribe.mutable_subscribe() = FromEarliest("orders");
+      ASSERT_TRUE(feed->Write(subscribe));
+      ASSERT_TRUE(feed->Read(&response));
+      ASSERT_TRUE(response.has_done()) << response.ShortDebugString();
+    }
+    for (uint64_t i = 0; i < kBatches / 3; ++i) ASSERT_TRUE(stream->Write(batch(++sent)));
+    while (answered < sent) {
+      ASSERT_TRUE(stream->Read(&response));
+      ASSERT_EQ(response.id(), ++answered);
+      ASSERT_TRUE(response.submitted().answers(0).has_place()) << response.ShortDebugString();
+      ASSERT_EQ(response.submitted().answers(0).place().offset(), answered - 1);
+    }
+    if (!is_held) continue;
+    while (read < sent) {
+      ASSERT_TRUE(feed->Read(&response));
+      for (const v1::Event& event : response.events().events()) ASSERT_EQ(event.offset(), read++);
+    }
+    v1::StreamEventsRequest end;
+    end.set_id(2);
+    end.mutable_unsubscribe();
+    ASSERT_TRUE(feed->Write(end));
+    ASSERT_TRUE(feed->Read(&response));
+    EXPECT_TRUE(response.has_done());
+  }
+  EXPECT_EQ(answered, kBatches);
+  stream->WritesDone();
+  feed->WritesDone();
+  v1::StreamEventsResponse none;
+  EXPECT_FALSE(stream->Read(&none));
+  EXPECT_FALSE(feed->Read(&none));
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_TRUE(feed->Finish().ok());
+}
+
 TEST_F(Events, ACommitComesAfterTheEventsBeforeIt) {
   ASSERT_TRUE(Create("orders").ok());
   const auto context = Context();
@@ -324,7 +413,14 @@ TEST_F(Events, ACommitComesAfterTheEventsBeforeIt) {
 TEST_F(Events, AStreamWhoseAnswersAreNotReadTakesABoundedNumberOfBatches) {
   ASSERT_TRUE(Create("orders").ok());
   const auto context = Context();
-  const auto stream = stub_->StreamEvents(context.get());
+  // A connection takes as much as it finds itself able to carry, unless that is said.
+  grpc::ChannelArguments narrow;
+  narrow.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  narrow.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65'536);
+  narrow.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  const auto stub = v1::EventService::NewStub(grpc::CreateCustomChannel(
+      "127.0.0.1:" + std::to_string(node_.server().grpc_port()), grpc::InsecureChannelCredentials(), narrow));
+  const auto stream = stub->StreamEvents(context.get());
   constexpr uint64_t kBatches = 1500;
   constexpr int kEvents = 100;
   std::thread writer([&stream] {
@@ -336,8 +432,8 @@ TEST_F(Events, AStreamWhoseAnswersAreNotReadTakesABoundedNumberOfBatches) {
     }
     stream->WritesDone();
   });
-  // What the stream keeps, and what connections hold of answers of about 10 kB each.
-  constexpr uint64_t kAhead = 2 * 64 + 400;
+  // What the stream keeps, and what such a connection holds of answers of about 10 kB each.
+  constexpr uint64_t kAhead = 2 * 64 + 50;
   uint64_t answered = 0;
   v1::StreamEventsResponse response;
   while (stream->Read(&response)) {

@@ -7,12 +7,14 @@
 #include <boost/asio/ip/udp.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
+#include <memory>
 #include <numeric>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "millstream/native/client.h"
+#include "millstream/v1/events.grpc.pb.h"
 #include "millstream/wire/column_batch.h"
 #include "millstream/wire/labels_decoder.h"
 #include "millstream/wire/native_events.h"
@@ -123,6 +125,65 @@ TEST(NodeNative, ATypeOfAnotherTimeIsSaidToBeUnknown) {
   const std::string hello = EncodeNative(wire::NativeHello{});
   const std::string unknown("\x00\x00\x00\x00\x2f\x00\x00\x00", 8);
   EXPECT_NE(AnswerTo(node.server().native_port(), hello + unknown).find("type 47"), std::string::npos);
+}
+
+std::string FrameOfOneEvent(uint64_t sequence, std::string_view topic) {
+  wire::NativeEvent event;
+  event.payload = "x";
+  wire::NativePublish publish;
+  publish.sequence = sequence;
+  publish.batch.topics = {topic};
+  publish.batch.events = {event};
+  auto frame = EncodeNative(publish);
+  EXPECT_TRUE(frame.ok()) << frame.status().ToString();
+  return std::move(frame).value();
+}
+
+TEST(NodeNative, WhatIsNoPublishIsAnsweredWithAnErrorBehindTheAnswersBeforeIt) {
+  RunningNode node(WithNative());
+  std::string frames = EncodeNative(wire::NativeHello{});
+  frames += FrameOfOneEvent(1, "nowhere");
+  frames += EncodeNative(wire::NativePing{.token = 7});
+  // A sequence, and nothing behind it.
+  frames += wire::EncodeNativeFrame(wire::NativeType::kPublish, std::string("\x02\0\0\0\0\0\0\0", 8));
+  const std::string answer = AnswerTo(node.server().native_port(), frames);
+  const size_t refused = answer.find("there is no topic");
+  const size_t malformed = answer.find("publish frame is cut off or malformed");
+  ASSERT_NE(refused, std::string::npos);
+  ASSERT_NE(malformed, std::string::npos);
+  EXPECT_LT(refused, malformed);
+}
+
+TEST(NodeNative, ANodeThatStopsWithPublishesOnTheirWayAnswersThemOrCloses) {
+  for (int round = 0; round < 20; ++round) {
+    auto node = std::make_unique<RunningNode>(WithNative());
+    v1::CreateTopicRequest create;
+    create.set_name("t");
+    v1::Topic topic;
+    grpc::ClientContext context;
+    RunningNode::SetDeadline(&context);
+    ASSERT_TRUE(v1::EventService::NewStub(node->channel())->CreateTopic(&context, create, &topic).ok());
+    asio::io_context io;
+    std::vector<asio::ip::tcp::socket> sockets;
+    for (int i = 0; i < 4; ++i) {
+      sockets.emplace_back(io).connect({asio::ip::make_address("127.0.0.1"), node->server().native_port()});
+      std::string frames = EncodeNative(wire::NativeHello{});
+      for (uint64_t sequence = 1; sequence <= 50; ++sequence) frames += FrameOfOneEvent(sequence, "t");
+      asio::write(sockets.back(), asio::buffer(frames));
+      // The hello has been answered: it is connected.
+      std::array<char, 16> welcome;
+      asio::read(sockets.back(), asio::buffer(welcome));
+    }
+    // Some go before the node does.
+    sockets[0].close();
+    node = nullptr;
+    for (size_t i = 1; i < sockets.size(); ++i) {
+      std::string received;
+      boost::system::error_code ended;
+      asio::read(sockets[i], asio::dynamic_buffer(received), ended);
+      EXPECT_TRUE(ended);
+    }
+  }
 }
 
 TEST(NodeNative, AnyNumberOfFramesWithoutAnAnswerMayComeAtOnce) {

@@ -42,9 +42,28 @@ struct NativePublishOutcome {
   uint64_t stored = 0;
   uint64_t refused = 0;
 };
-// Publishes the frames' events in their order, together. Events of topics in `forbidden` are refused for that reason.
+
+// Publishes that came together, on their way: read, handed to the broker in their order, and answered when that has.
+class NativePublishes {
+ public:
+  // Events of topics in `forbidden` are refused for that reason.
+  static Result<std::unique_ptr<NativePublishes>> Read(std::vector<std::string> payloads,
+                                                       const std::map<std::string, Status>& forbidden);
+  ~NativePublishes();
+
+  // Those that are not refused already; views into this.
+  std::span<const events::PublishEvent> events() const;
+  // One for each payload, from the broker's answers to events().
+  std::vector<NativePublishOutcome> Outcomes(std::span<const Result<events::Published>> answers) const;
+
+ private:
+  class Impl;
+  explicit NativePublishes(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+// All of that, waiting for the broker.
 Result<std::vector<NativePublishOutcome>> PublishNative(events::Broker& broker, TenantId tenant,
-                                                        std::span<const std::string> payloads,
+                                                        std::vector<std::string> payloads,
                                                         const std::map<std::string, Status>& forbidden);
 
 // The topic that a fetch reads.

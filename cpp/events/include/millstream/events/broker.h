@@ -183,6 +183,8 @@ class Broker {
   // is concerned; it must be short.
   using PublishDone = std::function<void(std::vector<Result<Published>>)>;
   void PublishLater(TenantId tenant, std::span<const PublishEvent> events, PublishDone done);
+  // Whether a subscription can hold back one of the topics, as it stands now: for threads that are not to wait.
+  bool MayWait(TenantId tenant, std::span<const PublishEvent> events) const;
 
   Result<Fetched> Fetch(TenantId tenant, const std::string& topic, uint32_t partition, const FetchOptions& options);
   // The first event whose timestamp is not below; the end when there is none.
