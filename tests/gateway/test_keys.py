@@ -311,3 +311,36 @@ def test_a_body_from_a_form_of_another_site_makes_no_key(tmp_path: Path) -> None
             headers = {**ROOT, "Content-Type": kind}
             answer = client.post("/v1/admin/keys", content=text, headers=headers)
             assert answer.status_code == 400
+
+
+def test_a_change_of_the_store_does_not_lock_good_keys_out_behind_a_guesser(tmp_path: Path) -> None:
+    with site_in(tmp_path, failed_attempts_per_minute=3) as site:
+        mine, other = site.headers(), site.issue()
+        fresh = site.headers()
+        assert [site.get("/v1/auth/me", key) for key in (mine, bearer(other["key"]))] == [200] * 2
+        guesses = [site.get("/v1/auth/me", bearer("ms_a_b")) for _ in range(5)]
+        assert guesses == [401] * 3 + [429] * 2
+        # Nobody changes anything, but when the keys were used is written down now and then.
+        site.services.access.keys.flush_usage()
+        assert [site.get("/v1/auth/me", key) for key in (mine, ROOT)] == [200] * 2
+        # Somebody else's key is made, turned over, revoked.
+        issued = site.issue()
+        assert [site.get("/v1/auth/me", key) for key in (mine, ROOT)] == [200] * 2
+        turned = site.client.post(
+            f"/v1/admin/keys/{other['id']}/rotate", json={"overlap": "0s"}, headers=ROOT
+        )
+        assert turned.status_code == 200, turned.text
+        refused = (bearer(other["key"]), bearer(turned.json()["key"]), bearer(issued["key"]), fresh)
+        # What is over is refused at once; what was never seen here waits like any guess.
+        assert [site.get("/v1/auth/me", key) for key in refused] == [429] * 4
+        assert [site.get("/v1/auth/me", key) for key in (mine, ROOT)] == [200] * 2
+
+
+def test_a_key_that_was_good_a_moment_ago_ends_at_once(tmp_path: Path) -> None:
+    with site_in(tmp_path, failed_attempts_per_minute=3) as site:
+        issued = site.issue()
+        key = bearer(issued["key"])
+        assert site.get("/v1/auth/me", key) == 200
+        site.client.delete(f"/v1/admin/keys/{issued['id']}", headers=ROOT)
+        assert [site.get("/v1/auth/me", key) for _ in range(4)] == [401] * 3 + [429]
+        assert site.get("/v1/auth/me", ROOT) == 200

@@ -3,7 +3,7 @@
 A credential that was checked is remembered under its SHA-256, so the next request pays for one hash
 and one look-up. What is remembered is good for one revision of the store and one set of keys of the
 issuers: after any change there, also one by another process, every key is checked anew, and every
-token for what could have ended it.
+token for what could have ended it. That is not held up by other people's failures.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class Authenticator:
         now_ms = self._clock()
         known = self._remembered.get(digest)
         if known is not None and known.revision != self._revision():
-            known = self._renewed(digest, known)
+            known = self._renewed(digest, known, credentials, now_ms)
         principal = None if known is None else self._used(known, now_ms)
         if principal is not None:
             return principal
@@ -264,15 +264,24 @@ class Authenticator:
         # Both only grow, so their sum tells every change.
         return self._store.snapshot().revision + self._tokens.epoch
 
-    def _renewed(self, digest: bytes, known: Known) -> Known | None:
-        """A token that is still good is remembered anew without a look at its signature."""
+    def _renewed(
+        self, digest: bytes, known: Known, credentials: Credentials, now_ms: int
+    ) -> Known | None:
+        """Remembered anew when still good: a key by its record, a token without its signature."""
         revision = self._revision()
-        token = None if known.token is None else self._tokens.renewed(known.token)
-        if token is None:
+        renewed: Known | None = None
+        if known.token is not None:
+            token = self._tokens.renewed(known.token)
+            if token is not None:
+                renewed = Known(token.principal, revision, token.until_ms, token)
+        else:
+            found = self._by_key(_secret_of(credentials) or "", now_ms)
+            if found is not None:
+                renewed = _known(found, revision)
+        if renewed is None:
             del self._remembered[digest]
-            return None
-        renewed = Known(token.principal, revision, token.until_ms, token)
-        self._remembered[digest] = renewed
+        else:
+            self._remembered[digest] = renewed
         return renewed
 
     def _check(
@@ -297,12 +306,10 @@ class Authenticator:
         if found is None:
             self.count_failure(client)
             raise UnauthenticatedError(f"these credentials are not good (any more): {_HOW}")
-        principal, until = found
         if len(self._remembered) >= _REMEMBERED_MAX:
             self._remembered.clear()
-        until_ms = _FOREVER_MS if until is None else until
-        self._remembered[digest] = Known(principal, revision, until_ms, token)
-        return principal
+        known = self._remembered[digest] = _known(found, revision, token)
+        return known.principal
 
     def _by_key(self, text: str, now_ms: int) -> tuple[Principal, int | None] | None:
         """Whose key this is, and when to ask again."""
@@ -316,6 +323,13 @@ class Authenticator:
         key, until_ms = verified
         self._keys.note_use(key.id, now_ms)
         return key.principal, until_ms
+
+
+def _known(
+    found: tuple[Principal, int | None], revision: int, token: VerifiedToken | None = None
+) -> Known:
+    principal, until = found
+    return Known(principal, revision, _FOREVER_MS if until is None else until, token)
 
 
 def _digest_of(credentials: Credentials) -> bytes:
