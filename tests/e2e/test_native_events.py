@@ -282,6 +282,60 @@ def test_frames_that_lie_are_answered_with_an_error_and_a_close(
     assert word in answer_to(place.address, hello + frame(kind, payload))
 
 
+def text_of(data: bytes) -> bytes:
+    return bytes([len(data)]) + data
+
+
+def publish_of(topics: list[bytes], key: bytes = b"k", identifier: bytes = b"i") -> bytes:
+    """A frame with one event for each topic; with the key and the id of all."""
+    events = [
+        bytes([place, 2 | 8]) + text_of(key) + text_of(identifier + b"%d" % place) + b"\0" + b"\1x"
+        for place in range(len(topics))
+    ]
+    names = b"".join(map(text_of, topics))
+    batch = bytes([len(topics)]) + names + bytes([len(events)]) + b"".join(events)
+    return frame(0x10, U64 + b"\0\0\0\0\0\0" + batch)
+
+
+def subscribe_of(topic: bytes, pattern: bytes = b"") -> bytes:
+    begin = U64 + b"\1" + text_of(topic) + b"\1" + b"\0\0"
+    return frame(0x12, begin + text_of(pattern) + b"\1")
+
+
+BAD_TEXT = b"\xff\xfe"
+
+
+def said_to(place: Place, sent: bytes) -> bytes:
+    """The answer to a frame, on a connection that lives on and answers what comes next."""
+    pong = frame(0x84, bytes(range(8)))
+    with socket.create_connection(place.address, timeout=10) as peer:
+        peer.sendall(_core.native_hello("", "", "hostile") + sent + frame(0x04, bytes(range(8))))
+        said = b""
+        while not said.endswith(pong):
+            more = peer.recv(1 << 16)
+            assert more, said
+            said += more
+    return said[len(_core.native_welcome(1, 1)) : -len(pong)]
+
+
+def test_texts_that_are_no_utf_8_are_refused_by_themselves(place: Place) -> None:
+    place.create("texts")
+    for sent, kind in [
+        (publish_of([BAD_TEXT]), 0x90),
+        (publish_of([b"texts"], identifier=BAD_TEXT), 0x90),
+        (frame(0x11, U64 + text_of(BAD_TEXT) + b"\0\1" + bytes(8) + b"\1\1"), 0x83),
+        (subscribe_of(BAD_TEXT), 0x94),
+        (subscribe_of(b"texts", BAD_TEXT), 0x94),
+    ]:
+        answer = said_to(place, sent)
+        assert answer[4] == kind, answer
+        assert b"error of the server" not in answer
+    with native.connect_events(place.address) as client:
+        # A key is bytes, and of what is refused the rest stays.
+        said_to(place, publish_of([b"texts", BAD_TEXT], key=BAD_TEXT))
+        assert [event.key for event in all_of(client, "texts")] == [BAD_TEXT]
+
+
 def test_whoever_takes_no_events_is_cut_off_and_others_go_on(place: Place) -> None:
     place.create("flood")
     with native.connect_events(place.address) as client, Client(place.metrics_url) as http:

@@ -180,10 +180,16 @@ class EmbeddedEvents:
         )
 
     def publish_native(
-        self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]
+        self,
+        tenant: TenantId,
+        payloads: Sequence[bytes],
+        forbidden: Mapping[bytes, tuple[int, str]],
     ) -> list[tuple[bytes, int, int]]:
         return self._engine().publish_native(
-            payloads, forbidden, tenant=int(tenant), series_max=self._series_max(tenant)
+            payloads,
+            cast(Any, forbidden),
+            tenant=int(tenant),
+            series_max=self._series_max(tenant),
         )
 
     def fetch_native(self, tenant: TenantId, payload: bytes) -> bytes:

@@ -213,7 +213,10 @@ class EventStore(Protocol):
         """
 
     def publish_native(
-        self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]
+        self,
+        tenant: TenantId,
+        payloads: Sequence[bytes],
+        forbidden: Mapping[bytes, tuple[int, str]],
     ) -> list[tuple[bytes, int, int]]:
         """Store the events of native frames, together.
 
@@ -263,7 +266,10 @@ class JsonOnly:
         return polled
 
     def publish_native(
-        self, tenant: TenantId, payloads: Sequence[bytes], forbidden: Mapping[str, tuple[int, str]]
+        self,
+        tenant: TenantId,
+        payloads: Sequence[bytes],
+        forbidden: Mapping[bytes, tuple[int, str]],
     ) -> list[tuple[bytes, int, int]]:
         raise UnimplementedError(self._no_frames)
 

@@ -7,7 +7,12 @@ from typing import Final, TypeVar
 
 from millstream.errors import MillstreamError, PermissionDeniedError
 from millstream_gateway.backends.events import EventStore, NativeSubscription
-from millstream_gateway.backends.wire import FetchHead, SubscribeHead, publish_head
+from millstream_gateway.backends.wire import (
+    FetchHead,
+    SubscribeHead,
+    publish_head,
+    topic_bytes,
+)
 from millstream_gateway.schemas.access import Action, Caller
 from millstream_gateway.schemas.limits import Unit
 from millstream_gateway.services.event_tails import Tail
@@ -39,12 +44,12 @@ class NativeEvents:
         heads = await self._parse(
             sum(map(len, payloads)), lambda: list(map(publish_head, payloads))
         )
-        forbidden: dict[str, tuple[int, str]] = {}
+        forbidden: dict[bytes, tuple[int, str]] = {}
         for topic in {name for head in heads for name in head.topics}:
             try:
                 self._events.check(caller, Action.WRITE, check_topic(topic))
             except MillstreamError as error:
-                forbidden[topic] = (int(error.code), error.message)
+                forbidden[topic_bytes(topic)] = (int(error.code), error.message)
         charge_current(Unit.SAMPLES, sum(head.events for head in heads))
         return await self._pool.wait_and_run(
             lambda: self._store.publish_native(caller.tenant, payloads, forbidden)
