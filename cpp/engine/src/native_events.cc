@@ -219,11 +219,9 @@ Result<NativePublishHead> ReadNativePublishHead(std::string_view payload) {
 
 class NativePublishes::Impl {
  public:
-  explicit Impl(std::vector<std::string> payloads) : payloads_(std::move(payloads)) {}
-
-  Status Read(const std::map<std::string, Status>& forbidden) {
+  Status Read(std::span<const std::string_view> payloads, const std::map<std::string, Status>& forbidden) {
     size_t count = 0;
-    for (const std::string& payload : payloads_) {
+    for (const std::string_view payload : payloads) {
       MS_ASSIGN_OR_RETURN(wire::NativePublish publish, wire::DecodeNativePublish(payload));
       count += publish.batch.events.size();
       frames_.push_back(std::move(publish));
@@ -270,8 +268,7 @@ class NativePublishes::Impl {
   }
 
  private:
-  const std::vector<std::string> payloads_;
-  std::vector<wire::NativePublish> frames_;  // views into them
+  std::vector<wire::NativePublish> frames_;  // views into the payloads
   std::vector<events::PublishEvent> wanted_;
   std::map<size_t, Result<events::Published>> refused_;  // by place among all
 };
@@ -280,10 +277,10 @@ NativePublishes::NativePublishes(std::unique_ptr<Impl> impl) : impl_(std::move(i
 
 NativePublishes::~NativePublishes() = default;
 
-Result<std::unique_ptr<NativePublishes>> NativePublishes::Read(std::vector<std::string> payloads,
+Result<std::unique_ptr<NativePublishes>> NativePublishes::Read(std::span<const std::string_view> payloads,
                                                                const std::map<std::string, Status>& forbidden) {
-  auto impl = std::make_unique<Impl>(std::move(payloads));
-  MS_RETURN_IF_ERROR(impl->Read(forbidden));
+  auto impl = std::make_unique<Impl>();
+  MS_RETURN_IF_ERROR(impl->Read(payloads, forbidden));
   return std::unique_ptr<NativePublishes>(new NativePublishes(std::move(impl)));
 }
 
@@ -296,9 +293,9 @@ std::vector<NativePublishOutcome> NativePublishes::Outcomes(std::span<const Resu
 }
 
 Result<std::vector<NativePublishOutcome>> PublishNative(events::Broker& broker, TenantId tenant,
-                                                        std::vector<std::string> payloads,
+                                                        std::span<const std::string_view> payloads,
                                                         const std::map<std::string, Status>& forbidden) {
-  MS_ASSIGN_OR_RETURN(const auto publishes, NativePublishes::Read(std::move(payloads), forbidden));
+  MS_ASSIGN_OR_RETURN(const auto publishes, NativePublishes::Read(payloads, forbidden));
   std::vector<Result<events::Published>> answers;
   if (!publishes->events().empty()) answers = broker.Publish(tenant, publishes->events());
   return publishes->Outcomes(answers);

@@ -17,6 +17,8 @@
 #include <charconv>
 #include <optional>
 #include <set>
+#include <span>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -46,6 +48,8 @@ constexpr uint32_t kRetryAfterMs = 250;
 constexpr size_t kPublishesAtOnce = 64;
 constexpr size_t kPublishBytesAtOnce = 4 << 20;
 constexpr size_t kReadBytes = 256 << 10;
+// What is read at once of what is not looked at any more.
+constexpr size_t kDroppedBytes = 4 << 10;
 // What a kernel holds for a client that runs ahead; it would take many times that by itself.
 constexpr int kReceiveBufferBytes = 1 << 20;
 constexpr int kDatagramBufferBytes = 4 << 20;
@@ -180,8 +184,8 @@ class NativeServer::Impl {
     return outcome;
   }
 
-  Status Publish(TenantId tenant, const std::string& payload) {
-    MS_ASSIGN_OR_RETURN(const auto outcomes, engine::PublishNative(database_.Events(), tenant, {payload}, {}));
+  Status Publish(TenantId tenant, std::string_view payload) {
+    MS_ASSIGN_OR_RETURN(const auto outcomes, engine::PublishNative(database_.Events(), tenant, {&payload, 1}, {}));
     (void)Joined(outcomes);
     return Status::Ok();
   }
@@ -371,12 +375,14 @@ class NativeServer::Impl::StreamConnection final : public Connection,
       return std::visit([this](auto& one) { this->Handle(std::move(one)); }, **event);
     }
     if (stopping_) return Fail(Unavailable("the node is stopping"));
-    stream_.async_read_some(asio::buffer(read_), [self = this->shared_from_this()](error_code error, size_t bytes) {
-      if (self->failed_) return;
-      if (error) return self->Close();
-      self->session_.Feed(std::string_view(self->read_.data(), bytes));
-      self->Continue();
-    });
+    const std::span<char> room = session_.Room(kReadBytes);
+    stream_.async_read_some(asio::buffer(room.data(), room.size()),
+                            [self = this->shared_from_this()](error_code error, size_t bytes) {
+                              if (self->failed_) return;
+                              if (error) return self->Close();
+                              self->session_.Came(bytes);
+                              self->Continue();
+                            });
   }
 
   void Handle(NativeSession::Hello hello) {
@@ -409,13 +415,13 @@ class NativeServer::Impl::StreamConnection final : public Connection,
   void Handle(NativeSession::EventFrame frame) {
     switch (frame.type) {
       case wire::NativeType::kPublish:
-        return Publish(std::move(frame.payload));
+        return Publish(frame.payload);
       case wire::NativeType::kFetch:
-        return OnPool([self = this->shared_from_this(), payload = std::move(frame.payload)] {
+        return OnPool([self = this->shared_from_this(), payload = std::string(frame.payload)] {
           return engine::FetchNative(self->server_.database_.Events(), self->tenant_, payload);
         });
       case wire::NativeType::kSubscribe:
-        return OnPool([self = this->shared_from_this(), payload = std::move(frame.payload)] {
+        return OnPool([self = this->shared_from_this(), payload = std::string(frame.payload)] {
           return self->Tails()->Subscribe(payload);
         });
       default:
@@ -431,9 +437,10 @@ class NativeServer::Impl::StreamConnection final : public Connection,
                                                    : Tails()->TakeUnsubscribe(frame.payload);
   }
 
-  // With what has come whole behind it: one group commit.
-  void Publish(std::string payload) {
-    std::vector<std::string> payloads{std::move(payload)};
+  // With what has come whole behind it: one group commit. They are where they were received until all are answered:
+  // nothing is read meanwhile.
+  void Publish(std::string_view payload) {
+    std::vector<std::string_view> payloads{payload};
     for (size_t bytes = payloads[0].size(); payloads.size() < kPublishesAtOnce && bytes < kPublishBytesAtOnce;) {
       Result<std::optional<NativeSession::EventFrame>> next = session_.NextPublish();
       // Said once the ones before it are answered.
@@ -443,14 +450,13 @@ class NativeServer::Impl::StreamConnection final : public Connection,
       }
       if (!*next) break;
       bytes += (*next)->payload.size();
-      payloads.push_back(std::move((*next)->payload));
+      payloads.push_back((*next)->payload);
     }
     storing_ = true;
-    const auto shared = std::make_shared<std::vector<std::string>>(std::move(payloads));
-    const Status submitted = server_.pool_.Submit(
-        [self = this->shared_from_this(), shared, guard = asio::make_work_guard(server_.context_)]() mutable {
-          PublishLater(std::move(self), std::move(*shared), std::move(guard));
-        });
+    const Status submitted = server_.pool_.Submit([self = this->shared_from_this(), payloads = std::move(payloads),
+                                                   guard = asio::make_work_guard(server_.context_)]() mutable {
+      PublishLater(std::move(self), payloads, std::move(guard));
+    });
     if (submitted.ok()) return;
     storing_ = false;
     Fail(submitted);
@@ -459,10 +465,11 @@ class NativeServer::Impl::StreamConnection final : public Connection,
   // On the pool, where nobody waits for the writers: their answers go to the thread of the sockets, which the guard
   // keeps running, and so does the last hold on the connection.
   template <typename Guard>
-  static void PublishLater(std::shared_ptr<StreamConnection> self, std::vector<std::string> payloads, Guard guard) {
+  static void PublishLater(std::shared_ptr<StreamConnection> self, std::span<const std::string_view> payloads,
+                           Guard guard) {
     Impl& server = self->server_;
     const TenantId tenant = self->tenant_;
-    auto read = engine::NativePublishes::Read(std::move(payloads), {});
+    auto read = engine::NativePublishes::Read(payloads, {});
     if (!read.ok()) {
       asio::post(server.context_, [self = std::move(self), guard = std::move(guard), why = std::move(read).status()] {
         self->storing_ = false;
@@ -596,7 +603,7 @@ class NativeServer::Impl::StreamConnection final : public Connection,
     });
   }
   void Drop() {
-    socket().async_read_some(asio::buffer(read_), [self = this->shared_from_this()](error_code error, size_t) {
+    socket().async_read_some(asio::buffer(dropped_), [self = this->shared_from_this()](error_code error, size_t) {
       if (error) return self->Close();
       self->Drop();
     });
@@ -633,7 +640,7 @@ class NativeServer::Impl::StreamConnection final : public Connection,
   std::string waiting_;                 // an answer, behind it
   Status broken_;                       // what to fail with once answers are sent
   TenantId tenant_ = engine::kDefaultTenant;
-  std::array<char, kReadBytes> read_;
+  std::array<char, kDroppedBytes> dropped_;
   std::string written_;
   bool open_ = false;  // after the handshake
   bool storing_ = false;

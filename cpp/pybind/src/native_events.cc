@@ -64,15 +64,15 @@ py::list PublishNative(Database& self, const std::vector<py::bytes>& frames,
                        const std::map<std::string, std::tuple<int, std::string>>& forbidden, uint32_t tenant,
                        std::optional<uint64_t> series_max) {
   std::vector<engine::NativePublishOutcome> outcomes;
-  std::vector<std::string> payloads;
-  for (const py::bytes& frame : frames) payloads.emplace_back(BytesView(frame));
+  std::vector<std::string_view> payloads;
+  for (const py::bytes& frame : frames) payloads.push_back(BytesView(frame));
   std::map<std::string, Status> refused;
   for (const auto& [topic, why] : forbidden)
     refused.emplace(topic, Status(ErrorCodeOf(std::get<0>(why)), std::get<1>(why)));
   {
     const py::gil_scoped_release released;
     if (series_max.has_value()) self.LimitSeries(TenantId(tenant), *series_max);
-    outcomes = ValueOrThrow(engine::PublishNative(self.Events(), TenantId(tenant), std::move(payloads), refused));
+    outcomes = ValueOrThrow(engine::PublishNative(self.Events(), TenantId(tenant), payloads, refused));
   }
   py::list out;
   for (const engine::NativePublishOutcome& outcome : outcomes) {

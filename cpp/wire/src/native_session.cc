@@ -57,12 +57,12 @@ Result<std::optional<NativeSession::Event>> NativeSession::Next() {
         uint64_t sequence = 0;
         if (!in.U64(&sequence)) return InvalidArgument("the frame is cut off");
         MS_RETURN_IF_ERROR(TakeSequence(sequence));
-        return std::optional<Event>(EventFrame{frame->type, std::string(frame->payload)});
+        return std::optional<Event>(EventFrame{frame->type, frame->payload});
       }
       case NativeType::kSubscribe:
       case NativeType::kCredit:
       case NativeType::kUnsubscribe:
-        return std::optional<Event>(EventFrame{frame->type, std::string(frame->payload)});
+        return std::optional<Event>(EventFrame{frame->type, frame->payload});
       case NativeType::kWelcome:
       case NativeType::kAck:
       case NativeType::kRefused:

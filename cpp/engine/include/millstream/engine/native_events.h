@@ -44,10 +44,11 @@ struct NativePublishOutcome {
 };
 
 // Publishes that came together, on their way: read, handed to the broker in their order, and answered when that has.
+// The payloads must be there as long.
 class NativePublishes {
  public:
   // Events of topics in `forbidden` are refused for that reason.
-  static Result<std::unique_ptr<NativePublishes>> Read(std::vector<std::string> payloads,
+  static Result<std::unique_ptr<NativePublishes>> Read(std::span<const std::string_view> payloads,
                                                        const std::map<std::string, Status>& forbidden);
   ~NativePublishes();
 
@@ -63,7 +64,7 @@ class NativePublishes {
 };
 // All of that, waiting for the broker.
 Result<std::vector<NativePublishOutcome>> PublishNative(events::Broker& broker, TenantId tenant,
-                                                        std::vector<std::string> payloads,
+                                                        std::span<const std::string_view> payloads,
                                                         const std::map<std::string, Status>& forbidden);
 
 // The topic that a fetch reads.

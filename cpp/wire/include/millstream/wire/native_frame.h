@@ -176,14 +176,17 @@ class NativeSession {
     uint64_t sequence = 0;
     DecodedWrite samples;  // each series once; its item is the index of its first sample
   };
-  // A frame about events; its payload is still to be decoded (native_events.h).
+  // A frame about events; its payload is still to be decoded (native_events.h), and good until the next Feed or Room.
   struct EventFrame {
     NativeType type = NativeType::kPublish;
-    std::string payload;
+    std::string_view payload;
   };
   using Event = std::variant<Hello, Write, NativePing, EventFrame>;
 
   void Feed(std::string_view bytes) { reader_.Feed(bytes); }
+  // As those of NativeFrameReader.
+  std::span<char> Room(size_t bytes) { return reader_.Room(bytes); }
+  void Came(size_t bytes) { reader_.Came(bytes); }
   // The next thing to do, none until more bytes come.
   Result<std::optional<Event>> Next();
   // As Next, but only when that is a publish: so that those that came together are stored together.
