@@ -12,7 +12,7 @@ from websockets.sync.client import ClientConnection
 
 import millstream
 from millstream.errors import FailedPreconditionError
-from tests.gateway.access_support import ROOT, ROOT_KEY, settings_in
+from tests.gateway.access_support import ROOT, ROOT_KEY, bearer, settings_in
 from tests.gateway.conftest import backend_of, needs_node, running, wait_until
 from tests.gateway.test_stream import Server, hear, say
 
@@ -122,6 +122,22 @@ def test_a_refused_event_comes_again_and_ends_among_the_dead_letters(site: Serve
     assert letter["headers"]["x-attempts"] == "2"
     assert letter["headers"]["x-reason"] == "bad"
     assert site.http.get(GROUP).json()["offsets"][0]["committed"] == 1
+
+
+def test_who_may_not_commit_is_in_no_group(site: Server) -> None:
+    site.make("t")
+    reader = site.key(role="readonly")
+    with site.socket(reader) as ws:
+        say(ws, "subscribe", id="s", topics=["t"], group="g")
+        refused = hear(ws, "error")
+        assert refused["status"] == 403
+        assert "commit" in refused["message"]
+        say(ws, "subscribe", id="s", topics=["t"])
+        hear(ws, "ack")
+    body = {"topics": ["t"], "group": "g"}
+    answer = site.http.post("/v1/topics/subscribe", json=body, headers=bearer(reader))
+    assert answer.status_code == 403, answer.text
+    assert "members" not in site.http.get(GROUP).json()
 
 
 def test_dead_letters_go_only_where_their_reader_may_write(site: Server) -> None:

@@ -257,7 +257,8 @@ class NewSubscription(_Body):
     )
     group: Annotated[str, Field(max_length=300)] = Field(
         default="",
-        description="Goes on where this group of consumers is, shared with its other members.",
+        description="Goes on where this group of consumers is, shared with its other members; "
+        "needs the verb `write`, as committing does.",
     )
     begin: Literal["earliest", "latest"] | Annotated[int, Field(ge=0)] | _Offsets = Field(
         default="latest",

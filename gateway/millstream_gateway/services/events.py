@@ -290,8 +290,9 @@ class EventService:
     async def subscribe_to(
         self, caller: Caller, request: SubscriptionRequest, topics: tuple[str, ...]
     ) -> Tail[EventSubscription]:
-        """Follow what `readable` found."""
+        """Follow what `readable` found; in a group only who may commit for it."""
         if request.group:
+            self.check_commits(caller)
             check_group(request.group)
             self._check_dead_letters(caller, request, topics)
         return await self._follow(caller, request._replace(topics=topics))
@@ -342,6 +343,17 @@ class EventService:
         decision = self._decide(caller, action, topic)
         if not decision.allowed:
             raise PermissionDeniedError(decision.reason)
+
+    def check_commits(self, caller: Caller) -> None:
+        """`PermissionDeniedError` when the caller may not commit offsets, of whatever topic.
+
+        In a group it would hold partitions whose events nobody could acknowledge.
+        """
+        decision = decide(caller.principal, Action.WRITE, Resource(frozenset({caller.tenant_name})))
+        if not decision.allowed:
+            raise PermissionDeniedError(
+                f"{decision.reason}: a group of consumers is for those who may commit its offsets"
+            )
 
     def _check_rules(self, caller: Caller, options: TopicOptions) -> None:
         """Rules write metrics for everybody who publishes: only who may write all may set them."""

@@ -177,6 +177,8 @@ class StreamSession:
 
     async def _check_feed(self, feed: Feed) -> None:
         try:
+            if feed.request.group:
+                self._hub.events.check_commits(self.caller)
             topics = await self._hub.events.readable(self.caller, feed.request.topics)
         except MillstreamError as error:
             if error.code in FINAL:
@@ -385,10 +387,7 @@ class StreamSession:
 
     async def _places_of(self, fields: Fields) -> list[tuple[str, int, int]]:
         """The events that a message is about, when its caller may commit at all."""
-        tenant = frozenset({self.caller.tenant_name})
-        decision = decide(self.caller.principal, Action.WRITE, Resource(tenant))
-        if not decision.allowed:
-            raise PermissionDeniedError(decision.reason)
+        self._hub.events.check_commits(self.caller)
         if "offsets" in fields or "offset" in fields:
             return read_offsets(fields)
         event_id = _optional_text(fields, "event_id") or _optional_text(fields, "id")
