@@ -13,6 +13,10 @@ inline Status NotJson(simdjson::error_code error) {
   return InvalidArgument("the body is not JSON: {}", simdjson::error_message(error));
 }
 
+// What a reader says about a body that it gave up on, or where the body stops being JSON if that is why. Reads the
+// whole body once more.
+Status Explain(std::string_view text, Status status);
+
 // Threads     One.
 // Ownership   Keeps a copy of the text; what is read from document() lives no longer than this.
 class JsonBody {

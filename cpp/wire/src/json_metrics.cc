@@ -170,9 +170,7 @@ Status ReadItems(ondemand::array metrics, TimestampMs default_timestamp, PairsBa
   return Status::Ok();
 }
 
-}  // namespace
-
-Result<DecodedWrite> DecodeJsonMetrics(std::string_view text, TimestampMs default_timestamp) {
+Result<DecodedWrite> ReadMetrics(std::string_view text, TimestampMs default_timestamp) {
   JsonBody body;
   MS_RETURN_IF_ERROR(body.Open(text));
   ondemand::object object;
@@ -197,6 +195,14 @@ Result<DecodedWrite> DecodeJsonMetrics(std::string_view text, TimestampMs defaul
   if (!has_metrics) return InvalidArgument("\"metrics\" is missing");
   MS_RETURN_IF_ERROR(body.CheckEnd());
   return out.Take();
+}
+
+}  // namespace
+
+Result<DecodedWrite> DecodeJsonMetrics(std::string_view text, TimestampMs default_timestamp) {
+  Result<DecodedWrite> read = ReadMetrics(text, default_timestamp);
+  if (!read.ok()) return Explain(text, std::move(read).status());
+  return read;
 }
 
 }  // namespace millstream::wire

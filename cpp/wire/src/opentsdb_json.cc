@@ -200,9 +200,7 @@ class BodyReader {
   bool refused_ = false;
 };
 
-}  // namespace
-
-Result<DecodedWrite> DecodeOpenTsdbJson(std::string_view text) {
+Result<DecodedWrite> ReadPoints(std::string_view text) {
   JsonBody body;
   MS_RETURN_IF_ERROR(body.Open(text));
   ondemand::document& document = body.document();
@@ -228,6 +226,14 @@ Result<DecodedWrite> DecodeOpenTsdbJson(std::string_view text) {
   const bool stopped = type == ondemand::json_type::object && points.refused();
   if (!stopped) MS_RETURN_IF_ERROR(body.CheckEnd());
   return points.Take();
+}
+
+}  // namespace
+
+Result<DecodedWrite> DecodeOpenTsdbJson(std::string_view text) {
+  Result<DecodedWrite> read = ReadPoints(text);
+  if (!read.ok()) return Explain(text, std::move(read).status());
+  return read;
 }
 
 }  // namespace millstream::wire

@@ -7,12 +7,16 @@
 #include <optional>
 #include <utility>
 
+#include "json_body.h"
 #include "millstream/model/histogram.h"
 #include "otlp_model.h"
 #include "otlp_values.h"
 
 // The JSON mapping of protobuf, with OTLP's own rules: keys in lowerCamelCase, ids in hexadecimal, enumerations as
 // numbers (their names are understood, too), 64-bit integers as text or numbers, unknown keys ignored.
+//
+// Each Read… of a single value returns what is wrong with it. Whoever reads something that can be refused by itself
+// keeps that in its `fault` and goes on; what is returned there ends the request.
 namespace millstream::wire::otlp {
 namespace {
 
@@ -20,20 +24,21 @@ namespace dom = simdjson::dom;
 
 constexpr size_t kJsonDepthMax = 64;
 
-Status Wrong(std::string_view key, std::string_view expected) {
-  return InvalidArgument("\"{}\" must be {}", key, expected);
-}
-
 // A value with its key, for what is said when it is of the wrong type.
 struct Field {
   std::string_view key;
   dom::element value;
+  bool is_element = false;  // of the array that has the key
 };
+
+Status Wrong(const Field& field, std::string_view expected) {
+  return InvalidArgument("{}\"{}\" must be {}", field.is_element ? "an element of " : "", field.key, expected);
+}
 
 template <typename Visit>
 Status ForEachMember(const Field& field, Visit visit) {
   dom::object object;
-  if (field.value.get(object) != simdjson::SUCCESS) return Wrong(field.key, "an object");
+  if (field.value.get(object) != simdjson::SUCCESS) return Wrong(field, "an object");
   for (const auto& [key, value] : object) {
     // Null is as good as absent.
     if (!value.is_null()) MS_RETURN_IF_ERROR(visit(Field{key, value}));
@@ -44,21 +49,62 @@ Status ForEachMember(const Field& field, Visit visit) {
 template <typename Visit>
 Status ForEachElement(const Field& field, Visit visit) {
   dom::array array;
-  if (field.value.get(array) != simdjson::SUCCESS) return Wrong(field.key, "an array");
+  if (field.value.get(array) != simdjson::SUCCESS) return Wrong(field, "an array");
   for (const dom::element value : array) {
-    if (value.is_null()) return Wrong(field.key, "an array without null");
-    MS_RETURN_IF_ERROR(visit(Field{field.key, value}));
+    if (value.is_null()) return Wrong(field, "an array without null");
+    MS_RETURN_IF_ERROR(visit(Field{field.key, value, true}));
   }
   return Status::Ok();
 }
 
+// The first fault is the one that is told.
+void Keep(Status found, Status* fault) {
+  if (fault->ok()) *fault = std::move(found);
+}
+
+// All members, whatever is wrong with one of them.
+template <typename Visit>
+void ReadMembers(const Field& field, Status* fault, Visit visit) {
+  dom::object object;
+  if (field.value.get(object) != simdjson::SUCCESS) return Keep(Wrong(field, "an object"), fault);
+  for (const auto& [key, value] : object) {
+    if (!value.is_null()) Keep(visit(Field{key, value}), fault);
+  }
+}
+
+// Elements that are refused by themselves; an array that is absent has none.
+class Items {
+ public:
+  // What is no array has no elements and a fault.
+  Status Take(const Field& field) {
+    key_ = field.key;
+    return field.value.get(array_.emplace()) == simdjson::SUCCESS ? Status::Ok() : NoArray(field);
+  }
+
+  template <typename Visit>
+  Status ForEach(Visit visit) const {
+    if (!array_) return Status::Ok();
+    for (const dom::element value : *array_) MS_RETURN_IF_ERROR(visit(Field{key_, value, true}));
+    return Status::Ok();
+  }
+
+ private:
+  Status NoArray(const Field& field) {
+    array_.reset();
+    return Wrong(field, "an array");
+  }
+
+  std::string_view key_;
+  std::optional<dom::array> array_;
+};
+
 Status ReadText(const Field& field, std::string_view* out) {
-  if (field.value.get(*out) != simdjson::SUCCESS) return Wrong(field.key, "a string");
+  if (field.value.get(*out) != simdjson::SUCCESS) return Wrong(field, "a string");
   return Status::Ok();
 }
 
 Status ReadBool(const Field& field, bool* out) {
-  if (field.value.get(*out) != simdjson::SUCCESS) return Wrong(field.key, "true or false");
+  if (field.value.get(*out) != simdjson::SUCCESS) return Wrong(field, "true or false");
   return Status::Ok();
 }
 
@@ -66,6 +112,15 @@ template <typename Integer>
 bool Parse(std::string_view text, Integer* out) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
   return error == std::errc() && end == text.data() + text.size();
+}
+
+template <typename Integer>
+bool ToInteger(double number, Integer* out) {
+  constexpr auto kLow = static_cast<double>(std::numeric_limits<Integer>::min());
+  constexpr double kHigh = static_cast<double>(std::numeric_limits<Integer>::max() / 2 + 1) * 2;
+  if (number != std::floor(number) || number < kLow || number >= kHigh) return false;
+  *out = static_cast<Integer>(number);
+  return true;
 }
 
 // An integer as a number or as text; 1.0 and 1e3 are whole numbers, too.
@@ -76,7 +131,7 @@ Status ReadInteger(const Field& field, Integer* out) {
   uint64_t large = 0;
   double number = 0;
   if (field.value.get(text) == simdjson::SUCCESS) {
-    if (Parse(text, out)) return Status::Ok();
+    if (Parse(text, out) || (Parse(text, &number) && ToInteger(number, out))) return Status::Ok();
   } else if (field.value.get(positive) == simdjson::SUCCESS) {
     if (std::in_range<Integer>(positive)) {
       *out = static_cast<Integer>(positive);
@@ -88,14 +143,9 @@ Status ReadInteger(const Field& field, Integer* out) {
       return Status::Ok();
     }
   } else if (field.value.get(number) == simdjson::SUCCESS) {
-    constexpr auto kLow = static_cast<double>(std::numeric_limits<Integer>::min());
-    constexpr double kHigh = static_cast<double>(std::numeric_limits<Integer>::max() / 2 + 1) * 2;
-    if (number == std::floor(number) && number >= kLow && number < kHigh) {
-      *out = static_cast<Integer>(number);
-      return Status::Ok();
-    }
+    if (ToInteger(number, out)) return Status::Ok();
   }
-  return Wrong(field.key, "a whole number in its range, as a number or as text");
+  return Wrong(field, "a whole number in its range, as a number or as text");
 }
 
 Status ReadDouble(const Field& field, double* out) {
@@ -107,11 +157,11 @@ Status ReadDouble(const Field& field, double* out) {
     } else if (text == "Infinity" || text == "-Infinity") {
       *out = text[0] == '-' ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity();
     } else if (!Parse(text, out) || !std::isfinite(*out)) {
-      return Wrong(field.key, "a number");
+      return Wrong(field, "a number");
     }
     return Status::Ok();
   }
-  return Wrong(field.key, "a number");
+  return Wrong(field, "a number");
 }
 
 template <typename T, typename Read>
@@ -207,7 +257,7 @@ Status ReadValue(const Field& field, ValueRoom room, Attributes* keep, Value* ou
       std::string_view text;
       MS_RETURN_IF_ERROR(ReadText(member, &text));
       std::optional<std::string> bytes = FromBase64(text);
-      if (!bytes) return Wrong(member.key, "base64");
+      if (!bytes) return Wrong(member, "base64");
       out->kind = Value::Kind::kBytes;
       out->text = keep->Keep(std::move(*bytes));
     }
@@ -233,7 +283,7 @@ Status ReadId(const Field& field, std::string* out) {
   std::string_view text;
   MS_RETURN_IF_ERROR(ReadText(field, &text));
   if (text.find_first_not_of("0123456789abcdefABCDEF") != std::string_view::npos) {
-    return Wrong(field.key, "hexadecimal digits");
+    return Wrong(field, "hexadecimal digits");
   }
   if (text.find_first_not_of('0') == std::string_view::npos) return Status::Ok();
   *out = text;
@@ -249,10 +299,11 @@ Status ReadIntegerValue(const Field& field, double* out) {
   return Status::Ok();
 }
 
-Status ReadExemplar(const Field& field, Point* point) {
+// One that is not understood is left out: the point is good without it.
+void ReadExemplar(const Field& field, Point* point) {
   PointExemplar* out = point->AddExemplar();
-  if (out == nullptr) return Status::Ok();
-  return ForEachMember(field, [out](const Field& member) -> Status {
+  if (out == nullptr) return;
+  const Status read = ForEachMember(field, [out](const Field& member) -> Status {
     if (member.key == "timeUnixNano") return ReadInteger(member, &out->time_ns);
     if (member.key == "traceId") return ReadId(member, &out->trace_id);
     if (member.key == "spanId") return ReadId(member, &out->span_id);
@@ -263,6 +314,7 @@ Status ReadExemplar(const Field& field, Point* point) {
     }
     return Status::Ok();
   });
+  if (!read.ok()) point->DropExemplar();
 }
 
 Status ReadBuckets(const Field& field, Buckets* out) {
@@ -309,7 +361,12 @@ Status ReadPointMember(const Field& member, Point* out) {
   if (key == "negative") return ReadBuckets(member, &out->negative);
   if (key == "quantileValues") return ReadList(member, kQuantilesMax, &out->quantiles, ReadQuantile);
   if (key == "exemplars") {
-    return ForEachElement(member, [out](const Field& exemplar) { return ReadExemplar(exemplar, out); });
+    Items exemplars;
+    MS_RETURN_IF_ERROR(exemplars.Take(member));
+    return exemplars.ForEach([out](const Field& exemplar) {
+      ReadExemplar(exemplar, out);
+      return Status::Ok();
+    });
   }
   return Status::Ok();
 }
@@ -344,18 +401,23 @@ class JsonRequestReader {
 
   Status ReadResource(const Field& message) {
     resource_.Clear();
+    Items scopes;
     // What is said once for all comes first, wherever the sender put it.
-    MS_RETURN_IF_ERROR(ForEachMember(message, [&](const Field& member) -> Status {
+    ReadMembers(message, &resource_.fault, [&](const Field& member) -> Status {
+      if (member.key == "scopeMetrics") return scopes.Take(member);
       if (member.key != "resource") return Status::Ok();
       return ForEachMember(member, [&](const Field& field) -> Status {
-        return field.key == "attributes" ? ReadAttributes(field, &resource_) : Status::Ok();
+        return field.key == "attributes" ? ReadAttributes(field, &resource_.attributes) : Status::Ok();
       });
-    }));
+    });
+    const uint64_t before = points_;
     MS_RETURN_IF_ERROR(visitor_.BeginResource(resource_));
-    MS_RETURN_IF_ERROR(ForEachMember(message, [&](const Field& member) -> Status {
-      if (member.key != "scopeMetrics") return Status::Ok();
-      return ForEachElement(member, [&](const Field& scope) { return ReadScope(scope); });
-    }));
+    MS_RETURN_IF_ERROR(scopes.ForEach([&](const Field& scope) { return ReadScope(scope); }));
+    if (!resource_.fault.ok() && points_ == before) {
+      MS_RETURN_IF_ERROR(visitor_.BeginScope({}));
+      MS_RETURN_IF_ERROR(visitor_.BeginMetric({}));
+      MS_RETURN_IF_ERROR(RefuseAsOne());
+    }
     return visitor_.EndResource();
   }
 
@@ -363,7 +425,10 @@ class JsonRequestReader {
   Status ReadScope(const Field& message) {
     scope_.name = scope_.version = scope_.schema_url = {};
     scope_.attributes.Clear();
-    MS_RETURN_IF_ERROR(ForEachMember(message, [&](const Field& member) -> Status {
+    scope_.fault = Status::Ok();
+    Items metrics;
+    ReadMembers(message, &scope_.fault, [&](const Field& member) -> Status {
+      if (member.key == "metrics") return metrics.Take(member);
       if (member.key == "schemaUrl") return ReadText(member, &scope_.schema_url);
       if (member.key != "scope") return Status::Ok();
       return ForEachMember(member, [&](const Field& field) -> Status {
@@ -371,48 +436,55 @@ class JsonRequestReader {
         if (field.key == "version") return ReadText(field, &scope_.version);
         return field.key == "attributes" ? ReadAttributes(field, &scope_.attributes) : Status::Ok();
       });
-    }));
-    MS_RETURN_IF_ERROR(visitor_.BeginScope(scope_));
-    return ForEachMember(message, [&](const Field& member) -> Status {
-      if (member.key != "metrics") return Status::Ok();
-      return ForEachElement(member, [&](const Field& metric) { return ReadMetric(metric); });
     });
+    const uint64_t before = points_;
+    MS_RETURN_IF_ERROR(visitor_.BeginScope(scope_));
+    MS_RETURN_IF_ERROR(metrics.ForEach([&](const Field& metric) { return ReadMetric(metric); }));
+    if (scope_.fault.ok() || points_ > before) return Status::Ok();
+    MS_RETURN_IF_ERROR(visitor_.BeginMetric({}));
+    return RefuseAsOne();
   }
 
   Status ReadMetric(const Field& message) {
     Metric metric;
-    std::optional<Field> data;
-    MS_RETURN_IF_ERROR(ForEachMember(message, [&](const Field& member) -> Status {
+    Items points;
+    ReadMembers(message, &metric.fault, [&](const Field& member) -> Status {
       if (member.key == "name") return ReadText(member, &metric.name);
       if (member.key == "description") return ReadText(member, &metric.description);
       if (member.key == "unit") return ReadText(member, &metric.unit);
-      if (const MetricKind kind = KindOfKey(member.key); kind != MetricKind::kNone) {
-        metric.kind = kind;
-        data = member;
-      }
-      return Status::Ok();
-    }));
-    if (!data) return visitor_.BeginMetric(metric);
-    MS_RETURN_IF_ERROR(ForEachMember(*data, [&](const Field& member) -> Status {
-      if (member.key == "aggregationTemporality") return ReadTemporality(member, &metric.temporality);
-      return member.key == "isMonotonic" ? ReadBool(member, &metric.monotonic) : Status::Ok();
-    }));
-    MS_RETURN_IF_ERROR(visitor_.BeginMetric(metric));
-    return ForEachMember(*data, [&](const Field& member) -> Status {
-      if (member.key != "dataPoints") return Status::Ok();
-      return ForEachElement(member, [&](const Field& point) -> Status {
-        point_.Clear();
-        MS_RETURN_IF_ERROR(
-            ForEachMember(point, [&](const Field& field) -> Status { return ReadPointMember(field, &point_); }));
-        return visitor_.OnPoint(point_);
+      const MetricKind kind = KindOfKey(member.key);
+      if (kind == MetricKind::kNone) return Status::Ok();
+      metric.kind = kind;
+      ReadMembers(member, &metric.fault, [&](const Field& field) -> Status {
+        if (field.key == "dataPoints") return points.Take(field);
+        if (field.key == "aggregationTemporality") return ReadTemporality(field, &metric.temporality);
+        return field.key == "isMonotonic" ? ReadBool(field, &metric.monotonic) : Status::Ok();
       });
+      return Status::Ok();
     });
+    const uint64_t before = points_;
+    MS_RETURN_IF_ERROR(visitor_.BeginMetric(metric));
+    MS_RETURN_IF_ERROR(points.ForEach([&](const Field& point) -> Status {
+      point_.Clear();
+      point_.fault = ForEachMember(point, [&](const Field& field) { return ReadPointMember(field, &point_); });
+      ++points_;
+      return visitor_.OnPoint(point_);
+    }));
+    return metric.fault.ok() || points_ > before ? Status::Ok() : RefuseAsOne();
+  }
+
+  // Something with a fault whose points cannot be counted counts as one: nothing is left out unseen.
+  Status RefuseAsOne() {
+    point_.Clear();
+    ++points_;
+    return visitor_.OnPoint(point_);
   }
 
   Visitor& visitor_;
-  Attributes resource_;
+  Resource resource_;
   Scope scope_;
   Point point_;
+  uint64_t points_ = 0;
 };
 
 }  // namespace
@@ -424,13 +496,15 @@ Status ReadJson(std::string_view body, Visitor& visitor) {
   }
   dom::element root;
   if (const auto error = parser.parse(body.data(), body.size()).get(root)) {
-    return InvalidArgument("the body is not JSON: {}", simdjson::error_message(error));
+    return Explain(body, NotJson(error));
   }
   if (!root.is_object()) return InvalidArgument("the body must be a JSON object");
   JsonRequestReader reader(visitor);
   return ForEachMember({"body", root}, [&](const Field& member) -> Status {
     if (member.key != "resourceMetrics") return Status::Ok();
-    return ForEachElement(member, [&](const Field& resource) { return reader.ReadResource(resource); });
+    Items resources;
+    MS_RETURN_IF_ERROR(resources.Take(member));
+    return resources.ForEach([&](const Field& resource) { return reader.ReadResource(resource); });
   });
 }
 

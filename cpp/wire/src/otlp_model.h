@@ -41,11 +41,23 @@ struct Attributes {
   std::string_view Keep(std::string text) { return owned.emplace_back(std::move(text)); }
 };
 
+// `fault`, here and below: what of it could not be read; then it is refused, with all points in it.
+struct Resource {
+  Attributes attributes;
+  Status fault;
+
+  void Clear() {
+    attributes.Clear();
+    fault = Status::Ok();
+  }
+};
+
 struct Scope {
   std::string_view name;
   std::string_view version;
   std::string_view schema_url;
   Attributes attributes;
+  Status fault;
 };
 
 enum class MetricKind : uint8_t { kNone, kGauge, kSum, kHistogram, kExponentialHistogram, kSummary };
@@ -58,6 +70,7 @@ struct Metric {
   MetricKind kind = MetricKind::kNone;
   Temporality temporality = Temporality::kUnspecified;
   bool monotonic = false;
+  Status fault;
 };
 
 struct Buckets {
@@ -116,6 +129,8 @@ struct Point {
 
   std::vector<QuantileValue> quantiles;
 
+  Status fault;
+
   std::span<const PointExemplar> exemplars() const { return std::span(exemplars_).first(exemplars_used_); }
   // Null when there is no room for another.
   PointExemplar* AddExemplar() {
@@ -125,6 +140,8 @@ struct Point {
     added->Clear();
     return added;
   }
+  // The one that was added last.
+  void DropExemplar() { --exemplars_used_; }
 
   void Clear() {
     exemplars_used_ = 0;
@@ -138,6 +155,7 @@ struct Point {
     positive.counts.clear();
     negative.counts.clear();
     quantiles.clear();
+    fault = Status::Ok();
   }
 
  private:
@@ -152,7 +170,7 @@ class Visitor {
  public:
   virtual ~Visitor() = default;
 
-  virtual Status BeginResource(const Attributes& attributes) = 0;
+  virtual Status BeginResource(const Resource& resource) = 0;
   virtual Status BeginScope(const Scope& scope) = 0;
   virtual Status BeginMetric(const Metric& metric) = 0;
   virtual Status OnPoint(const Point& point) = 0;

@@ -351,7 +351,7 @@ class ProtobufRequestReader {
       Child resource;
       MS_RETURN_IF_ERROR(ReadChild(reader, &resource));
       return ForEachField(resource, [&](ProtobufReader& fields) -> Status {
-        return fields.field() == 1 ? ReadAttribute(fields, &resource_) : fields.Skip();
+        return fields.field() == 1 ? ReadAttribute(fields, &resource_.attributes) : fields.Skip();
       });
     }));
     MS_RETURN_IF_ERROR(visitor_.BeginResource(resource_));
@@ -423,7 +423,7 @@ class ProtobufRequestReader {
   }
 
   Visitor& visitor_;
-  Attributes resource_;
+  Resource resource_;
   Scope scope_;
   Point point_;
 };

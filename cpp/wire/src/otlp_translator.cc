@@ -86,7 +86,8 @@ bool Translator::HasTemporality() const {
          metric_.kind == MetricKind::kExponentialHistogram;
 }
 
-Status Translator::BeginResource(const Attributes& attributes) {
+Status Translator::BeginResource(const Resource& resource) {
+  const Attributes& attributes = resource.attributes;
   resource_ = &attributes;
   first_ns_ = UINT64_MAX;
   last_ns_ = 0;
@@ -97,7 +98,7 @@ Status Translator::BeginResource(const Attributes& attributes) {
     job_ = fmt::format("{}/{}", space, job_);
   }
   instance_ = ValueOf(attributes, kServiceInstance);
-  resource_refusal_ = CheckAttributes(attributes, "the resource");
+  resource_refusal_ = resource.fault.ok() ? CheckAttributes(attributes, "the resource") : resource.fault;
   if (!resource_refusal_.ok()) return Status::Ok();
   for (const Attribute& attribute : attributes.items) {
     if (!Promotes(attribute.key)) continue;
@@ -112,8 +113,9 @@ Status Translator::BeginResource(const Attributes& attributes) {
 }
 
 Status Translator::BeginScope(const Scope& scope) {
-  scope_refusal_ = Status::Ok();
+  scope_refusal_ = scope.fault;
   scope_labels_.Clear();
+  if (!scope_refusal_.ok()) return Status::Ok();
   if (!options_.promote_scope_metadata || scope.name.empty()) return Status::Ok();
   scope_refusal_ = CheckAttributes(scope.attributes, "the scope");
   if (!scope_refusal_.ok()) return Status::Ok();
@@ -134,8 +136,9 @@ Status Translator::BeginScope(const Scope& scope) {
 Status Translator::BeginMetric(const Metric& metric) {
   metric_ = metric;
   metadata_added_ = false;
-  metric_refusal_ = Status::Ok();
+  metric_refusal_ = metric.fault;
   name_.clear();
+  if (!metric_refusal_.ok()) return Status::Ok();
   if (!IsValidUtf8(metric.name)) {
     metric_refusal_ = InvalidArgument("the metric's name is not UTF-8");
     return Status::Ok();
@@ -193,6 +196,7 @@ Status Translator::AddPoint(const Point& point) {
 }
 
 Status Translator::CheckPoint(const Point& point) const {
+  MS_RETURN_IF_ERROR(point.fault);
   MS_RETURN_IF_ERROR(CheckAttributes(point.attributes, "the point"));
   if (point.time_ns == 0) return InvalidArgument("the point has no timestamp");
   if (IsDelta() && point.start_ns > point.time_ns) {

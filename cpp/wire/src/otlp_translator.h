@@ -38,7 +38,7 @@ class Translator final : public Visitor {
  public:
   explicit Translator(const OtlpOptions& options);
 
-  Status BeginResource(const Attributes& attributes) override;
+  Status BeginResource(const Resource& resource) override;
   Status BeginScope(const Scope& scope) override;
   Status BeginMetric(const Metric& metric) override;
   Status OnPoint(const Point& point) override;

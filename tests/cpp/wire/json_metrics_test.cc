@@ -95,5 +95,13 @@ TEST(JsonMetrics, BodyThatIsNoMetricsObjectIsRefusedAsAWhole) {
   EXPECT_FALSE(DecodeJsonMetrics(std::string(100, '['), 0).ok());
 }
 
+TEST(JsonMetrics, WhatIsNotJsonIsRefusedWithItsPlace) {
+  const Result<DecodedWrite> decoded =
+      DecodeJsonMetrics(R"({"metrics":[{"name":"a","value":1},{"name":"b","value":}]})", 5);
+  ASSERT_FALSE(decoded.ok());
+  EXPECT_TRUE(decoded.status().message().starts_with("the body is not JSON at byte 55: "))
+      << decoded.status().ToString();
+}
+
 }  // namespace
 }  // namespace millstream::wire

@@ -100,5 +100,13 @@ TEST(OpenTsdbJson, WhatIsNoJsonOrNoPointIsRefusedAsAWhole) {
   EXPECT_FALSE(DecodeOpenTsdbJson(deep).ok());
 }
 
+TEST(OpenTsdbJson, WhatIsNotJsonIsRefusedWithItsPlace) {
+  const Result<DecodedWrite> decoded =
+      DecodeOpenTsdbJson(R"([{"metric":"a","timestamp":1,"value":1},{"metric":"b",}])");
+  ASSERT_FALSE(decoded.ok());
+  EXPECT_TRUE(decoded.status().message().starts_with("the body is not JSON at byte 54: "))
+      << decoded.status().ToString();
+}
+
 }  // namespace
 }  // namespace millstream::wire

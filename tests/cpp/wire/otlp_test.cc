@@ -165,21 +165,102 @@ TEST(Otlp, JsonTakesIntegersAsTextAndNumbersAndEnumsByName) {
   EXPECT_EQ(sum("\"AGGREGATION_TEMPORALITY_CUMULATIVE\"", R"("asDouble":9007199254740992)"), expected);
   EXPECT_EQ(sum("2", R"("asDouble":"9007199254740992")"), expected);
   EXPECT_EQ(sum("2", R"("asDouble":"-Infinity")"), Texts{R"(m{job="j"} -inf@1)"});
-  EXPECT_EQ(sum("2", R"("asInt":1.5)")[0],
-            "INVALID_ARGUMENT: \"asInt\" must be a whole number in its range, as a number or as text");
-  EXPECT_EQ(sum("2", R"("asInt":"12x")").size(), 1u);
-  EXPECT_EQ(sum("2", R"("asDouble":"inf")")[0], "INVALID_ARGUMENT: \"asDouble\" must be a number");
+  EXPECT_EQ(sum("2", R"("asInt":"1e3")"), Texts{R"(m{job="j"} 1000@1)"});
+  EXPECT_EQ(sum("2", R"("asInt":1e3)"), Texts{R"(m{job="j"} 1000@1)"});
+  EXPECT_EQ(sum("2", R"("asInt":"-2.50E1")"), Texts{R"(m{job="j"} -25@1)"});
+  const Texts no_integer = {R"(0: metric "m": "asInt" must be a whole number in its range, as a number or as text)"};
+  for (const std::string_view value : {"1.5", R"("1.5")", R"("1e-1")", R"("12x")", R"("1e19")", R"("1e400")",
+                                       R"("inf")", R"("NaN")", R"("0x10")", R"("")", R"(" 1")", "true", "[]"}) {
+    EXPECT_EQ(sum("2", fmt::format(R"("asInt":{})", value)), no_integer) << value;
+  }
+  EXPECT_EQ(sum("2", R"("asDouble":"inf")"), Texts{R"(0: metric "m": "asDouble" must be a number)"});
 }
 
 TEST(Otlp, WrongTypesInJsonAreTheBodysFault) {
   for (const std::string_view body :
-       {"", "[]", "7", "{", R"({"resourceMetrics":{}})", R"({"resourceMetrics":[1]})", R"({"resourceMetrics":[null]})",
-        R"({"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":1}]}]}]})",
-        R"({"resourceMetrics":[{"resource":[]}]})", "{} {}", "\xff"}) {
+       {"", "[]", "7", "{", R"({"resourceMetrics":{}})", R"({"resourceMetrics":"x"})", "{} {}", "\xff"}) {
     const Result<DecodedWrite> decoded = DecodeWith(body, OtlpEncoding::kJson, {});
     ASSERT_FALSE(decoded.ok()) << body;
     EXPECT_EQ(decoded.status().code(), StatusCode::kInvalidArgument) << body;
   }
+}
+
+TEST(Otlp, AWrongValueRefusesWhatItIsPartOfAndNoMore) {
+  const auto lines = [](std::string_view metrics) {
+    return JsonLines(
+        MetricBody(fmt::format(R"({{"name":"a","gauge":{{"dataPoints":[{{"asInt":1,"timeUnixNano":"1000000"}}]}}}},{},)"
+                               R"({{"name":"z","gauge":{{"dataPoints":[{{"asInt":2,"timeUnixNano":"1000000"}}]}}}})",
+                               metrics)));
+  };
+  const auto refused = [](std::initializer_list<std::string_view> refusals) {
+    Texts out = {R"(a{job="j"} 1@1)", R"(z{job="j"} 2@1)"};
+    out.insert(out.end(), refusals.begin(), refusals.end());
+    return out;
+  };
+  EXPECT_EQ(lines(R"({"name":"m","gauge":{"dataPoints":[{"asInt":1,"timeUnixNano":"12x"},null,7]}})"),
+            refused({R"(1: metric "m": "timeUnixNano" must be a whole number in its range, as a number or as text)",
+                     R"(2: metric "m": an element of "dataPoints" must be an object)",
+                     R"(3: metric "m": an element of "dataPoints" must be an object)"}));
+  EXPECT_EQ(
+      lines(R"({"name":"m","histogram":{"aggregationTemporality":2,"dataPoints":[
+                {"timeUnixNano":"1000000","count":"1","bucketCounts":["x"]}]}})"),
+      refused({R"(1: metric "m": an element of "bucketCounts" must be a whole number in its range, as a number or )"
+               "as text"}));
+  EXPECT_EQ(lines(R"({"name":"m","gauge":{"dataPoints":[{"asDouble":1,"timeUnixNano":"1000000","attributes":[
+                {"key":"k","value":{"stringValue":1}}]}]}})"),
+            refused({R"(1: metric "m": "stringValue" must be a string)"}));
+  // A metric's own value refuses all its points, and one that has none to be counted is one.
+  EXPECT_EQ(
+      lines(R"({"name":5,"gauge":{"dataPoints":[{"asInt":1,"timeUnixNano":"1"},{"asInt":1,"timeUnixNano":"2"}]}})"),
+      refused({R"(1: "name" must be a string)", R"(2: "name" must be a string)"}));
+  EXPECT_EQ(lines(R"({"name":"m","sum":{"isMonotonic":1,"dataPoints":[{"asInt":1,"timeUnixNano":"1"}]}})"),
+            refused({R"(1: metric "m": "isMonotonic" must be true or false)"}));
+  EXPECT_EQ(lines(R"({"name":"m","gauge":[]})"), refused({R"(1: metric "m": "gauge" must be an object)"}));
+  EXPECT_EQ(lines(R"({"name":"m","gauge":{"dataPoints":{}}})"),
+            refused({R"(1: metric "m": "dataPoints" must be an array)"}));
+  EXPECT_EQ(lines("null"), refused({R"(1: an element of "metrics" must be an object)"}));
+}
+
+TEST(Otlp, AWrongValueOfAResourceOrAScopeRefusesItsPoints) {
+  const std::string_view metrics =
+      R"("metrics":[{"name":"m","gauge":{"dataPoints":[{"asInt":1,"timeUnixNano":"1000000"}]}}])";
+  const auto lines = [&](std::string_view bad) {
+    return JsonLines(fmt::format(R"({{"resourceMetrics":[{},{{"scopeMetrics":[{{{}}}]}}]}})", bad, metrics));
+  };
+  EXPECT_EQ(lines(fmt::format(R"({{"resource":[],"scopeMetrics":[{{{}}}]}})", metrics)),
+            (Texts{"m 1@1", R"(0: metric "m": "resource" must be an object)"}));
+  EXPECT_EQ(lines(fmt::format(R"({{"scopeMetrics":[{{{0},"schemaUrl":1}},{{{0}}}]}})", metrics)),
+            (Texts{"m 1@1", "m 1@1", R"(0: metric "m": "schemaUrl" must be a string)"}));
+  EXPECT_EQ(lines(R"({"scopeMetrics":{}})"), (Texts{"m 1@1", R"(0: "scopeMetrics" must be an array)"}));
+  EXPECT_EQ(lines(R"({"scopeMetrics":[{"metrics":1}]})"), (Texts{"m 1@1", R"(0: "metrics" must be an array)"}));
+  EXPECT_EQ(lines("1"), (Texts{"m 1@1", R"(0: an element of "resourceMetrics" must be an object)"}));
+}
+
+TEST(Otlp, AWrongExemplarIsLeftOutAndItsPointStays) {
+  const Result<DecodedWrite> decoded = DecodeWith(MetricBody(R"({"name":"m","sum":{"aggregationTemporality":2,
+      "dataPoints":[{"asInt":1,"timeUnixNano":"9000000","exemplars":[
+        {"asInt":7,"traceId":"XYZ"},{"asInt":8,"traceId":"0af7651916cd43dd8448eb211c80319c"},{"asDouble":"abc"},1]}]}})"),
+                                                  OtlpEncoding::kJson, {});
+  ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
+  EXPECT_EQ(Lines(*decoded), Texts{R"(m{job="j"} 1@9)"});
+  EXPECT_EQ(decoded->rejected, 0u);
+  ASSERT_EQ(decoded->exemplars.size(), 1u);
+  EXPECT_EQ(decoded->exemplars[0].value, 8);
+}
+
+TEST(Otlp, WhatIsNotJsonIsRefusedWithItsPlace) {
+  const auto place = [](std::string_view body) {
+    const std::string message = JsonLines(body)[0];
+    return message.substr(0, message.find(':', std::string_view("INVALID_ARGUMENT:").size()));
+  };
+  const std::string_view not_json = "INVALID_ARGUMENT: the body is not JSON at byte ";
+  EXPECT_EQ(place(R"({"a":[1,2,]})"), fmt::format("{}10", not_json));
+  EXPECT_EQ(place(R"({"a":1,})"), fmt::format("{}7", not_json));
+  EXPECT_EQ(place(R"({"a":1x})"), fmt::format("{}5", not_json));
+  EXPECT_EQ(place(R"({"a":"\q"})"), fmt::format("{}5", not_json));
+  EXPECT_EQ(place(R"({"a":"b)"), fmt::format("{}5", not_json));
+  EXPECT_EQ(place("{\"a\":\"\xff\"}"), fmt::format("{}6", not_json));
+  EXPECT_EQ(place(R"({} {})"), fmt::format("{}3", not_json));
 }
 
 TEST(Otlp, EmptyRequestsAreFine) {
