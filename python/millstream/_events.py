@@ -33,6 +33,9 @@ Fields = tuple[
     tuple[str, int, int] | None,
 ]
 
+#: Instead of the payload, in a document of a server: its JSON as a text.
+PAYLOAD_TEXT: Final = "payload_text"
+
 #: Events that are read at a time.
 READ_EVENTS: Final = 1000
 READ_BYTES: Final = 4 << 20
@@ -67,7 +70,10 @@ class Event:
     attempt: int = 0
 
     def json(self) -> Any:
-        """The payload as JSON; `InvalidArgumentError` when it is none.
+        """The payload as JSON; `InvalidArgumentError` when it is none, or nested too deep.
+
+        A server takes only what can be read here, but a topic may have older events: those are read
+        like all others, and ``payload`` has their text.
 
         >>> Event("1", "t", 0, 0, 0, None, {}, b"[1]", True).json()
         [1]
@@ -76,6 +82,11 @@ class Event:
             return json.loads(self.payload)
         except ValueError:
             raise InvalidArgumentError("the payload of this event is no JSON") from None
+        except RecursionError:
+            raise InvalidArgumentError(
+                f"the payload of event {self.offset} of partition {self.partition} of {self.topic} "
+                "is nested too deep; its text is in `payload`"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +198,14 @@ def payload_of(payload: Any) -> tuple[bytes, bool]:
     if isinstance(payload, (bytes, bytearray, memoryview)):
         return bytes(payload), False
     try:
-        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode(), True
+        return _json_bytes(payload), True
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"the payload is neither bytes nor JSON: {error}") from None
+
+
+def _json_bytes(payload: Any) -> bytes:
+    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
 
 
 def bytes_of(value: Any) -> bytes:
@@ -210,16 +225,22 @@ def event_of(fields: tuple[Any, ...]) -> Event:
 
 
 def event_of_json(found: Mapping[str, Any]) -> Event:
-    """An event as a server sends it."""
+    """An event as a server sends it.
+
+    `ValueError` or `RecursionError` when the payload cannot be put into bytes again; it may be there
+    as the text `PAYLOAD_TEXT` instead.
+    """
     try:
         key = found.get("key")
         if "key_base64" in found:
             raw_key: bytes | None = base64.b64decode(found["key_base64"])
         else:
             raw_key = None if key is None else str(key).encode()
-        is_json = "payload" in found
-        if is_json:
-            payload = payload_of(found["payload"])[0]
+        is_json = "payload" in found or PAYLOAD_TEXT in found
+        if "payload" in found:
+            payload = _json_bytes(found["payload"])
+        elif is_json:
+            payload = found[PAYLOAD_TEXT].encode()
         else:
             payload = base64.b64decode(found["payload_base64"])
         headers = {name: value.encode() for name, value in found["headers"].items()}

@@ -74,8 +74,14 @@ class Received(NamedTuple):
 
     @property
     def value(self) -> object:
-        """The payload, as an object where it is JSON."""
-        return json.loads(self.payload) if self.is_json else self.payload
+        """The payload, as an object where it is JSON; `InvalidArgumentError` when it is too deep."""
+        try:
+            return json.loads(self.payload) if self.is_json else self.payload
+        except RecursionError:
+            raise InvalidArgumentError(
+                f"the payload of event {self.offset} of partition {self.partition} of {self.topic} "
+                "is nested too deep; its text is in `payload`"
+            ) from None
 
 
 class Fetched(NamedTuple):

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pytest
 
 import millstream
+from millstream._events import Event
+from millstream.cli.topics import _line
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.schemas.access import DEFAULT_TENANT_ID
 from millstream_gateway.schemas.push import WriteBody
@@ -249,3 +251,12 @@ def test_promql_scripts_are_counted_and_failures_shown(tmp_path: Path) -> None:
     script.write_text("load 1m\n  m 1 2 3\n\neval instant at 1m m\n  m 2\n")
     code, out, _ = run("test", "promql", str(script))
     assert (code, out.decode().splitlines()[-1]) == (0, "1 passed, 0 failed")
+
+
+def test_a_payload_that_cannot_be_read_is_shown_as_text() -> None:
+    deep = b"[" * 5000 + b"]" * 5000
+    event = Event("1", "t", 0, 7, 0, None, {}, deep, is_json=True)
+    assert _line(event, "text") == deep.decode()
+    shown = json.loads(_line(event, "json"))
+    assert (shown["offset"], shown["payload_text"]) == (7, deep.decode())
+    assert "payload" not in shown

@@ -14,7 +14,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 import millstream
-from millstream.errors import NotFoundError
+from millstream._remote import topic_calls
+from millstream._remote.calls import Answer
+from millstream.errors import InvalidArgumentError, NotFoundError
 
 Serve = Callable[[ServerConnection], None]
 ACK = {"type": "ack", "id": "s", "op": "subscribe"}
@@ -114,6 +116,40 @@ def test_a_topic_that_was_made_anew_is_read_from_its_first_event(
     ):
         assert [next(reader).offset for _ in range(3)] == [7, 0, 1]
         assert reader.places == {"t": {0: 2}}
+
+
+DEEP = [b"[" * 5000 + b"]" * 5000, b'{"payload":' * 3000 + b'"]}"' + b"}" * 3000]
+
+
+@pytest.mark.parametrize("payload", [*DEEP, b"1e999", b'[-1e999,"\\"}"]'])
+def test_a_payload_that_python_cannot_read_is_text_and_costs_no_other(
+    serving: Callable[[Serve], str], payload: bytes
+) -> None:
+    plain = json.dumps(event(0))
+    odd = json.dumps(event(1)).replace('"payload": 1', f'"payload": {payload.decode()}')
+
+    def handle(socket: ServerConnection) -> None:
+        socket.recv()
+        say(socket, ACK)
+        for text in (plain, odd, json.dumps(event(2))):
+            socket.send(text)
+        stay(socket)
+
+    with (
+        millstream.connect(serving(handle)) as db,
+        db.topic("t").subscribe(timeout=5.0) as reader,
+    ):
+        found = [next(reader) for _ in range(3)]
+    assert [one.payload for one in found] == [b"1", payload, b"1"]
+    assert all(one.is_json for one in found)
+    body = f'{{"events": [{plain},{odd}], "next_offset": 2, "end_offset": 2}}'.encode()
+    ask = topic_calls.fetch("t", 0, partition=0, time=None, limit=10, timeout=0)
+    fetched = ask.read(Answer(200, body))
+    assert [one.payload for one in fetched] == [b"1", payload]
+    assert fetched.next_offset == 2
+    if payload in DEEP:
+        with pytest.raises(InvalidArgumentError, match="event 1 of partition 0 of t"):
+            fetched[1].json()
 
 
 def test_a_subscription_that_is_cancelled_before_it_stands_leaves_no_socket(

@@ -81,11 +81,15 @@ class Answer:
         except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
-            raise InternalError(
-                f"the server answered with HTTP status {self.status} and something that is no JSON "
-                "object; is this the URL of Millstream or Prometheus?"
-            )
+            raise self.misunderstood()
         return document
+
+    def misunderstood(self) -> InternalError:
+        """The error for a body that is no JSON object."""
+        return InternalError(
+            f"the server answered with HTTP status {self.status} and something that is no JSON "
+            "object; is this the URL of Millstream or Prometheus?"
+        )
 
     def outcome(self) -> Outcome:
         # Prometheus says 503 for a query that took too long; it would the next time, too.

@@ -27,6 +27,7 @@ from millstream._events import (
     published_of_json,
 )
 from millstream._remote.calls import Answer, Ask, Call, document
+from millstream._remote.event_json import read_events
 from millstream._remote.retries import Repeat
 from millstream._remote.transport import Address
 from millstream.errors import Code, InternalError, MillstreamError, error_class
@@ -151,9 +152,12 @@ def fetch(
     path = f"{_path(topic)}/events?{urllib.parse.urlencode(asked)}"
 
     def read(answer: Answer) -> Events:
-        found = _good(answer)
-        events = list(map(event_of_json, found["events"]))
-        return Events(events, found["next_offset"], found["end_offset"])
+        if not 200 <= answer.status < 300:
+            raise answer.error()
+        try:
+            return read_events(answer.body, _events_of)
+        except (ValueError, RecursionError, LookupError, TypeError):
+            raise answer.misunderstood() from None
 
     return Ask(Call("GET", path, Repeat.READ), read)
 
@@ -277,10 +281,9 @@ class Frames:
 
     def read(self, text: str | bytes) -> Event | None:
         """The event in a frame; None for one without. Raises what the server says is wrong."""
-        frame = json.loads(text)
+        frame, event = read_events(text, _frame_of)
         kind = frame.get("type")
-        if kind == "event":
-            event = event_of_json(frame)
+        if event is not None:
             return event if self.taken.is_new(event) else None
         place = self._refusals.pop(str(frame.get("id")), None)
         # What this does not have any more is another's.
@@ -309,6 +312,15 @@ def _outcome(found: Mapping[str, Any]) -> Outcome:
     if "error" in found:
         return frame_error(found["error"])
     return published_of_json(found)
+
+
+def _events_of(found: Any) -> Events:
+    events = list(map(event_of_json, found["events"]))
+    return Events(events, found["next_offset"], found["end_offset"])
+
+
+def _frame_of(found: Any) -> tuple[dict[str, Any], Event | None]:
+    return found, event_of_json(found) if found.get("type") == "event" else None
 
 
 def _path(topic: str) -> str:

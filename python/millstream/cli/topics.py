@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -584,11 +584,12 @@ def _line(event: Event, output: str) -> str:
         "timestamp": event.timestamp_ms,
         "key": None if event.key is None else event.key.decode("utf-8", "backslashreplace"),
         "headers": {n: v.decode("utf-8", "backslashreplace") for n, v in event.headers.items()},
-        "payload": event.json() if event.is_json else None,
     }
-    if not event.is_json:
-        del found["payload"]
-        found["payload_text"] = event.payload.decode("utf-8", "backslashreplace")
+    if event.is_json:
+        # What Python cannot read or write is a text, too.
+        with suppress(InvalidArgumentError):
+            return payload_of({**found, "payload": event.json()})[0].decode()
+    found["payload_text"] = event.payload.decode("utf-8", "backslashreplace")
     return payload_of(found)[0].decode()
 
 
