@@ -127,6 +127,38 @@ def test_put_replaces_the_group_and_post_only_metrics_of_the_same_name(
     assert list(values(engine_client, "push_time_seconds")) == ["job=g"]
 
 
+@pytest.mark.parametrize("open_metrics", [False, True])
+def test_a_counter_keeps_the_name_that_it_was_pushed_with(
+    engine_client: TestClient, *, open_metrics: bool
+) -> None:
+    headers = {"Content-Type": "application/openmetrics-text"} if open_metrics else {}
+    end = "# EOF\n" if open_metrics else ""
+    body = f'# TYPE some_metric counter\nsome_metric{{label="val1"}} 42\n{end}'
+    answer = engine_client.put("/metrics/job/j", content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert values(engine_client, "some_metric") == {"job=j,label=val1": "42"}
+    assert values(engine_client, "some_metric_total") == {}
+    metadata = engine_client.get("/api/v1/metadata").json()["data"]
+    assert metadata["some_metric"][0]["type"] == "counter"
+
+
+def test_a_metric_is_the_same_one_in_either_format(engine_client: TestClient) -> None:
+    group = "/metrics/job/j"
+    engine_client.put(group, content='# TYPE rows_total counter\nrows_total{t="a"} 1\nb 2\n')
+    answer = engine_client.post(
+        group,
+        content='# TYPE rows counter\nrows_total{t="c"} 3 # {id="x"} 1\n# EOF\n',
+        headers={"Content-Type": "application/openmetrics-text"},
+    )
+    assert answer.status_code == 200, answer.text
+    assert values(engine_client, "rows_total") == {"job=j,t=c": "3"}
+    assert values(engine_client, "b") == {"job=j": "2"}
+    text = '# TYPE took histogram\ntook_bucket{le="+Inf"} 2\ntook_sum 3\ntook_count 2\n'
+    engine_client.post(group, content=text)
+    engine_client.post(group, content="took_sum 4\n")
+    assert values(engine_client, '{__name__=~"took.*"}') == {"job=j": "4"}
+
+
 def test_groups_do_not_touch_each_other(engine_client: TestClient) -> None:
     engine_client.put("/metrics/job/g", content="a 1\n")
     engine_client.put("/metrics/job/g/instance/i", content="a 2\n")
@@ -151,13 +183,19 @@ def test_delete_ends_every_series_and_may_be_sent_again(engine_client: TestClien
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"a 1\nb\n", "not understood"),
-        (b"a{ 1\n", "not understood"),
-        (b"a x\n", "not understood"),
-        (b"a 1 1732000000000\n", "has a timestamp"),
-        (b"a \xff\n", "not UTF-8"),
-        (b'a{x="1"} 1\na{x="1"} 2\n', "comes twice"),
-        (b'a{job="1"} 1\na{job="2"} 2\n', "comes twice"),
+        (b"a 1\nb\n", "1 refused: line 2: the value is missing"),
+        (b"a{ 1\n", "line 1: the braces are not closed"),
+        (b"a x\n\nb 1\nc y\n", '2 refused: line 1: "x" is no number; line 4: "y" is no number'),
+        (b'{a="b"} 1\n', "line 1: the metric name is missing or empty"),
+        (b"b 1\n# TYPE a\n", 'line 2: "" is no metric type'),
+        (b"a 1 2 3\n", 'line 1: unexpected "3" after the timestamp'),
+        ("a \u0663\n".encode(), 'line 1: "\u0663" is no number'),
+        (b'a{,b="c"} 1\n', 'line 1: "" is no label name'),
+        (b"a 1\nb 1 1732000000000\n", "line 2: b has a timestamp"),
+        (b"a \xff\n", "line 1: the line is not UTF-8"),
+        (b'a{x="1"} 1\na{x="1"} 2\n', "line 2: the series"),
+        (b'a{job="1"} 1\na{job="2"} 2\n', "comes twice, first in line 1"),
+        (b"x\n" * 9, "; line 3: the value is missing; and 6 more"),
     ],
 )
 def test_a_push_with_one_bad_line_is_refused_as_a_whole(
@@ -184,7 +222,9 @@ def test_samples_that_the_engine_refuses_leave_the_group_as_it_was(
     too_long = "x" * 20_000
     answer = engine_client.put(group, content=f'a 8\nb 1\nc{{l="{too_long}"}} 1\n')
     assert answer.status_code == 400
-    assert "nothing of the push was taken" in answer.json()["detail"]
+    detail = answer.json()["detail"]
+    assert "nothing of the push was taken" in detail
+    assert 'c{job="g",l="xxx' in detail
     engine_client.app.state.services.push_gateway.sample_once()  # type: ignore[attr-defined]
     assert values(engine_client, "a") == {"job=g": "7"}
     assert values(engine_client, "b") == {}

@@ -134,7 +134,7 @@ async def _push(
         def work() -> PushOutcome:
             try:
                 text = services.ingest.unpack(body, bytes_max) if gzipped else body
-                families = parse_families(text, open_metrics=media == _OPEN_METRICS)
+                families = parse_families(text, labels, open_metrics=media == _OPEN_METRICS)
             except MillstreamError:
                 services.push_gateway.note_failure(caller.tenant, labels)
                 raise

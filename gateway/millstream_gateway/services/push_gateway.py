@@ -49,6 +49,7 @@ log = structlog.get_logger(__name__)
 _FORMAT: Final = 1
 _SUFFIX: Final = ".json"
 _REASONS_SHOWN: Final = 3
+_SERIES_SHOWN: Final = 100
 
 _GroupKey = tuple[TenantId, tuple[tuple[str, str], ...]]
 
@@ -175,7 +176,7 @@ class PushGateway:
     def _change(
         self, group: _Group, families: Mapping[str, Family], replace: bool, tenant: TenantId
     ) -> PushOutcome:
-        merged = dict(families) if replace else {**group.families, **families}
+        merged = dict(families) if replace else _merged(group.families, families)
         pushed_ms = self._clock()
         merged_series = series_of(merged.values(), group.labels)
         if len(merged_series) > self._settings.series:
@@ -192,7 +193,12 @@ class PushGateway:
             outcome = self._write(group, text)
             if outcome.rejected:
                 self._end(group, series.keys() - group.series.keys())
-                reasons = "; ".join(error.reason for error in outcome.errors[:_REASONS_SHOWN])
+                lines_ = text.splitlines()
+                reasons = "; ".join(
+                    f"{lines_[error.position - 1][:_SERIES_SHOWN].decode(errors='replace')}…: "
+                    f"{error.reason}"
+                    for error in outcome.errors[:_REASONS_SHOWN]
+                )
                 raise InvalidArgumentError(
                     f"nothing of the push was taken, {outcome.rejected} of its samples are not "
                     f"good: {reasons}"
@@ -318,6 +324,17 @@ _TIME_FAMILIES: Final = (
     Family(PUSH_TIME, "gauge", "Last Unix time when this group was changed by a push.", ()),
     Family(FAILURE_TIME, "gauge", "Last Unix time when a push to this group failed.", ()),
 )
+
+
+def _merged(before: Mapping[str, Family], pushed: Mapping[str, Family]) -> dict[str, Family]:
+    """What was pushed in place of what has its names, as metrics or as series."""
+    names = frozenset().union(*(family.names for family in pushed.values()))
+    kept = {
+        name: family
+        for name, family in before.items()
+        if name not in pushed and not family.names & names
+    }
+    return {**kept, **pushed}
 
 
 def _times(labels: Mapping[str, str], pushed_ms: int, failed_ms: int) -> dict[str, str]:

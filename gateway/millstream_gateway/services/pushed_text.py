@@ -5,23 +5,33 @@ A push is taken whole or not at all, so one bad line refuses it.
 
 from __future__ import annotations
 
-import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
-
-from prometheus_client import Metric
-from prometheus_client.openmetrics import parser as open_metrics_parser
-from prometheus_client.parser import text_string_to_metric_families
+from typing import Final
 
 from millstream.errors import InvalidArgumentError
+from millstream_gateway.services.exposition import (
+    LEGACY_LABEL,
+    LEGACY_METRIC,
+    Description,
+    Refused,
+    Sample,
+    quoted,
+    read_lines,
+)
 
 PUSH_TIME: Final = "push_time_seconds"
 FAILURE_TIME: Final = "push_failure_time_seconds"
-_LEGACY_METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z", re.ASCII)
-_LEGACY_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z", re.ASCII)
-# What the parsers raise for text that is none; they were made for text that is good.
-_PARSER_ERRORS: Final = (ValueError, IndexError, KeyError, TypeError, AttributeError)
+_REASONS_SHOWN: Final = 3
+# Which names beside its own a metric of a type has.
+_SUFFIXES: Final = {
+    "counter": ("_total", "_created"),
+    "histogram": ("_bucket", "_sum", "_count", "_created"),
+    "gaugehistogram": ("_bucket", "_gsum", "_gcount", "_sum", "_count"),
+    "summary": ("_sum", "_count", "_created"),
+    "info": ("_info",),
+}
 
 Labels = Mapping[str, str]
 
@@ -35,58 +45,89 @@ class Family:
     help: str
     samples: tuple[tuple[str, Labels, str], ...]
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What its series are called."""
+        return frozenset(name for name, _, _ in self.samples)
 
-def parse_families(body: bytes, *, open_metrics: bool) -> dict[str, Family]:
-    """The metrics of a text by name; `InvalidArgumentError` says what is wrong with it."""
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidArgumentError(f"the text is not UTF-8 at byte {error.start}") from None
-    parse = (
-        open_metrics_parser.text_string_to_metric_families
-        if open_metrics
-        else text_string_to_metric_families
+
+def parse_families(body: bytes, grouping: Labels, *, open_metrics: bool) -> dict[str, Family]:
+    """The metrics of a text by name, for the group of these labels.
+
+    `InvalidArgumentError` names the lines that are not good, with reasons and their count.
+    """
+    types: dict[str, str] = {}
+    helps: dict[str, str] = {}
+    samples: list[Sample] = []
+    refused: list[tuple[int, str]] = []
+    first_lines: dict[str, int] = {}
+    for number, read in read_lines(body, open_metrics=open_metrics):
+        if isinstance(read, Refused):
+            refused.append((number, read.reason))
+        elif isinstance(read, Description):
+            if read.kind != "UNIT":
+                (types if read.kind == "TYPE" else helps)[read.metric] = read.text
+        elif read.has_timestamp:
+            refused.append(
+                (
+                    number,
+                    f"{read.name} has a timestamp; what is pushed must have none, for it stays "
+                    "current until it is replaced",
+                )
+            )
+        else:
+            series = series_text(read.name, {**read.labels, **grouping})
+            if (first := first_lines.setdefault(series, number)) != number:
+                refused.append((number, f"the series {series} comes twice, first in line {first}"))
+            samples.append(read)
+    if refused:
+        raise InvalidArgumentError(_refusal(refused))
+    return _families(types, helps, samples)
+
+
+def _refusal(refused: list[tuple[int, str]]) -> str:
+    shown = "; ".join(f"line {number}: {reason}" for number, reason in refused[:_REASONS_SHOWN])
+    more = len(refused) - _REASONS_SHOWN
+    return f"nothing of the push was taken, {len(refused)} refused: {shown}" + (
+        f"; and {more} more" if more > 0 else ""
     )
-    # Samples without a TYPE before them come as metrics of their own, also those of one name.
-    described: dict[str, tuple[str, str]] = {}
-    samples: dict[str, list[tuple[str, Labels, str]]] = {}
-    try:
-        # The parser looks for the end of every line; a last line without one would be dropped.
-        found: Iterable[Metric] = parse(text if text.endswith("\n") else text + "\n")
-        for metric in found:
-            described.setdefault(metric.name, (metric.type, metric.documentation))
-            samples.setdefault(metric.name, []).extend(map(_sample, metric.samples))
-    except InvalidArgumentError:
-        raise
-    except _PARSER_ERRORS as error:
-        raise InvalidArgumentError(f"the text is not understood: {error}") from None
-    # The server says these itself.
-    return {
-        name: Family(name, *described[name], tuple(taken))
-        for name, taken in samples.items()
-        if name not in (PUSH_TIME, FAILURE_TIME)
-    }
 
 
-def _sample(sample: Any) -> tuple[str, Labels, str]:
-    if sample.timestamp is not None:
-        raise InvalidArgumentError(
-            f"{sample.name} has a timestamp; what is pushed must have none, for it stays current "
-            "until it is replaced"
-        )
-    return sample.name, dict(sample.labels), repr(float(sample.value))
+def _families(
+    types: Mapping[str, str], helps: Mapping[str, str], samples: Iterable[Sample]
+) -> dict[str, Family]:
+    taken: defaultdict[str, list[tuple[str, Labels, str]]] = defaultdict(list)
+    for sample in samples:
+        # The server says these itself.
+        if sample.name not in (PUSH_TIME, FAILURE_TIME):
+            family = _family_of(sample.name, types)
+            taken[family].append((sample.name, sample.labels, repr(sample.value)))
+    found = {}
+    for described, lines_ in taken.items():
+        kind, text = types.get(described, "unknown"), helps.get(described, "")
+        # OpenMetrics describes a counter without the end of its name; queries ask with it.
+        total = f"{described}_total"
+        is_total = kind == "counter" and any(name == total for name, _, _ in lines_)
+        name = total if is_total else described
+        found[name] = Family(name, kind, text, tuple(lines_))
+    return found
+
+
+def _family_of(name: str, types: Mapping[str, str]) -> str:
+    """Which described metric has a series of this name; itself when none has."""
+    family, _, suffix = name.rpartition("_")
+    if name in types or f"_{suffix}" not in _SUFFIXES.get(types.get(family, ""), ()):
+        return name
+    return family
 
 
 def series_of(families: Iterable[Family], grouping: Labels) -> dict[str, str]:
     """Each series in the words of the exposition, with its value; the grouping labels win."""
-    series: dict[str, str] = {}
-    for family in families:
-        for name, labels, value in family.samples:
-            text = series_text(name, {**labels, **grouping})
-            if text in series:
-                raise InvalidArgumentError(f"the series {text} comes twice")
-            series[text] = value
-    return series
+    return {
+        series_text(name, {**labels, **grouping}): value
+        for family in families
+        for name, labels, value in family.samples
+    }
 
 
 def render(families: Iterable[Family], series: Mapping[str, str]) -> bytes:
@@ -102,26 +143,20 @@ def lines(series: Iterable[tuple[str, str]]) -> Iterator[str]:
 def series_text(name: str, labels: Labels) -> str:
     """``name{label="value"}``; a name that is no classic one goes inside the braces, quoted."""
     pairs = [
-        f"{key if _LEGACY_LABEL.match(key) else _quoted(key)}={_quoted(value)}"
+        f"{key if LEGACY_LABEL.match(key) else quoted(key)}={quoted(value)}"
         for key, value in sorted(labels.items())
         if value
     ]
-    if not _LEGACY_METRIC.match(name):
-        return "{" + ",".join((_quoted(name), *pairs)) + "}"
+    if not LEGACY_METRIC.match(name):
+        return "{" + ",".join((quoted(name), *pairs)) + "}"
     return f"{name}{{{','.join(pairs)}}}"
 
 
 def _descriptions(families: Iterable[Family]) -> Iterator[str]:
     for family in families:
-        suffix = "_total" if family.type == "counter" else ""
-        name = family.name + suffix
-        shown = name if _LEGACY_METRIC.match(name) else _quoted(name)
+        name = family.name
+        shown = name if LEGACY_METRIC.match(name) else quoted(name)
         if family.help:
             text = family.help.replace("\\", "\\\\").replace("\n", "\\n")
             yield f"# HELP {shown} {text}\n"
         yield f"# TYPE {shown} {family.type}\n"
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
