@@ -7,16 +7,11 @@
 
 #include "broker_impl.h"
 #include "compaction.h"
-#include "millstream/base/hash.h"
 #include "millstream/env/file_util.h"
-#include "millstream/events/event_id.h"
 #include "waiter.h"
 
 namespace millstream::events {
 namespace {
-
-// How many partitions are looked into for an id that a client gave.
-constexpr size_t kIdSearchPartitionsMax = 1024;
 
 bool IsNumber(const std::string& name) {
   return !name.empty() && name.size() <= 10 && std::ranges::all_of(name, [](char c) { return c >= '0' && c <= '9'; });
@@ -179,6 +174,9 @@ Status Broker::Impl::CheckSelectors(const std::vector<std::string>& selectors) c
 Result<TopicInfo> Broker::CreateTopic(TenantId tenant, const std::string& name, const TopicOptions& options) {
   MS_RETURN_IF_ERROR(impl_->CheckOpen());
   MS_RETURN_IF_ERROR(CheckTopicName(name));
+  if (IsInternalTopic(name) && name != kAuditTopic) {
+    return InvalidArgument("names that begin with \"__\" are the engine's own, so there is no topic \"{}\"", name);
+  }
   MS_RETURN_IF_ERROR(CheckTopicOptions(options));
   MS_RETURN_IF_ERROR(impl_->CheckSelectors(options.from_metrics));
   TopicInfo info{.name = name, .tenant = tenant, .created_ms = impl_->env_.clock->WallNow(), .options = options};
@@ -302,52 +300,6 @@ Result<uint64_t> Broker::OffsetAt(TenantId tenant, const std::string& topic, uin
                                   TimestampMs timestamp) {
   MS_ASSIGN_OR_RETURN(const PartitionRef place, impl_->FindPartition(tenant, topic, partition));
   return place.partition->OffsetAt(timestamp);
-}
-
-namespace {
-
-EventPlace PlaceOf(const Topic& topic, const Partition& partition, const StoredEvent& event) {
-  const auto status = partition.in_memory() ? EventStatus::kAccepted : EventStatus::kDurable;
-  return {.event = Published::Of(event, status), .topic = topic.name()};
-}
-
-}  // namespace
-
-Result<EventPlace> Broker::StatusOf(TenantId tenant, const std::string& id) {
-  MS_RETURN_IF_ERROR(impl_->CheckOpen());
-  const Status unknown = NotFound("there is no event \"{}\"", id.substr(0, kClientIdBytesMax));
-  if (!CheckClientId(id).ok()) return unknown;
-  if (const std::optional<EventId> parsed = ParseEventId(id); parsed.has_value()) {
-    const TopicPtr topic = impl_->meta_->Find(parsed->topic);
-    if (topic != nullptr && topic->tenant() == tenant && parsed->partition < topic->options().partitions) {
-      Partition& partition = impl_->PartitionOf(topic, parsed->partition);
-      MS_ASSIGN_OR_RETURN(const PartitionEnds ends, partition.Ends());
-      // The newest offset with these low bits, then those 2^32 before it.
-      constexpr uint64_t kRound = uint64_t{1} << 32;
-      uint64_t offset = (ends.end & ~(kRound - 1)) | parsed->offset_low;
-      if (offset >= ends.end) offset -= kRound;  // below zero it wraps to beyond the end
-      for (; offset >= ends.start && offset < ends.end; offset -= kRound) {
-        auto event = partition.ReadOne(offset);
-        if (event.ok() && (*event)->view().client_id.empty() && (*event)->view().taken_ms == parsed->taken_ms) {
-          return PlaceOf(*topic, partition, **event);
-        }
-        if (!event.ok() && event.status().code() != StatusCode::kNotFound) return std::move(event).status();
-      }
-    }
-  }
-  // A client's id: its partition remembers it, and one without a key is in the partition of its hash.
-  size_t searched = 0;
-  for (const TopicPtr& topic : impl_->meta_->List(tenant)) {
-    for (uint32_t i = 0; i < topic->options().partitions; ++i) {
-      if (++searched > kIdSearchPartitionsMax) return unknown;
-      Partition& partition = impl_->PartitionOf(topic, i);
-      auto found = partition.writer().FindId(partition, id);
-      if (!found.ok() && found.status().code() == StatusCode::kNotFound) continue;
-      if (!found.ok()) return std::move(found).status();
-      if (*found != nullptr) return PlaceOf(*topic, partition, **found);
-    }
-  }
-  return unknown;
 }
 
 // --- the rest ---

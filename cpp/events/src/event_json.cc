@@ -5,7 +5,9 @@
 
 #include <iterator>
 
+#include "millstream/base/check.h"
 #include "millstream/base/utf8.h"
+#include "millstream/events/limits.h"
 #include "millstream/wire/json_writer.h"
 
 namespace millstream::events {
@@ -25,6 +27,8 @@ void AppendBase64(std::string_view bytes, std::string* out) {
 
 // Escapes and base64 make a text longer than its record, and it counts in no limit of memory of its own.
 constexpr size_t kKeptTextBytes = 512;
+
+constexpr size_t kJsonBytesAtFirst = 4096;  // it grows
 
 void AppendFrameHeader(size_t size, std::string* out) {
   *out += '\x81';
@@ -97,10 +101,18 @@ void AppendEventJson(std::string_view topic, const StoredEvent& event, std::stri
 }
 
 Status CheckJson(std::string_view payload) {
-  // One for each thread: it keeps its buffers, which are bounded by the largest event.
-  thread_local simdjson::dom::parser parser;
+  // One for each thread: it keeps its buffers, which are bounded by the largest event. It counts what is innermost,
+  // too.
+  thread_local simdjson::dom::parser parser = [] {
+    simdjson::dom::parser bounded;
+    MS_CHECK(bounded.allocate(kJsonBytesAtFirst, kPayloadDepthMax + 1) == simdjson::SUCCESS);
+    return bounded;
+  }();
   const simdjson::error_code error = parser.parse(payload.data(), payload.size(), true).error();
   if (error == simdjson::SUCCESS) return Status::Ok();
+  if (error == simdjson::DEPTH_ERROR) {
+    return InvalidArgument("the payload is nested more than {} levels deep", kPayloadDepthMax);
+  }
   return InvalidArgument("the payload is not JSON: {}", simdjson::error_message(error));
 }
 

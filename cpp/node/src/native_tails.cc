@@ -24,7 +24,7 @@ Result<std::string> NativeTails::Subscribe(std::string_view payload) {
   {
     MutexLock lock(mutex_);
     if (followed_.contains(number)) {
-      return engine::NativeEndedFrame(number, InvalidArgument("there is a subscription {} already", number));
+      return InvalidArgument("there is a subscription {} already", number);
     }
     if (followed_.size() >= kSubscriptionsMax) {
       return engine::NativeEndedFrame(

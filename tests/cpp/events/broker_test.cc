@@ -115,6 +115,38 @@ TEST(Broker, AnEventIsFoundByItsIdAndByNoOther) {
   }
 }
 
+TEST(Broker, AnIdOfAClientIsFoundHoweverManyPartitionsThereAre) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  MustCreate(*broker, "aaa", {.partitions = kTopicPartitionsMax});
+  MustCreate(*broker, "bbb", {.partitions = kTopicPartitionsMax});
+  MustCreate(*broker, "zzz", {.partitions = 3});
+  PublishEvent with_key = Text("zzz", "x");
+  with_key.event.client_id = "with-key";
+  with_key.event.key = "k";
+  PublishEvent without = Text("bbb", "y");
+  without.event.client_id = "without";
+  ASSERT_TRUE(PublishOne(*broker, with_key).ok());
+  ASSERT_TRUE(PublishOne(*broker, without).ok());
+  const auto found = broker->StatusOf(kTenant, "with-key");
+  ASSERT_TRUE(found.ok()) << found.status().ToString();
+  EXPECT_EQ(found->topic, "zzz");
+  // One without a key is in the partition of its hash, so that it is found also where all are closed.
+  broker = nullptr;
+  broker = machine.MustOpen();
+  const auto again = broker->StatusOf(kTenant, "without");
+  ASSERT_TRUE(again.ok()) << again.status().ToString();
+  EXPECT_EQ(again->topic, "bbb");
+  EXPECT_EQ(broker->StatusOf(kTenant, "nobody").status().code(), StatusCode::kNotFound);
+}
+
+TEST(Broker, NamesOfItsOwnAreNobodyElses) {
+  SimMachine machine(1);
+  auto broker = machine.MustOpen();
+  EXPECT_EQ(broker->CreateTopic(kTenant, "__x", {}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(broker->CreateTopic(kTenant, std::string(kAuditTopic), {}).ok());
+}
+
 TEST(Broker, TheSameIdIsStoredOnceAlsoAfterReopening) {
   SimMachine machine(1);
   auto broker = machine.MustOpen();

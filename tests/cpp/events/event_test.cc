@@ -169,6 +169,16 @@ TEST(EventJson, PayloadGoesOutAsItCameIn) {
   EXPECT_TRUE(CheckJson("null").ok());
 }
 
+TEST(EventJson, APayloadIsNestedNoDeeperThanEveryDoorCanRead) {
+  const auto nested = [](size_t levels) { return std::string(levels, '[') + "1" + std::string(levels, ']'); };
+  EXPECT_TRUE(CheckJson(nested(128)).ok());
+  EXPECT_EQ(CheckJson(nested(129)).ToString(), "INVALID_ARGUMENT: the payload is nested more than 128 levels deep");
+  // Also where the parser's memory has grown meanwhile.
+  EXPECT_TRUE(CheckJson("\"" + std::string(100'000, 'x') + "\"").ok());
+  EXPECT_TRUE(CheckJson(nested(128)).ok());
+  EXPECT_FALSE(CheckJson(nested(129)).ok());
+}
+
 TEST(TopicName, TakesOnlyWhatIsSafeEverywhere) {
   EXPECT_TRUE(CheckTopicName("orders.eu-1_x").ok());
   EXPECT_TRUE(CheckTopicName(std::string(249, 'a')).ok());

@@ -68,6 +68,9 @@ class NativeTailsTest : public testing::Test {
     ASSERT_TRUE(db_->Events().Publish({}, std::vector<events::PublishEvent>{event}).at(0).ok());
   }
   static void Subscribe(NativeTails& tails, uint64_t number, std::string_view topic) {
+    ASSERT_TRUE(TrySubscribe(tails, number, topic).ok());
+  }
+  static Result<std::string> TrySubscribe(NativeTails& tails, uint64_t number, std::string_view topic) {
     const auto frame = EncodeNative(wire::NativeSubscribe{.subscription = number,
                                                           .topics = {topic},
                                                           .from = wire::NativeFrom::kEarliest,
@@ -77,8 +80,8 @@ class NativeTailsTest : public testing::Test {
                                                           .lag_max = 0,
                                                           .filter = {},
                                                           .credit = uint64_t{1} << 31});
-    ASSERT_TRUE(frame.ok());
-    ASSERT_TRUE(tails.Subscribe(PayloadOf(*frame)).ok());
+    EXPECT_TRUE(frame.ok());
+    return tails.Subscribe(PayloadOf(*frame));
   }
   static std::string_view PayloadOf(const std::string& frame) {
     return std::string_view(frame).substr(wire::kNativeFrameHeaderBytes);
@@ -95,6 +98,16 @@ class NativeTailsTest : public testing::Test {
 
   std::unique_ptr<engine::Database> db_ = engine::Database::Open(std::string(engine::kMemoryPath), {}).value();
 };
+
+TEST_F(NativeTailsTest, ANumberInUseIsAnErrorOfTheConnection) {
+  Create("t");
+  const auto pool = Pool(1, 100);
+  const std::shared_ptr<NativeTails> tails = Tails(*pool, [] {});
+  Subscribe(*tails, 1, "t");
+  // An `ended` frame would be taken for the end of the first.
+  EXPECT_EQ(TrySubscribe(*tails, 1, "t").status().code(), StatusCode::kInvalidArgument);
+  tails->Stop();
+}
 
 TEST_F(NativeTailsTest, AnEventThatComesWhenATurnEndsIsNotOverlooked) {
   Create("t");

@@ -363,8 +363,9 @@ class NativeConnection(asyncio.Protocol):
     async def _subscribe(self, payload: bytes) -> None:
         listener = self._listener
         head = subscribe_head(payload)
+        self._subscriptions.check_new(head.subscription)
         try:
-            self._subscriptions.check_room(head.subscription)
+            self._subscriptions.check_room()
             caller = await listener.door.caller_of(self._greeted(), self._client, Action.READ)
             await listener.door.charge(caller, len(payload))
             tail, topics = await listener.events.subscribe(caller, head, payload)

@@ -70,10 +70,16 @@ class NativeSubscriptions:
         self._stopping = False
         self._pump: asyncio.Task[None] | None = None
 
-    def check_room(self, number: int) -> None:
-        """Raises when there cannot be one more of this number."""
+    def check_new(self, number: int) -> None:
+        """Raises when the number is in use, which ends the connection.
+
+        Whatever would be said of the second, the client would take for the end of the first.
+        """
         if number in self._followed:
             raise InvalidArgumentError(f"there is a subscription {number} already")
+
+    def check_room(self) -> None:
+        """Raises when there cannot be one more."""
         if len(self._followed) >= SUBSCRIPTIONS_MAX:
             raise ResourceExhaustedError(
                 f"a connection has at most {SUBSCRIPTIONS_MAX} subscriptions"

@@ -12,6 +12,7 @@ inline constexpr uint64_t kEventBytesMax = 16 << 20;     // what a topic may rai
 inline constexpr uint64_t kKeyBytesMax = 64 << 10;
 inline constexpr size_t kHeadersMax = 64;
 inline constexpr uint64_t kHeaderBytesMax = 32 << 10;  // all names and values together
+inline constexpr size_t kPayloadDepthMax = 128;        // arrays and objects of JSON within each other
 inline constexpr size_t kClientIdBytesMax = 128;
 inline constexpr size_t kProducerIdBytesMax = 128;
 
@@ -20,6 +21,7 @@ inline constexpr size_t kPublishEventsMax = 10'000;
 inline constexpr size_t kFetchEventsMax = 10'000;
 inline constexpr uint64_t kFetchBytesMax = 64 << 20;
 inline constexpr int64_t kWaitMsMax = 60'000;
+inline constexpr size_t kIdSearchPartitionsMax = 1024;  // opened in search of an id that a client gave
 
 // Of topics.
 inline constexpr size_t kTopicNameBytesMax = 249;
