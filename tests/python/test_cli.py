@@ -110,6 +110,13 @@ def test_help_has_an_example_for_each_command() -> None:
         ["serve", "--nodes", "node"],
         ["serve", "--nodes", "127.0.0.1:99999"],
         ["test", "promql", "/does/not/exist"],
+        ["topic", "create", "bad name", "--server", "http://x"],
+        ["topic", "create", "c", "--cleanup", "foo", "--server", "http://x"],
+        ["topic", "create", "c", "--durability", "foo", "--server", "http://x"],
+        ["topic", "alter", "c", "--cleanup", "foo", "--server", "http://x"],
+        ["topic", "tail", "a/b", "--server", "http://x"],
+        ["topic", "tail", "c", "--from", "yesterday", "--server", "http://x"],
+        ["topic", "reset", "g", "--topic", "c", "--to", "yesterday", "--server", "http://x"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
@@ -260,3 +267,34 @@ def test_a_payload_that_cannot_be_read_is_shown_as_text() -> None:
     shown = json.loads(_line(event, "json"))
     assert (shown["offset"], shown["payload_text"]) == (7, deep.decode())
     assert "payload" not in shown
+
+
+def test_a_line_that_is_no_json_is_named_and_costs_no_other(tmp_path: Path) -> None:
+    at = ("--data", str(tmp_path / "data"))
+    assert run("topic", "create", "t", *at)[0] == 0
+    lines = b'{"n":1}\nbad\n{"n":2}\n1e999\n3'
+    code, out, err = run("topic", "publish", "t", "--json", *at, stdin=lines)
+    assert (code, len(out.splitlines())) == (1, 3)
+    assert "refused: line 2: b'bad' is not JSON" in err
+    assert "refused: line 4: " in err
+    assert "stored 3 events, refused 2" in err
+    code, out, _ = run("topic", "tail", "t", "--from", "earliest", "--timeout", "1s", *at)
+    assert (code, out.splitlines()) == (0, [b'{"n":1}', b'{"n":2}', b"3"])
+
+
+def test_a_time_is_a_place_to_begin_and_to_go_back_to(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with millstream.open(folder) as db:
+        topic = db.topic("t")
+        topic.create()
+        topic.publish(1, timestamp=T0)
+        topic.publish(2, timestamp=T0 + 1000)
+        topic.publish(3)
+    at = ("--data", str(folder))
+    tail = ("topic", "tail", "t", "--timeout", "1s", *at)
+    assert run(*tail, "--from", "2024-11-19T07:06:41Z")[1].split() == [b"2", b"3"]
+    assert run(*tail, "--from", "-1h")[1].split() == [b"3"]
+    for to, offset in (("2024-11-19T07:06:41Z", 1), ("-1h", 2), ("2999-01-01T00:00:00Z", 3)):
+        assert run("topic", "reset", "g", "--topic", "t", "--to", to, *at)[0] == 0
+        (row,) = json.loads(run("topic", "groups", "g", "--output", "json", *at)[1])
+        assert row["committed"] == offset

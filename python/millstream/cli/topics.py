@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time as clock
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
@@ -24,6 +26,7 @@ from millstream.cli.options import (
 )
 from millstream.cli.remote import connected
 from millstream.errors import InvalidArgumentError, MillstreamError, NotFoundError
+from millstream.times import parse_when_ms
 
 if TYPE_CHECKING:
     from millstream._database import Database
@@ -32,7 +35,24 @@ if TYPE_CHECKING:
 topic_app = typer.Typer(no_args_is_help=True, help="Topics of events: make, publish, follow.")
 
 _BATCH = 1000
-NameArgument = Annotated[str, typer.Argument(help="The topic.")]
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,249}", re.ASCII)
+_PATTERN = re.compile(r"[A-Za-z0-9_.*-]{1,249}", re.ASCII)
+
+
+def _topic_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is not a topic: 1 to 249 letters, digits and _.- are")
+    return text
+
+
+def _topic_pattern(text: str) -> str:
+    if not _PATTERN.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is neither a topic nor a pattern")
+    return text
+
+
+NameArgument = Annotated[str, typer.Argument(help="The topic.", callback=_topic_name)]
+Cleanup = Literal["delete", "compact", "compact,delete"]
 FromMetricsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -161,7 +181,8 @@ def create_command(
     name: NameArgument,
     partitions: Annotated[int, typer.Option(min=1, max=1024, help="Logs to spread over.")] = 1,
     durability: Annotated[
-        str, typer.Option(help="ephemeral (memory only), local or replicated.")
+        Literal["ephemeral", "local", "replicated"],
+        typer.Option(help="ephemeral is memory only."),
     ] = "local",
     retention: Annotated[
         str | None, typer.Option(help="How long events are kept, such as 7d; for ever when absent.")
@@ -170,7 +191,7 @@ def create_command(
         int, typer.Option(min=0, help="How much of each partition is kept; 0 is all.")
     ] = 0,
     cleanup: Annotated[
-        str,
+        Cleanup,
         typer.Option(
             help="delete (by age and bytes), compact (the last of each key stays), or both: compact,delete."
         ),
@@ -218,7 +239,7 @@ def create_command(
             retention=0 if retention is None else duration(retention) / 1000,
             retention_bytes=retention_bytes,
             cleanup=cleanup,
-            metrics=[parse_rule(one) for one in metric or ()],
+            metrics=_rules(metric),
             delete_retention=None
             if delete_retention is None
             else duration(delete_retention) / 1000,
@@ -244,7 +265,7 @@ def alter_command(
     retention_bytes: Annotated[
         int | None, typer.Option(min=0, help="How much of each partition is kept; 0 is all.")
     ] = None,
-    cleanup: Annotated[str | None, typer.Option(help="delete, compact or compact,delete.")] = None,
+    cleanup: Annotated[Cleanup | None, typer.Option(help="What becomes of old events.")] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="As in create; takes the place of all rules that there are."),
@@ -277,7 +298,7 @@ def alter_command(
         "retention_ms": None if retention is None else round(duration(retention)),
         "retention_bytes": retention_bytes,
         "cleanup": cleanup,
-        "metrics": None if metric is None else [parse_rule(one) for one in metric],
+        "metrics": None if metric is None else _rules(metric),
         "schema": _schema(schema),
         "from_metrics": [] if no_from_metrics else from_metrics,
     }
@@ -289,6 +310,13 @@ def alter_command(
     with _place(server, data, token, tenant) as place:
         place.topic(name).alter(**changes)
     sys.stderr.write(f"changed topic {name}\n")
+
+
+def _rules(texts: Sequence[str] | None) -> list[dict[str, Any]]:
+    try:
+        return [parse_rule(one) for one in texts or ()]
+    except InvalidArgumentError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _schema(path: Path | None) -> dict[str, Any] | None:
@@ -380,32 +408,65 @@ def publish_command(
 ) -> None:
     """Publish events, and print the place of each.
 
+    A line that is refused is named, and costs no other.
+
     Example: millstream topic publish orders '{"amount": 12.5}' --json --key 42 --data ./data
     """
     headers = dict(map(_header, header or ()))
-    refused = 0
+    is_input = payload in (None, "-")
+    stored = refused = 0
     with _place(server, data, token, tenant) as place:
         topic = place.topic(name)
         # Told at once when it is not there: a misspelt name makes no topic from here.
         topic.describe()
-        lines = _lines() if payload in (None, "-") else [payload.encode()]
-        for batch in _batches(lines):
-            events = [_new_event(line, as_json, key, headers) for line in batch]
-            for outcome in topic.publish_many(events, strict=False):
+        lines = _lines() if payload is None or is_input else [payload.encode()]
+        for batch in _batches(enumerate(lines, 1)):
+            for number, outcome in _publish(topic, batch, as_json, key, headers):
                 if isinstance(outcome, MillstreamError):
                     refused += 1
-                    sys.stderr.write(f"refused: {outcome}\n")
+                    where = f"line {number}: " if is_input else ""
+                    sys.stderr.write(f"refused: {where}{outcome}\n")
                 else:
+                    stored += 1
                     _print_place(outcome)
     if refused:
+        if is_input:
+            sys.stderr.write(f"stored {stored} events, refused {refused}\n")
         raise typer.Exit(1)
+
+
+def _publish(
+    topic: Any,
+    batch: Sequence[tuple[int, bytes]],
+    as_json: bool,
+    key: str | None,
+    headers: Mapping[str, str],
+) -> list[tuple[int, Published | MillstreamError]]:
+    """What became of each of the numbered lines."""
+    found: dict[int, Published | MillstreamError] = {}
+    events: dict[int, NewEvent] = {}
+    for number, line in batch:
+        try:
+            events[number] = _new_event(line, as_json, key, headers)
+        except InvalidArgumentError as error:
+            found[number] = error
+    if events:
+        outcomes = topic.publish_many(list(events.values()), strict=False)
+        found |= dict(zip(events, outcomes, strict=True))
+    return sorted(found.items())
 
 
 @topic_app.command("tail")
 def tail_command(
-    name: Annotated[str, typer.Argument(help="The topic, or a pattern with *.")],
+    name: Annotated[
+        str, typer.Argument(help="The topic, or a pattern with *.", callback=_topic_pattern)
+    ],
     begin: Annotated[
-        str, typer.Option("--from", help="earliest, latest, or an offset of partition 0.")
+        str,
+        typer.Option(
+            "--from",
+            help="earliest, latest, an offset of partition 0, or a time: RFC 3339, or -1h.",
+        ),
     ] = "latest",
     count: Annotated[int, typer.Option("-n", "--count", min=0, help="Stop after so many.")] = 0,
     timeout: Annotated[
@@ -431,9 +492,10 @@ def tail_command(
     if output not in ("text", "json"):
         raise typer.BadParameter("--output is text or json")
     seconds = None if timeout is None else duration(timeout) / 1000
+    offset, time = _begin(begin, "--from")
     with _place(server, data, token, tenant, tries=8) as place:
         tail = place.topic(name).subscribe(
-            _where(begin), timeout=seconds, group=group, filter=where
+            offset, time=time, timeout=seconds, group=group, filter=where
         )
         with closing(tail):
             _follow(tail, count, group, output)
@@ -487,7 +549,9 @@ def groups_command(
 def reset_command(
     group: Annotated[str, typer.Argument(help="The group.")],
     topic: Annotated[str, typer.Option(help="The topic to go back, or on, in.")],
-    to: Annotated[str, typer.Option(help="earliest, latest, or an offset.")],
+    to: Annotated[
+        str, typer.Option(help="earliest, latest, an offset, or a time: RFC 3339, or -1h.")
+    ],
     partition: Annotated[
         int | None, typer.Option(min=0, help="Only this partition; an offset needs it.")
     ] = None,
@@ -500,36 +564,47 @@ def reset_command(
 
     Example: millstream topic reset billing --topic orders --to earliest --data ./data
     """
+    offset, time = _begin(to, "--to")
     with _place(server, data, token, tenant) as place:
-        states = place.topic(topic).describe()["partition_states"]
+        read = place.topic(topic)
+        states = read.describe()["partition_states"]
         mine = [one for one in states if partition in (None, one["partition"])]
         if not mine:
             raise NotFoundError(f"the topic {topic} has no partition {partition}")
-        if to.isdecimal() and partition is None and len(mine) > 1:
+        if isinstance(offset, int) and partition is None and len(mine) > 1:
             raise typer.BadParameter("an offset needs --partition, for the topic has several")
-        offsets = [(topic, int(one["partition"]), _offset_in(one, to)) for one in mine]
+        offsets = [
+            (topic, int(one["partition"]), _offset_in(read, one, offset, time)) for one in mine
+        ]
         place.reset(group, offsets)
     sys.stderr.write(f"set {len(offsets)} partitions of {topic} for group {group}\n")
 
 
-def _offset_in(state: Mapping[str, Any], to: str) -> int:
-    if to == "earliest":
-        return int(state["start_offset"])
-    if to == "latest":
-        return int(state["end_offset"])
-    if to.isascii() and to.isdecimal():
-        return int(to)
-    raise typer.BadParameter("--to is earliest, latest, or an offset")
+def _offset_in(topic: Any, state: Mapping[str, Any], offset: Where, time: int | None) -> int:
+    """The offset in one partition."""
+    if time is not None:
+        found = topic.fetch(partition=state["partition"], time=time, limit=1)
+        return int(found[0].offset if found else found.next_offset)
+    if isinstance(offset, int):
+        return offset
+    return int(state["start_offset" if offset == "earliest" else "end_offset"])
 
 
-def _where(text: str) -> Where:
+def _begin(text: str, option: str) -> tuple[Where, int | None]:
+    """An offset, or the time that takes its place."""
     if text == "earliest":
-        return "earliest"
+        return "earliest", None
     if text == "latest":
-        return "latest"
+        return "latest", None
     if text.isascii() and text.isdecimal():
-        return int(text)
-    raise typer.BadParameter("--from is earliest, latest, or an offset")
+        return int(text), None
+    try:
+        return "earliest", parse_when_ms(text, clock.time_ns() // 1_000_000)
+    except InvalidArgumentError:
+        raise typer.BadParameter(
+            f"{option} is earliest, latest, an offset, or a time, such as "
+            "2024-05-01T12:00:00Z or -1h"
+        ) from None
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -544,8 +619,10 @@ def _new_event(line: bytes, as_json: bool, key: str | None, headers: Mapping[str
     if as_json:
         try:
             payload = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InvalidArgumentError(f"{line[:80]!r} is not JSON") from None
+        # Refused here when it cannot be said again, as numbers beyond all floats.
+        payload_of(payload)
     return NewEvent(payload, key, headers)
 
 
@@ -554,10 +631,10 @@ def _lines() -> Iterator[bytes]:
         yield line.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+def _batches(lines: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
     # A terminal is somebody who types: each line goes at once.
     size = 1 if sys.stdin.isatty() else _BATCH
-    batch: list[bytes] = []
+    batch: list[tuple[int, bytes]] = []
     for line in lines:
         batch.append(line)
         if len(batch) >= size:
