@@ -349,7 +349,8 @@ def test_without_redis_data_goes_on_and_nobody_new_signs_in_until_it_is_back(
             refused = one.get("/api/v1/labels", headers={"X-API-Key": "ms_nobody_wrong"})
             assert refused.status_code == 503
             assert "nobody can sign in" in refused.json()["error"]
-        token = one.post("/v1/auth/token", data={"client_secret": ROOT_KEY})
+        grant = {"grant_type": "client_credentials", "client_secret": ROOT_KEY}
+        token = one.post("/v1/auth/token", data=grant)
         assert token.status_code == 503
         with Redis(tmp_path / "again", port=redis.port):
             wait_until(
@@ -358,7 +359,7 @@ def test_without_redis_data_goes_on_and_nobody_new_signs_in_until_it_is_back(
                 lambda: own_metric(one, "millstream_limits_redis_up") == 1,
             )
             assert write(one).status_code == 200
-            assert one.post("/v1/auth/token", data={"client_secret": ROOT_KEY}).status_code == 200
+            assert one.post("/v1/auth/token", data=grant).status_code == 200
             bad = one.get("/api/v1/labels", headers={"X-API-Key": "ms_nobody_wrong"})
             assert bad.status_code == 401
 

@@ -75,7 +75,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             made = site.client.post("/v1/admin/tenants", json={"name": "shop"}, headers=ROOT)
             assert made.status_code == 201
             key = site.issue(tenants=["shop"])["key"]
-            answer = site.client.post("/v1/auth/token", headers=bearer(key)).json()
+            answer = site.client.post(
+                "/v1/auth/token", data={"grant_type": "client_credentials"}, headers=bearer(key)
+            ).json()
             lab = Lab(site, issuer, answer["access_token"], answer["refresh_token"])
             assert site.get("/api/v1/labels", bearer(lab.token())) == 200
             assert site.get("/api/v1/labels", bearer(lab.own)) == 200

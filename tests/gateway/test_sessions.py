@@ -23,6 +23,7 @@ from tests.gateway.access_support import ROOT, ROOT_KEY, Site, bearer, settings_
 from tests.gateway.conftest import wait_until
 
 PATH = "/api/v1/labels"
+KEY_GRANT = {"grant_type": "client_credentials"}
 
 
 @pytest.fixture
@@ -67,19 +68,15 @@ def test_a_key_becomes_tokens_that_say_what_it_may_do(site: Site) -> None:
     assert site.get("/v1/admin/keys", bearer(got["access_token"])) == 403
 
 
-@pytest.mark.parametrize("how", ["bearer", "x-api-key", "basic", "basic form", "json", "api_key"])
+@pytest.mark.parametrize("how", ["bearer", "x-api-key", "basic", "json", "api_key"])
 def test_a_key_is_taken_in_every_way_that_clients_send_it(site: Site, how: str) -> None:
     basic = base64.b64encode(f"agent:{ROOT_KEY}".encode()).decode()
     request: dict[str, Any] = {
-        "bearer": {"headers": ROOT},
-        "x-api-key": {"headers": {"X-API-Key": ROOT_KEY}},
-        "basic": {"headers": {"Authorization": f"Basic {basic}"}},
-        "basic form": {
-            "headers": {"Authorization": f"Basic {basic}"},
-            "data": {"grant_type": "client_credentials"},
-        },
-        "json": {"json": {"grant_type": "client_credentials", "client_secret": ROOT_KEY}},
-        "api_key": {"json": {"api_key": ROOT_KEY}},
+        "bearer": {"headers": ROOT, "data": KEY_GRANT},
+        "x-api-key": {"headers": {"X-API-Key": ROOT_KEY}, "json": KEY_GRANT},
+        "basic": {"headers": {"Authorization": f"Basic {basic}"}, "data": KEY_GRANT},
+        "json": {"json": {**KEY_GRANT, "client_secret": ROOT_KEY}},
+        "api_key": {"json": {**KEY_GRANT, "api_key": ROOT_KEY}},
     }[how]
     answer = site.client.post("/v1/auth/token", **request)
     assert answer.status_code == 200, answer.text
@@ -89,11 +86,16 @@ def test_a_key_is_taken_in_every_way_that_clients_send_it(site: Site, how: str) 
 @pytest.mark.parametrize(
     ("fields", "status", "error"),
     [
-        ({"client_secret": "ms_nobody_x"}, 401, "invalid_client"),
+        ({**KEY_GRANT, "client_secret": "ms_nobody_x"}, 401, "invalid_client"),
+        ({"client_secret": ROOT_KEY}, 400, "invalid_request"),
+        ({}, 400, "invalid_request"),
+        (KEY_GRANT, 400, "invalid_request"),
+        ({"grant_type": "password", "username": "ann"}, 400, "invalid_request"),
+        ({"grant_type": "password", "username": "ann", "password": "x"}, 400, "invalid_grant"),
         ({"client_secret": ROOT_KEY, "grant_type": "implicit"}, 400, "unsupported_grant_type"),
-        ({"client_secret": ROOT_KEY, "scope": "everything"}, 400, "invalid_scope"),
+        ({**KEY_GRANT, "client_secret": ROOT_KEY, "scope": "everything"}, 400, "invalid_scope"),
         ({"client_secret": ROOT_KEY, "grant_type": "refresh_token"}, 400, "invalid_request"),
-        ({"grant_type": "refresh_token", "refresh_token": "x"}, 401, "invalid_grant"),
+        ({"grant_type": "refresh_token", "refresh_token": "x"}, 400, "invalid_grant"),
     ],
 )
 def test_refusals_speak_oauth_and_are_problems(
@@ -116,7 +118,7 @@ def test_refusals_speak_oauth_and_are_problems(
         {"content": b"{", "headers": {"Content-Type": "application/json"}},
         {"json": {"client_secret": 5}},
         {"content": b"&".join(b"f%d=1" % n for n in range(50))},
-        {"data": {"client_secret": "a"}, "headers": ROOT},
+        {"data": {**KEY_GRANT, "client_secret": "a"}, "headers": ROOT},
         {},
     ],
 )
@@ -139,8 +141,25 @@ def test_scope_asks_for_less_and_never_for_more(site: Site) -> None:
     renewal = renewed(site, less["refresh_token"]).json()
     assert renewal["scope"] == "read"
     assert site.push(bearer(renewal["access_token"]), "m") == 403
-    more = site.client.post("/v1/auth/token", data={"client_secret": key, "scope": "admin"})
-    assert more.status_code == 403
+    wanted = {**KEY_GRANT, "client_secret": key, "scope": "read admin"}
+    more = site.client.post("/v1/auth/token", data=wanted)
+    assert (more.status_code, more.json()["error"]) == (400, "invalid_scope")
+    assert "cannot have: admin" in more.json()["detail"]
+
+
+@pytest.mark.parametrize("headers", [{}, ROOT])
+def test_a_request_that_names_no_grant_gets_no_tokens(site: Site, headers: dict[str, str]) -> None:
+    body = {} if headers else {"client_secret": ROOT_KEY}
+    answer = site.client.post("/v1/auth/token", json=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    assert "grant_type" in answer.json()["detail"]
+
+
+def test_a_used_refresh_token_is_an_invalid_grant_at_the_token_route(site: Site) -> None:
+    body = {"grant_type": "refresh_token", "refresh_token": tokens(site)["refresh_token"]}
+    assert site.client.post("/v1/auth/token", data=body).status_code == 200
+    answer = site.client.post("/v1/auth/token", data=body)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
 
 
 def test_a_refresh_token_is_good_once_and_its_reuse_ends_the_session(site: Site) -> None:
@@ -380,7 +399,7 @@ def test_guessing_refresh_tokens_is_slowed(tmp_path: Path) -> None:
         assert statuses == [401] * 3 + [429] * 2
         assert renewed(site, got["refresh_token"]).status_code == 429
         assert site.client.post("/v1/auth/logout", data={"refresh_token": "x"}).status_code == 429
-        body = {"client_secret": ROOT_KEY}
+        body = {**KEY_GRANT, "client_secret": ROOT_KEY}
         limited = site.client.post("/v1/auth/token", data=body)
         assert limited.status_code == 429
         assert int(limited.headers["retry-after"]) >= 1
@@ -389,7 +408,9 @@ def test_guessing_refresh_tokens_is_slowed(tmp_path: Path) -> None:
 def test_keys_that_are_guessed_at_the_token_route_are_slowed(tmp_path: Path) -> None:
     with site_in(tmp_path, failed_attempts_per_minute=3) as site:
         answers = [
-            site.client.post("/v1/auth/token", data={"client_secret": f"ms_{n}_x"}).status_code
+            site.client.post(
+                "/v1/auth/token", data={**KEY_GRANT, "client_secret": f"ms_{n}_x"}
+            ).status_code
             for n in range(5)
         ]
         assert answers == [401] * 3 + [429] * 2
@@ -397,7 +418,7 @@ def test_keys_that_are_guessed_at_the_token_route_are_slowed(tmp_path: Path) -> 
 
 def test_an_open_server_gives_no_tokens_to_strangers(tmp_path: Path) -> None:
     with site_in(tmp_path, admin_key=None) as site:
-        answer = site.client.post("/v1/auth/token", data={"client_secret": "ms_a_b"})
+        answer = site.client.post("/v1/auth/token", data={**KEY_GRANT, "client_secret": "ms_a_b"})
         assert answer.status_code == 401
         assert site.client.get("/.well-known/jwks.json").json() == {"keys": []}
 
@@ -521,7 +542,9 @@ def test_no_token_is_in_logs_or_error_texts(
             seen += [text, text[-43:]]
             shown.append(site.client.get(PATH, headers=bearer(text + "x")).text)
             shown.append(renewed(site, text + "x").text)
-            shown.append(site.client.post("/v1/auth/token", data={"client_secret": text}).text)
+            shown.append(
+                site.client.post("/v1/auth/token", data={**KEY_GRANT, "client_secret": text}).text
+            )
         renewed(site, got["refresh_token"])
         shown.append(renewed(site, got["refresh_token"]).text)
         audit(site)

@@ -41,12 +41,14 @@ _JWKS_HEADERS: Final = {"Cache-Control": "public, max-age=300"}
 T = TypeVar("T")
 
 
-def _form(*fields: str, all_needed: bool = False) -> dict[str, Any]:
+def _form(*fields: str, needed: str = "", all_needed: bool = False) -> dict[str, Any]:
     """OpenAPI of a body that is a form, as OAuth wants it, or a JSON object."""
     kind: dict[str, Any] = {"type": "string"}
     if all_needed:
         kind["minLength"] = 1
     schema: dict[str, Any] = {"type": "object", "properties": dict.fromkeys(fields, kind)}
+    if needed:
+        schema |= {"required": [needed]}
     if all_needed:
         schema |= {"required": list(fields), "additionalProperties": False}
     kinds = ("application/x-www-form-urlencoded", "application/json")
@@ -81,6 +83,7 @@ async def me(caller: CallerDep) -> Me:
         "password",
         "scope",
         "refresh_token",
+        needed="grant_type",
     ),
 )
 @needs(PUBLIC)
@@ -91,13 +94,23 @@ async def token(request: Request, services: ServicesDep) -> Response:
     `Authorization: Bearer` or as `X-API-Key`; `grant_type=password` with `username` and `password`;
     or `grant_type=refresh_token`. `scope` may ask for less than the caller has.
     """
+    try:
+        return await _granted(request, services)
+    except InvalidArgumentError as error:
+        return _refused(400, "invalid_request", error.message)
+
+
+async def _granted(request: Request, services: Services) -> Response:
     fields = await _fields_of(request)
-    grant = fields.get("grant_type", "client_credentials")
+    grant = fields.get("grant_type", "")
     client = client_of(request, services)
+    known = "client_credentials, password or refresh_token"
+    if not grant:
+        return _refused(400, "invalid_request", f"grant_type is missing; use {known}")
     if grant == "refresh_token":
-        return await _renewed(services, fields.get("refresh_token", ""), client)
+        text = fields.get("refresh_token", "")
+        return await _renewed(services, text, client, refused_status=400)
     if grant not in ("client_credentials", "password"):
-        known = "client_credentials, password or refresh_token"
         return _refused(400, "unsupported_grant_type", f"use {known}")
     try:
         verbs = frozenset(map(Action, fields.get("scope", "").split()))
@@ -114,8 +127,11 @@ async def token(request: Request, services: ServicesDep) -> Response:
             principal = access.authenticator.check_key(key_text, client)
     except UnauthenticatedError as error:
         access.note_refused(client, "session.begin", error.message)
-        wrong = "invalid_grant" if grant == "password" else "invalid_client"
-        return _refused(401, wrong, error.message)
+        if grant == "password":
+            return _refused(400, "invalid_grant", error.message)
+        return _refused(401, "invalid_client", error.message)
+    if beyond := ", ".join(sorted(verbs - principal.verbs)):
+        return _refused(400, "invalid_scope", f"{principal.name} cannot have: {beyond}")
     # Signing in writes to the disk: who does it all the time is held to the same rates as ever.
     access.limits.admit_here(
         Caller(principal, client=client), by_tenant=False, is_json=False, size=0
@@ -227,7 +243,12 @@ async def jwks(services: ServicesDep) -> Response:
 
 
 async def _renewed(
-    services: Services, text: str, client: str, *, cookie_base: str = ""
+    services: Services,
+    text: str,
+    client: str,
+    *,
+    refused_status: int = 401,
+    cookie_base: str = "",
 ) -> Response:
     access = services.access
     await access.authenticator.check_elsewhere(client)
@@ -239,7 +260,7 @@ async def _renewed(
     except UnauthenticatedError as error:
         access.authenticator.count_failure(client)
         access.note_refused(client, "session.renew", error.message)
-        refusal = _refused(401, "invalid_grant", error.message)
+        refusal = _refused(refused_status, "invalid_grant", error.message)
         if cookie_base:
             delete_session_cookie(refusal, cookie_base)
         return refusal
