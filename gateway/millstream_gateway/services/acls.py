@@ -16,7 +16,6 @@ from millstream.errors import (
     DataLossError,
     InvalidArgumentError,
     NotFoundError,
-    PermissionDeniedError,
     ResourceExhaustedError,
 )
 from millstream_gateway.backends.meta_store import ABSENT, MetaStore, Record
@@ -79,11 +78,9 @@ class AclService:
         verbs: frozenset[Action] = _VERBS,
     ) -> Acl:
         """Add a line. It counts from now on, also for requests of keys that are there."""
-        require(caller.principal, Action.ADMIN, Resource())
         if tenant != EVERY_TENANT:
             check_tenant_name(tenant)
-        if not covers(caller.principal, frozenset({tenant})):
-            raise PermissionDeniedError(f"{caller.principal.name} does not belong to this tenant")
+        require(caller.principal, Action.ADMIN, Resource(frozenset({tenant})))
         if not _SUBJECT.fullmatch(subject):
             raise InvalidArgumentError(
                 f"{subject!r} is nobody: key:ID, user:ID, role:ROLE, listener:NAME and * (everybody) are"

@@ -57,6 +57,8 @@ def decide(
             False, f"the role {principal.role.value} may not {_WORDS.get(action, action.value)}"
         )
     if not principal.has_every_tenant and not resource.tenants <= principal.tenants:
+        if EVERY_TENANT in resource.tenants:
+            return Decision(False, f"{principal.name} does not have every tenant, as this needs")
         # The same words whether the tenant exists or not.
         return Decision(False, f"{principal.name} does not belong to this tenant")
     if resource.topic == AUDIT_TOPIC:
