@@ -1,6 +1,9 @@
 #include "delta_accumulator.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
 #include "millstream/model/histogram_math.h"
@@ -28,6 +31,15 @@ model::Histogram Stored(const model::Histogram& total) {
   return out;
 }
 
+// Whether the sum has the buckets of both; exponential ones can be brought to the coarser resolution.
+bool HaveOneKindOfBuckets(const model::Histogram& a, const model::Histogram& b) {
+  return a.uses_custom_buckets() == b.uses_custom_buckets() && a.custom_values == b.custom_values;
+}
+
+std::string_view BoundOf(const wire::DecodedSeries& bucket) {
+  return bucket.raw_labels.substr(bucket.raw_labels.size() - bucket.le_bytes);
+}
+
 }  // namespace
 
 void DeltaAccumulator::Apply(TenantId tenant, TimestampMs now, const Newest& newest, wire::DecodedWrite* decoded) {
@@ -41,15 +53,83 @@ void DeltaAccumulator::Apply(TenantId tenant, TimestampMs now, const Newest& new
   }
   MutexLock lock(totals->mutex);
   if (now - totals->swept > decoded->delta_limits.stale_ms) Sweep(*totals, now, decoded->delta_limits.stale_ms);
-  for (uint32_t i = 0; i < decoded->series.size(); ++i) {
+  const auto size = static_cast<uint32_t>(decoded->series.size());
+  for (uint32_t begin = 0, end = 0; begin < size; begin = end) {
+    end = begin + 1;
+    if (!decoded->series[begin].delta) continue;
+    while (end < size && decoded->series[end].delta && decoded->series[end].item == decoded->series[begin].item) ++end;
+    AddPoint(*totals, now, newest, begin, end, decoded);
+  }
+}
+
+void DeltaAccumulator::AddPoint(Tenant& tenant, TimestampMs now, const Newest& newest, uint32_t begin, uint32_t end,
+                                wire::DecodedWrite* decoded) {
+  const auto take_out = [decoded](uint32_t i) {
     wire::DecodedSeries& series = decoded->series[i];
-    if (!series.delta) continue;
-    Status added = Add(*totals, now, newest, i, decoded);
-    if (added.ok()) continue;
-    decoded->Reject(series.item, std::move(added));
     series.floats_begin = series.floats_end;
     series.histograms_begin = series.histograms_end;
     series.exemplars_begin = series.exemplars_end;
+  };
+  // Buckets come last.
+  uint32_t buckets = end;
+  while (buckets > begin && decoded->series[buckets - 1].le_bytes > 0) --buckets;
+  const bool anew =
+      buckets < end && HaveBoundsChanged(tenant, newest, std::span(decoded->series).subspan(buckets, end - buckets));
+  // The last series goes first: what is refused of it is refused of all.
+  if (Status added = Add(tenant, now, newest, end - 1, anew, decoded); !added.ok()) {
+    decoded->Reject(decoded->series[begin].item, std::move(added));
+    for (uint32_t i = begin; i < end; ++i) take_out(i);
+    return;
+  }
+  if (buckets < end) KeepBounds(tenant, buckets, end, decoded);
+  for (uint32_t i = begin; i + 1 < end; ++i) {
+    Status added = Add(tenant, now, newest, i, anew, decoded);
+    if (added.ok()) continue;
+    decoded->Reject(decoded->series[i].item, std::move(added));
+    take_out(i);
+  }
+}
+
+bool DeltaAccumulator::HaveBoundsChanged(const Tenant& tenant, const Newest& newest,
+                                         std::span<const wire::DecodedSeries> buckets) {
+  const auto found = tenant.totals.find(buckets.back().raw_labels);
+  if (found != tenant.totals.end() && found->second.bounds != nullptr) {
+    return !std::ranges::equal(buckets, *found->second.bounds, {}, BoundOf);
+  }
+  const auto stored = newest(buckets.back());
+  if (!stored) return false;
+  return std::ranges::any_of(buckets, [&](const wire::DecodedSeries& bucket) {
+    const auto own = newest(bucket);
+    return !own || own->timestamp != stored->timestamp;
+  });
+}
+
+void DeltaAccumulator::KeepBounds(Tenant& tenant, uint32_t begin, uint32_t end, wire::DecodedWrite* decoded) {
+  const auto buckets = std::span(decoded->series).subspan(begin, end - begin);
+  const wire::DecodedSeries last = buckets.back();
+  std::unique_ptr<std::vector<std::string>>& kept = tenant.totals.find(last.raw_labels)->second.bounds;
+  if (kept != nullptr && std::ranges::equal(buckets, *kept, {}, BoundOf)) return;
+  std::unordered_set<std::string_view> now;
+  auto bounds = std::make_unique<std::vector<std::string>>();
+  for (const wire::DecodedSeries& bucket : buckets) {
+    now.insert(BoundOf(bucket));
+    bounds->emplace_back(BoundOf(bucket));
+  }
+  const std::unique_ptr<std::vector<std::string>> before = std::exchange(kept, std::move(bounds));
+  if (before == nullptr) return;
+  const std::string_view common = last.raw_labels.substr(0, last.raw_labels.size() - last.le_bytes);
+  const TimestampMs time = decoded->timestamps[last.floats_begin];
+  for (const std::string& bound : *before) {
+    if (now.contains(bound)) continue;
+    const std::string& labels = decoded->added_labels.emplace_back(fmt::format("{}{}", common, bound));
+    if (const auto found = tenant.totals.find(labels); found != tenant.totals.end()) {
+      tenant.totals.erase(found);
+      series_.fetch_sub(1, std::memory_order_relaxed);
+    }
+    const auto at = static_cast<uint32_t>(decoded->timestamps.size());
+    decoded->timestamps.push_back(time);
+    decoded->values.push_back(model::StaleNan());
+    decoded->series.push_back({.raw_labels = labels, .item = last.item, .floats_begin = at, .floats_end = at + 1});
   }
 }
 
@@ -63,7 +143,7 @@ bool DeltaAccumulator::GoOn(const std::optional<tsdb::LastSample>& stored, Total
   return true;
 }
 
-Status DeltaAccumulator::Add(Tenant& tenant, TimestampMs now, const Newest& newest, uint32_t index,
+Status DeltaAccumulator::Add(Tenant& tenant, TimestampMs now, const Newest& newest, uint32_t index, bool anew,
                              wire::DecodedWrite* decoded) {
   const wire::DecodedSeries& series = decoded->series[index];
   const wire::DeltaLimits& limits = decoded->delta_limits;
@@ -96,14 +176,15 @@ Status DeltaAccumulator::Add(Tenant& tenant, TimestampMs now, const Newest& newe
   total.touched = now;
   // Which interval a stored sample came from is not known; one that ends with it is that one.
   if (went_on && end == total.last_end) total.last_start = start;
-  const bool repeated = !begins && end == total.last_end && start == total.last_start;
+  const bool repeated = !begins && !anew && end == total.last_end && start == total.last_start;
   if (!repeated) {
     if (!begins && end <= total.last_end) {
       return InvalidArgument("the point of delta temporality ends at {} ms; all up to {} ms is added up already", end,
                              total.last_end);
     }
-    begins =
-        begins || is_float != (total.histogram == nullptr) || (start != 0 && start - total.last_end > limits.stale_ms);
+    begins = begins || anew || is_float != (total.histogram == nullptr) ||
+             (!is_float && !HaveOneKindOfBuckets(*total.histogram, decoded->histograms[at])) ||
+             (start != 0 && start - total.last_end > limits.stale_ms);
     if (!begins && start != 0 && start < total.start) {
       return InvalidArgument("the point of delta temporality starts at {} ms, before what is added up, from {} ms on",
                              start, total.start);
@@ -118,9 +199,7 @@ Status DeltaAccumulator::Add(Tenant& tenant, TimestampMs now, const Newest& newe
     } else if (total.histogram == nullptr) {
       total.histogram = std::make_unique<model::Histogram>(decoded->histograms[at]);
     } else if (const auto added = model::Add(total.histogram.get(), decoded->histograms[at]); !added.ok()) {
-      // The layouts have nothing in common: what comes now counts from here on.
-      *total.histogram = decoded->histograms[at];
-      total.start = start;
+      return added.status();
     }
     total.last_start = start;
     total.last_end = end;

@@ -5,8 +5,13 @@
 // counter reset. A gap or an overlap that is shorter is added like what joins without one. A sample that ends no later
 // than the last one is refused, but for the last one itself, sent again: that gives the same total again.
 //
+// A histogram whose bounds are not those of its last point begins anew, too, with all its series: a bucket's total of
+// one set of bounds says nothing next to one of another. Series of buckets that there are no longer end with a
+// staleness marker at the time of the point.
+//
 // Nothing of this is stored by itself: a series that is not known here, after a restart or a long silence, goes on from
-// the newest sample that the store has of it.
+// the newest sample that the store has of it. A histogram's bounds have changed then when one of its buckets is not
+// stored as late as the bucket of all is; buckets that are no longer sent cannot be told then, and get no marker.
 //
 // Threads     Any; one tenant's requests one at a time.
 // Limits      DeltaLimits::series_max for each tenant, kDeltaSeriesMax for all; a series past either is refused. Series
@@ -19,8 +24,10 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "millstream/base/mutex.h"
 #include "millstream/base/status.h"
@@ -53,6 +60,8 @@ class DeltaAccumulator {
     TimestampMs touched = 0;  // on the clock of this machine
     double value = 0;
     std::unique_ptr<model::Histogram> histogram;
+    // Of the last bucket of a histogram, which stands for all its series: the ends of their raw labels that say `le`.
+    std::unique_ptr<std::vector<std::string>> bounds;
   };
   struct TextHash : std::hash<std::string_view> {
     using is_transparent = void;
@@ -63,8 +72,14 @@ class DeltaAccumulator {
     TimestampMs swept GUARDED_BY(mutex) = 0;
   };
 
-  Status Add(Tenant& tenant, TimestampMs now, const Newest& newest, uint32_t index, wire::DecodedWrite* decoded)
-      REQUIRES(tenant.mutex);
+  // The series of one point, [begin, end) of decoded->series.
+  void AddPoint(Tenant& tenant, TimestampMs now, const Newest& newest, uint32_t begin, uint32_t end,
+                wire::DecodedWrite* decoded) REQUIRES(tenant.mutex);
+  Status Add(Tenant& tenant, TimestampMs now, const Newest& newest, uint32_t index, bool anew,
+             wire::DecodedWrite* decoded) REQUIRES(tenant.mutex);
+  static bool HaveBoundsChanged(const Tenant& tenant, const Newest& newest,
+                                std::span<const wire::DecodedSeries> buckets) REQUIRES(tenant.mutex);
+  void KeepBounds(Tenant& tenant, uint32_t begin, uint32_t end, wire::DecodedWrite* decoded) REQUIRES(tenant.mutex);
   // Whether there was something to go on from.
   static bool GoOn(const std::optional<tsdb::LastSample>& stored, Total* total);
   void Sweep(Tenant& tenant, TimestampMs now, int64_t stale_ms) REQUIRES(tenant.mutex);

@@ -253,6 +253,7 @@ void Translator::BeginSeries(std::string_view name, const ExtraLabel& extra, boo
     AppendPairString(label, &bytes);
     AppendPairString(value, &bytes);
   }
+  const size_t extra_begin = bytes.size();
   if (!extra.name.empty()) {
     AppendPairString(extra.name, &bytes);
     AppendPairString(extra.value, &bytes);
@@ -261,6 +262,7 @@ void Translator::BeginSeries(std::string_view name, const ExtraLabel& extra, boo
   DecodedSeries series;
   series.item = item_ - 1;
   series.delta = delta;
+  if (delta) series.le_bytes = static_cast<uint16_t>(bytes.size() - extra_begin);
   series.floats_begin = static_cast<uint32_t>(out_.timestamps.size());
   series.histograms_begin = static_cast<uint32_t>(out_.histograms.size());
   series.exemplars_begin = static_cast<uint32_t>(out_.exemplars.size());

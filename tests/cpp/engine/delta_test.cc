@@ -1,7 +1,9 @@
 // Samples of delta temporality, as OTLP sends them, are stored as totals.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <vector>
@@ -36,6 +38,29 @@ std::string Body(std::string_view kind, const std::vector<Interval>& intervals) 
       kind, points);
 }
 
+// A histogram of delta temporality with one point for each of `points`: both ends in seconds, bounds, counts of
+// buckets.
+struct Counted {
+  int64_t start;
+  int64_t end;
+  std::vector<double> bounds;
+  std::vector<uint64_t> counts;
+};
+
+std::string HistogramBody(const std::vector<Counted>& points) {
+  std::vector<std::string> texts;
+  for (const Counted& point : points) {
+    uint64_t count = 0;
+    for (const uint64_t own : point.counts) count += own;
+    texts.push_back(fmt::format(
+        R"({{"startTimeUnixNano":"{}000000000","timeUnixNano":"{}000000000","count":{},"sum":{},"bucketCounts":[{}],"explicitBounds":[{}]}})",
+        point.start, point.end, count, 2 * count, fmt::join(point.counts, ","), fmt::join(point.bounds, ",")));
+  }
+  return fmt::format(
+      R"({{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","histogram":{{"aggregationTemporality":1,"dataPoints":[{}]}}}}]}}]}}]}})",
+      fmt::join(texts, ","));
+}
+
 PushOutcome Push(Database& db, const std::string& body, WriteOptions options = {}, TenantId tenant = kDefaultTenant) {
   Result<PushOutcome> outcome = db.Push(tenant, {.format = "otlp_json", .body = body, .options = std::move(options)});
   EXPECT_TRUE(outcome.ok()) << outcome.status().ToString();
@@ -51,6 +76,24 @@ std::string Stored(const Database& db, const std::string& selector, TenantId ten
   for (const promql::MatrixSeries& series : std::get<promql::Matrix>(result->value)) {
     for (const double value : series.values) out += fmt::format("{} ", value);
   }
+  return out;
+}
+
+// What a reader finds at a time: "le=value" of each bucket in order, the count and the sum.
+std::string Current(const Database& db, int64_t second) {
+  const auto vector = [&](const std::string& query) {
+    const auto result = db.Query(kDefaultTenant, query, second * 1000, {});
+    EXPECT_TRUE(result.ok()) << result.status().ToString();
+    return result.ok() ? std::get<promql::Vector>(result->value) : promql::Vector();
+  };
+  std::vector<std::string> buckets;
+  for (const promql::VectorSample& sample : vector("m_bucket")) {
+    buckets.push_back(fmt::format("{}={}", sample.labels.Get("le"), sample.value));
+  }
+  std::ranges::sort(buckets);
+  std::string out = fmt::format("{}", fmt::join(buckets, " "));
+  for (const promql::VectorSample& sample : vector("m_count")) out += fmt::format(" count={}", sample.value);
+  for (const promql::VectorSample& sample : vector("m_sum")) out += fmt::format(" sum={}", sample.value);
   return out;
 }
 
@@ -111,6 +154,53 @@ TEST(Delta, CustomBucketsAreAdded) {
   EXPECT_EQ(std::get<promql::Vector>(result->value).at(0).value, 7);
 }
 
+TEST(Delta, BoundsThatChangeBeginANewTotalAndEndTheOldBuckets) {
+  const std::vector<Counted> points = {{1, 10, {0.1, 1}, {5, 5, 0}},
+                                       {10, 20, {0.5}, {1, 9}},
+                                       {20, 30, {0.5}, {1, 0}},
+                                       {30, 40, {0.1, 1}, {2, 0, 0}},
+                                       {40, 50, {}, {4}}};
+  const auto apart = Memory();
+  for (const Counted& point : points) {
+    EXPECT_EQ(Push(*apart, HistogramBody({point})).rejected, 0u);
+    if (point.end == 20) {
+      EXPECT_EQ(apart->Stats().at("millstream_delta_series"), 4);
+    }
+  }
+  const auto together = Memory();
+  EXPECT_EQ(Push(*together, HistogramBody(points)).rejected, 0u);
+  for (const auto* db : {apart.get(), together.get()}) {
+    EXPECT_EQ(Current(*db, 10), "+Inf=10 0.1=5 1=10 count=10 sum=20");
+    EXPECT_EQ(Current(*db, 20), "+Inf=10 0.5=1 count=10 sum=20");
+    EXPECT_EQ(Current(*db, 30), "+Inf=11 0.5=2 count=11 sum=22");
+    EXPECT_EQ(Current(*db, 40), "+Inf=2 0.1=2 1=2 count=2 sum=4");
+    EXPECT_EQ(Current(*db, 50), "+Inf=4 count=4 sum=8");
+  }
+}
+
+TEST(Delta, OtherBoundsForATimeThatIsAddedUpAreRefusedAndChangeNothing) {
+  const auto db = Memory();
+  Push(*db, HistogramBody({{1, 10, {0.1, 1}, {5, 5, 0}}}));
+  EXPECT_EQ(Push(*db, HistogramBody({{1, 10, {0.5}, {1, 9}}})).rejected, 1u);
+  EXPECT_EQ(Push(*db, HistogramBody({{1, 10, {0.1, 1}, {5, 5, 0}}})).rejected, 0u);
+  EXPECT_EQ(Current(*db, 10), "+Inf=10 0.1=5 1=10 count=10 sum=20");
+  Push(*db, HistogramBody({{10, 20, {0.1, 1}, {1, 0, 0}}}));
+  EXPECT_EQ(Current(*db, 20), "+Inf=11 0.1=6 1=11 count=11 sum=22");
+}
+
+TEST(Delta, CustomBucketsOfOtherBoundsBeginANewTotal) {
+  const auto db = Memory();
+  const WriteOptions as_native = {{"convert_histograms_to_nhcb", "true"}};
+  const auto value = [&](const std::string& query) {
+    const auto result = db->Query(kDefaultTenant, query, 30'000, {});
+    EXPECT_TRUE(result.ok()) << result.status().ToString();
+    return result.ok() ? std::get<promql::Vector>(result->value).at(0).value : 0;
+  };
+  Push(*db, HistogramBody({{1, 10, {0.1, 1}, {5, 5, 0}}, {10, 20, {0.5}, {4, 6}}, {20, 30, {0.5}, {4, 6}}}), as_native);
+  EXPECT_EQ(value("histogram_count(m)"), 20);
+  EXPECT_EQ(value("histogram_fraction(-Inf, 0.5, m)"), 0.4);
+}
+
 TEST(Delta, SeriesPastTheLimitAreRefusedAndTheOthersGoOn) {
   const auto db = Memory();
   const WriteOptions one = {{"delta_series", "1"}};
@@ -145,6 +235,20 @@ TEST_F(Restarted, TotalsGoOnFromWhatIsStored) {
     EXPECT_EQ(std::get<promql::Vector>(result->value).at(0).value, 7);
   }
   EXPECT_EQ(Stored(*Open(), "m"), "5 7 8 ");
+}
+
+TEST_F(Restarted, BoundsThatChangedBeginANewTotal) {
+  Push(*Open(), HistogramBody({{1, 10, {0.1, 1}, {5, 5, 0}}}));
+  {
+    const auto db = Open();
+    Push(*db, HistogramBody({{10, 20, {0.1, 1}, {1, 0, 0}}}));
+    EXPECT_EQ(Current(*db, 20), "+Inf=11 0.1=6 1=11 count=11 sum=22");
+  }
+  const auto db = Open();
+  EXPECT_EQ(Push(*db, HistogramBody({{1, 10, {0.5}, {1, 9}}})).rejected, 1u);
+  Push(*db, HistogramBody({{20, 30, {0.5}, {1, 9}}}));
+  EXPECT_EQ(Stored(*db, "m_bucket{le=\"+Inf\"}"), "10 11 10 ");
+  EXPECT_EQ(Stored(*db, "m_bucket{le=\"0.5\"}"), "1 ");
 }
 
 TEST_F(Restarted, WhatWasStoredIsNotAddedAgain) {

@@ -2,10 +2,12 @@
 //
 // A series keeps its labels as the bytes that came on the wire: a series that was seen before is found by a hash of
 // these, and only a new one pays for parsing (labels_decoder.h).
-// Ownership   `bytes` owns what raw_labels points into; moving a DecodedWrite keeps the views valid, copying is off.
+// Ownership   `bytes` and `added_labels` own what raw_labels points into; moving a DecodedWrite keeps the views valid,
+// copying is off.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -47,6 +49,9 @@ struct DecodedSeries {
   // Its one sample says what was counted from its start to its timestamp, not since the beginning: to be added up
   // before it is stored.
   bool delta = false;
+  // Of a bucket of a histogram of delta temporality: as many bytes at the end of raw_labels are its label `le`. The
+  // series of one point stand side by side.
+  uint16_t le_bytes = 0;
 };
 
 // What adding up may keep.
@@ -81,6 +86,8 @@ struct DecodedWrite {
   std::vector<ItemError> errors;  // the first kItemErrorsMax of `rejected`
 
   std::unique_ptr<std::string> bytes;
+  // Labels of series that were added later, which point into it.
+  std::deque<std::string> added_labels;
 
   // Says when the counting of the sample or histogram that was added last began.
   void SetStart(TimestampMs start) { SetLast(start, timestamps.size(), &start_timestamps); }
