@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ranges>
+#include <tuple>
 #include <unordered_set>
 #include <utility>
 
@@ -36,6 +38,19 @@ bool HaveOneKindOfBuckets(const model::Histogram& a, const model::Histogram& b) 
   return a.uses_custom_buckets() == b.uses_custom_buckets() && a.custom_values == b.custom_values;
 }
 
+// A point's series stay side by side, in their order: they have one time and one item. Most requests are in order
+// already.
+void OrderByTime(wire::DecodedWrite* decoded) {
+  const auto time = [decoded](const wire::DecodedSeries& series) {
+    return series.floats_begin < series.floats_end ? decoded->timestamps[series.floats_begin]
+                                                   : At(decoded->histogram_timestamps, series.histograms_begin);
+  };
+  if (std::ranges::is_sorted(decoded->series | std::views::filter(&wire::DecodedSeries::delta), {}, time)) return;
+  std::ranges::sort(decoded->series, {}, [&](const wire::DecodedSeries& series) {
+    return std::tuple(time(series), series.item, series.floats_begin);
+  });
+}
+
 std::string_view BoundOf(const wire::DecodedSeries& bucket) {
   return bucket.raw_labels.substr(bucket.raw_labels.size() - bucket.le_bytes);
 }
@@ -53,6 +68,7 @@ void DeltaAccumulator::Apply(TenantId tenant, TimestampMs now, const Newest& new
   }
   MutexLock lock(totals->mutex);
   if (now - totals->swept > decoded->delta_limits.stale_ms) Sweep(*totals, now, decoded->delta_limits.stale_ms);
+  OrderByTime(decoded);
   const auto size = static_cast<uint32_t>(decoded->series.size());
   for (uint32_t begin = 0, end = 0; begin < size; begin = end) {
     end = begin + 1;

@@ -9,6 +9,8 @@
 // one set of bounds says nothing next to one of another. Series of buckets that there are no longer end with a
 // staleness marker at the time of the point.
 //
+// Within one request the order is that of the samples' times, not that in which they stand.
+//
 // Nothing of this is stored by itself: a series that is not known here, after a restart or a long silence, goes on from
 // the newest sample that the store has of it. A histogram's bounds have changed then when one of its buckets is not
 // stored as late as the bucket of all is; buckets that are no longer sent cannot be told then, and get no marker.

@@ -124,6 +124,19 @@ TEST(Delta, TheLastIntervalAgainChangesNothingAndAnOlderOneIsRefused) {
   EXPECT_EQ(Stored(*db, "m"), "5 7 8 ");
 }
 
+TEST(Delta, TheOrderOfPointsInOneRequestDoesNotMatter) {
+  const auto db = Memory();
+  EXPECT_EQ(Push(*db, Body("sum", {{20, 30, 1}, {1, 10, 5}, {10, 20, 2}})).rejected, 0u);
+  EXPECT_EQ(Stored(*db, "m"), "5 7 8 ");
+  EXPECT_EQ(Push(*db, HistogramBody({{10, 20, {0.1}, {1, 2}}, {1, 10, {0.1}, {3, 4}}})).rejected, 0u);
+  EXPECT_EQ(Current(*db, 10), "+Inf=7 0.1=3 count=7 sum=14");
+  EXPECT_EQ(Current(*db, 20), "+Inf=10 0.1=4 count=10 sum=20");
+  const PushOutcome older = Push(*db, Body("sum", {{40, 50, 1}, {30, 40, 1}, {10, 20, 2}}));
+  ASSERT_EQ(older.refusals.size(), 1u);
+  EXPECT_EQ(older.refusals[0].item, 2u);
+  EXPECT_EQ(Stored(*db, "m"), "5 7 8 9 10 ");
+}
+
 TEST(Delta, AnIntervalThatBeginsBeforeTheTotalIsRefused) {
   const auto db = Memory();
   Push(*db, Body("sum", {{10, 20, 5}}));
