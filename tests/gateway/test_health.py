@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,38 @@ def test_openapi_lists_plain_asgi_routes_too(client: TestClient) -> None:
     names = [parameter["name"] for parameter in paths["/api/v1/query_range"]["get"]["parameters"]]
     assert {"query", "start", "end", "step"} <= set(names)
     assert "/api/v1/import/prometheus" in client.get("/docs").text
+
+
+def test_examples_of_the_writing_routes_can_be_pasted_on_a_fresh_server(
+    engine_client: TestClient,
+) -> None:
+    paths = engine_client.get("/openapi.json").json()["paths"]
+    for path in ("/metrics", "/api/v1/import/prometheus", "/write", "/api/v2/write", "/v1/events"):
+        operation = paths[path]["post"]
+        assert operation["description"] != operation["summary"], path
+        ((kind, content),) = operation["requestBody"]["content"].items()
+        if path == "/v1/events":
+            topic = content["example"]["topic"]
+            assert f'`{{"name": "{topic}"}}`' in operation["description"]
+            assert engine_client.post("/v1/topics", json={"name": topic}).status_code == 201
+        example = content["example"]
+        body = example if isinstance(example, str) else json.dumps(example)
+        answer = engine_client.post(path, content=body, headers={"Content-Type": kind})
+        assert answer.status_code in (200, 202, 204), (path, answer.text)
+    for metric in ("room_celsius", "room_occupied"):
+        found = engine_client.get("/api/v1/query", params={"query": metric}).json()
+        assert found["data"]["result"], metric
+
+
+def test_values_that_the_document_allows_are_taken_and_others_are_refused(
+    engine_client: TestClient,
+) -> None:
+    operation = engine_client.get("/openapi.json").json()["paths"]["/metrics"]["post"]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    item = schema["properties"]["metrics"]["items"]
+    assert item["properties"]["value"]["type"] == "number"
+    assert item["properties"].keys() == {"name", "value", "timestamp", "labels", "client_id"}
+    refused = {"name": "a", "value": "NaN"}
+    assert engine_client.post("/metrics", json={"metrics": [refused]}).status_code == 400
+    whole = {"name": "a", "value": 1, "timestamp": None, "labels": None, "client_id": "c"}
+    assert engine_client.post("/metrics", json={"metrics": [whole]}).status_code == 200

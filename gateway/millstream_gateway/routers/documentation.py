@@ -95,6 +95,7 @@ def body_operation(
     *,
     schema: Mapping[str, Any] | None = None,
     example: object = None,
+    description: str = "",
     may_be_empty: bool = False,
     tag: str = "ingest",
 ) -> dict[str, Any]:
@@ -105,6 +106,7 @@ def body_operation(
     return {
         "tags": [tag],
         "summary": summary,
+        "description": description or summary,
         "requestBody": {"required": not may_be_empty, "content": {content_type: content}},
         "responses": {status: {"description": text} for status, text in answers.items()},
     }

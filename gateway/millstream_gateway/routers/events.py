@@ -65,6 +65,8 @@ class PublishEvents(IngestEndpoint):
         },
         schema=_SCHEMA,
         example=_EXAMPLE,
+        description="The topic must be there: `POST /v1/topics` with "
+        '`{"name": "orders"}` makes the one of the example.',
         tag="events",
     )
 

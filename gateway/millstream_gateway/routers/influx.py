@@ -39,7 +39,7 @@ _PRECISIONS: Final = {
     "m": "m",
     "h": "h",
 }
-_EXAMPLE: Final = "room,place=kitchen celsius=21.5,occupied=true 1767225600000000000\n"
+_EXAMPLE: Final = "room,place=kitchen celsius=21.5,occupied=true\n"
 _REFUSALS: Final = {
     "400": "Lines or fields were refused, the answer names them; what was good is stored.",
     "413": "The body is too large.",
@@ -61,7 +61,16 @@ def _parameter(name: str, description: str) -> dict[str, Any]:
 def _operation(
     summary: str, answers: dict[str, str], ignored: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Any]:
-    operation = body_operation(summary, "text/plain", answers, example=_EXAMPLE, may_be_empty=True)
+    operation = body_operation(
+        summary,
+        "text/plain",
+        answers,
+        example=_EXAMPLE,
+        description="Each numeric or boolean field becomes a metric `measurement_field`, with the "
+        "tags as labels. A line without a time is of now; other fields are refused, counted and "
+        "named. gzip by Content-Encoding.",
+        may_be_empty=True,
+    )
     operation["parameters"] = [
         _parameter("precision", "Unit of the timestamps: ns (when absent), us, ms, s, m or h."),
         *(_parameter(name, text) for name, text in ignored.items()),

@@ -32,14 +32,13 @@ _REASONS_IN_MESSAGE: Final = 3
 
 _TEXT_EXAMPLE: Final = """\
 # TYPE room_celsius gauge
-room_celsius{room="kitchen"} 21.5 1767225600000
+room_celsius{room="kitchen"} 21.5
 """
 _JSON_EXAMPLE: Final = {
     "metrics": [
         {
             "name": "room_celsius",
             "value": 21.5,
-            "timestamp": 1767225600000,
             "labels": {"room": "kitchen"},
         }
     ]
@@ -56,14 +55,21 @@ _JSON_SCHEMA: Final = {
                 "properties": {
                     "name": {"type": "string", "description": "Of the metric."},
                     "value": {
-                        "type": ["number", "string"],
-                        "description": 'A number, or "NaN", "+Inf", "-Inf".',
+                        "type": "number",
+                        "description": "Finite: JSON has no NaN and no infinity.",
                     },
                     "timestamp": {
-                        "type": "integer",
+                        "type": ["integer", "null"],
                         "description": "Milliseconds since the epoch; now, when absent.",
                     },
-                    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "labels": {
+                        "type": ["object", "null"],
+                        "additionalProperties": {"type": "string"},
+                    },
+                    "client_id": {
+                        "type": ["string", "null"],
+                        "description": "Becomes the label client_id.",
+                    },
                 },
             },
         }
@@ -140,6 +146,8 @@ class RemoteWrite(IngestEndpoint):
             "415": "Not a message or an encoding of remote write 1.0 or 2.0.",
             "503": "Overloaded; send it again.",
         },
+        description="What Prometheus and its agents send: a snappy block of protobuf. The version "
+        "is told by the content type.",
     )
 
     def check(self, headers: Headers) -> None:
@@ -231,6 +239,9 @@ class TextImport(IngestEndpoint):
             "415": "An encoding other than gzip.",
         },
         example=_TEXT_EXAMPLE,
+        description="One sample a line, with a timestamp in milliseconds or none, which is now. "
+        "`application/openmetrics-text` as Content-Type makes it OpenMetrics: times are seconds, "
+        "and `# EOF` ends it. A bad line is refused by itself; gzip by Content-Encoding.",
         may_be_empty=True,
     )
 
@@ -264,6 +275,8 @@ class JsonMetrics(IngestEndpoint):
         },
         schema=_JSON_SCHEMA,
         example=_JSON_EXAMPLE,
+        description="Any number of metrics; a bad one is refused by itself, and the answer names "
+        "its index. gzip by Content-Encoding.",
     )
 
     def check(self, headers: Headers) -> None:

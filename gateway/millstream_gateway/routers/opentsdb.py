@@ -40,6 +40,8 @@ class OpenTsdbPut(IngestEndpoint):
             "415": "Not JSON, or an encoding other than gzip.",
         },
         example={"metric": "room.celsius", "timestamp": 1767225600, "value": 21.5, "tags": {}},
+        description="A point or an array of them. `timestamp` is in seconds or milliseconds, and "
+        "needed: put that of now into the example. gzip by Content-Encoding.",
     )
 
     def __init__(self) -> None:

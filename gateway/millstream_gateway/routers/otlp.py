@@ -53,6 +53,7 @@ class OtlpMetrics(IngestEndpoint):
                 "429": "Too much at once; send it again.",
                 "503": "Overloaded; send it again.",
             },
+            description="What OpenTelemetry's exporters send: protobuf or JSON, plain or gzip.",
             may_be_empty=True,
         )
         content = self.operation["requestBody"]["content"]
