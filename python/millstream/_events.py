@@ -36,6 +36,9 @@ Fields = tuple[
 #: Instead of the payload, in a document of a server: its JSON as a text.
 PAYLOAD_TEXT: Final = "payload_text"
 
+#: Of an Arrow table with events to publish.
+_COLUMNS: Final = ("payload", "key", "timestamp", "id", "partition")
+
 #: Events that are read at a time.
 READ_EVENTS: Final = 1000
 READ_BYTES: Final = 4 << 20
@@ -174,11 +177,20 @@ def events_table(events: Iterable[Event]) -> pa.Table:
 def new_events(events: Any) -> list[NewEvent]:
     """What `publish_many` is given: payloads, `NewEvent`s, or an Arrow table with their fields."""
     if hasattr(events, "column_names") and hasattr(events, "to_pylist"):
-        known = {"payload", "key", "timestamp", "id", "partition"}
-        if "payload" not in events.column_names:
+        names = events.column_names
+        if "payload" not in names:
             raise InvalidArgumentError("the table has no column payload")
+        for name in names:
+            if name not in _COLUMNS or names.count(name) > 1:
+                raise InvalidArgumentError(
+                    f"the table's column {name!r} is none of an event, or there twice; "
+                    f"{', '.join(_COLUMNS)} are"
+                )
         rows = events.to_pylist()
-        return [NewEvent(**{name: row[name] for name in known & row.keys()}) for row in rows]
+        for number, row in enumerate(rows):
+            if row["payload"] is None:
+                raise InvalidArgumentError(f"row {number} of the table: payload is missing")
+        return [NewEvent(**row) for row in rows]
     if isinstance(events, (bytes, str, Mapping)):
         raise InvalidArgumentError("publish_many takes several events; publish takes one")
     return [one if isinstance(one, NewEvent) else NewEvent(one) for one in events]
@@ -187,7 +199,7 @@ def new_events(events: Any) -> list[NewEvent]:
 def fields_of(topic: str, event: NewEvent, now_ms: int) -> Fields:
     """An event as the engine takes it."""
     payload, is_json = payload_of(event.payload)
-    headers = [(text_of(name, "a header"), bytes_of(v)) for name, v in event.headers.items()]
+    headers = [(text_of(name, "a header"), _utf8_of(v)) for name, v in event.headers.items()]
     at = None if event.timestamp is None else moment_ms(event.timestamp, now_ms)
     key = None if event.key is None else bytes_of(event.key)
     return topic, payload, is_json, key, headers, at, event.id, event.partition, event.producer
@@ -215,6 +227,16 @@ def bytes_of(value: Any) -> bytes:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     raise InvalidArgumentError(f"keys and headers are bytes or text, not {type(value).__name__}")
+
+
+def _utf8_of(value: Any) -> bytes:
+    """The value of a header, which every reader of JSON gets as a text."""
+    found = bytes_of(value)
+    try:
+        found.decode()
+    except UnicodeDecodeError:
+        raise InvalidArgumentError("the value of a header is UTF-8") from None
+    return found
 
 
 def event_of(fields: tuple[Any, ...]) -> Event:
@@ -272,10 +294,7 @@ def json_of(topic: str, event: NewEvent, now_ms: int) -> dict[str, Any]:
     if key is not None:
         found["key_base64"] = base64.b64encode(key).decode()
     if headers:
-        try:
-            found["headers"] = {name: value.decode() for name, value in headers}
-        except UnicodeDecodeError:
-            raise InvalidArgumentError("over HTTP the values of headers are text") from None
+        found["headers"] = {name: value.decode() for name, value in headers}
     if producer is not None:
         found["producer"] = dict(zip(("id", "epoch", "sequence"), producer, strict=True))
     placed = {"timestamp": at, "id": event_id, "partition": partition}

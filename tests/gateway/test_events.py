@@ -102,6 +102,8 @@ def test_a_topic_that_is_there_is_409(client: TestClient) -> None:
         {"name": "__metrics"},
         {"name": "a", "partitions": 0},
         {"name": "a", "partitions": 1025},
+        {"name": "a", "partitions": True},
+        {"name": "a", "partitions": "3"},
         {"name": "a", "durability": "forever"},
         {"name": "a", "durability": "replicated"},
         {"name": "a", "cleanup": "burn"},
@@ -292,6 +294,9 @@ def test_fetching_by_time_begins_with_the_first_event_of_that_time(client: TestC
     found = fetch(client, "t", timestamp=1500)
     assert [one["timestamp"] for one in found["events"]] == [2000, 3000]
     assert fetch(client, "t", timestamp=4000)["events"] == []
+    both = client.get("/v1/topics/t/events", params={"timestamp": 1500, "offset": "latest"})
+    assert both.status_code == 400
+    assert both.json()["detail"] == "offset and timestamp exclude each other"
 
 
 @pytest.mark.parametrize(

@@ -153,12 +153,13 @@ async def fetch_events(
     caller: CallerDep,
     partition: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
     offset: Annotated[
-        str,
+        str | None,
         Query(
-            description="Of the first event: a number, `earliest` or `latest`.",
+            description="Of the first event: a number, `earliest`, which is the default, or "
+            "`latest`.",
             json_schema_extra={"pattern": "^(earliest|latest|[0-9]{1,18})$"},
         ),
-    ] = "earliest",
+    ] = None,
     timestamp: Annotated[
         int | None,
         Query(
@@ -174,7 +175,9 @@ async def fetch_events(
     ] = 0,
 ) -> Response:
     """Events of one partition from an offset on; waits for some when asked to."""
-    where = _where(offset)
+    if offset is not None and timestamp is not None:
+        raise InvalidArgumentError("offset and timestamp exclude each other")
+    where = _where("earliest" if offset is None else offset)
     wait = min(wait_ms, services.settings.streams.poll_wait)
 
     async def ask(cancel: CancelSignal) -> Fetched:

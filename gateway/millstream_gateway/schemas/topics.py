@@ -16,7 +16,8 @@ _Cleanup = Literal["delete", "compact", "compact,delete"]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: neither true nor "3" is a number.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 _FieldName = Annotated[str, Field(min_length=1, max_length=1024)]

@@ -318,6 +318,38 @@ class EventService:
                 raise InvalidArgumentError("max_attempts with a pattern needs a dead_letter_topic")
             self.check(caller, Action.WRITE, f"{name}.dlq")
 
+    async def check_places(self, caller: Caller, request: SubscriptionRequest) -> None:
+        """`InvalidArgumentError` when it is to begin in what it does not follow, or is not there."""
+        if isinstance(request.offsets, (str, int)):
+            return
+        for name in request.offsets:
+            if not any(_stands_for(one, name) for one in request.topics):
+                raise InvalidArgumentError(
+                    f"from names the topic {name[:100]!r}, which the subscription does not follow"
+                )
+        # A topic has at least one partition.
+        wanted = {
+            name: highest
+            for name, partitions in request.offsets.items()
+            if (highest := max(partitions, default=0)) > 0
+            and self.allows(caller, Action.READ, name)
+        }
+
+        def check() -> None:
+            for name, highest in wanted.items():
+                try:
+                    there = self._store.describe_topic(caller.tenant, name)["partitions"]
+                except NotFoundError:
+                    # One that a pattern stood for; it may be gone.
+                    continue
+                if highest >= there:
+                    raise InvalidArgumentError(
+                        f"from names partition {highest} of the topic {name}, which has {there}"
+                    )
+
+        if wanted:
+            await self._read(check)
+
     async def readable(self, caller: Caller, topics: Sequence[str]) -> tuple[str, ...]:
         """What to follow of these names and patterns. Patterns stay where nothing is hidden."""
         if not 1 <= len(topics) <= _TOPICS_MAX:

@@ -234,6 +234,7 @@ class StreamHub:
     ) -> Feed:
         """A subscription for a socket that is there, or comes later."""
         topics = await self.events.readable(caller, request.topics)
+        await self.events.check_places(caller, request)
         if request.lag_max == 0:
             request = request._replace(lag_max=self.settings.lag_max)
         tail = await self.events.subscribe_to(caller, request, topics)

@@ -143,11 +143,12 @@ def fetch(
 ) -> Ask[Events]:
     asked: dict[str, Any] = {
         "partition": count_of(partition, "partition"),
-        "offset": offset,
         "limit": count_of(limit, "limit"),
         "wait_ms": milliseconds_of(timeout),
     }
-    if time is not None:
+    if time is None:
+        asked["offset"] = offset
+    else:
         asked["timestamp"] = moment_ms(time, clock.time_ns() // 1_000_000)
     path = f"{_path(topic)}/events?{urllib.parse.urlencode(asked)}"
 

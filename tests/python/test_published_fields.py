@@ -1,0 +1,36 @@
+"""What may be in an event that Python publishes, into a database here and on a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import millstream
+from millstream._events import NewEvent, new_events
+from millstream._remote import topic_calls
+from millstream.errors import InvalidArgumentError
+
+
+def test_a_table_has_columns_of_events_and_a_payload_in_each_row() -> None:
+    columns: dict[str, Any] = {"payload": [b"a", b"b"], "key": ["k", None]}
+    assert new_events(pa.table(columns)) == [NewEvent(b"a", "k"), NewEvent(b"b", None)]
+    with pytest.raises(InvalidArgumentError, match="column 'colour'"):
+        new_events(pa.table({**columns, "colour": [1, 2]}))
+    with pytest.raises(InvalidArgumentError, match="row 1 of the table: payload is missing"):
+        new_events(pa.table({"payload": [b"a", None]}))
+
+
+def test_a_header_is_utf_8_wherever_it_is_published() -> None:
+    bad = NewEvent(b"x", headers={"a": b"\xff"})
+    with millstream.open(":memory:") as db:
+        topic = db.topic("t")
+        topic.publish(b"x", headers={"a": "ä".encode()})
+        with pytest.raises(InvalidArgumentError, match="header is UTF-8"):
+            topic.publish_many([bad])
+        with pytest.raises(InvalidArgumentError, match="header is UTF-8"):
+            topic.publish(bad.payload, headers=bad.headers)
+        assert len(topic.fetch()) == 1
+    with pytest.raises(InvalidArgumentError, match="header is UTF-8"):
+        list(topic_calls.publish("t", [bad]))
