@@ -37,7 +37,9 @@ Fields = tuple[
 PAYLOAD_TEXT: Final = "payload_text"
 
 #: Of an Arrow table with events to publish.
-_COLUMNS: Final = ("payload", "key", "timestamp", "id", "partition")
+_COLUMNS: Final = ("payload", "key", "timestamp", "id", "partition", "headers", "is_json")
+#: Of a table of events that were read: where they were, which says nothing of where they go.
+_PLACE_COLUMNS: Final = ("topic", "offset")
 
 #: Events that are read at a time.
 READ_EVENTS: Final = 1000
@@ -181,19 +183,30 @@ def new_events(events: Any) -> list[NewEvent]:
         if "payload" not in names:
             raise InvalidArgumentError("the table has no column payload")
         for name in names:
-            if name not in _COLUMNS or names.count(name) > 1:
+            if name not in _COLUMNS + _PLACE_COLUMNS or names.count(name) > 1:
                 raise InvalidArgumentError(
                     f"the table's column {name!r} is none of an event, or there twice; "
                     f"{', '.join(_COLUMNS)} are"
                 )
-        rows = events.to_pylist()
-        for number, row in enumerate(rows):
-            if row["payload"] is None:
-                raise InvalidArgumentError(f"row {number} of the table: payload is missing")
-        return [NewEvent(**row) for row in rows]
+        return [_event_of_row(number, row) for number, row in enumerate(events.to_pylist())]
     if isinstance(events, (bytes, str, Mapping)):
         raise InvalidArgumentError("publish_many takes several events; publish takes one")
     return [one if isinstance(one, NewEvent) else NewEvent(one) for one in events]
+
+
+def _event_of_row(number: int, row: dict[str, Any]) -> NewEvent:
+    known = {name: row[name] for name in ("key", "timestamp", "id", "partition") if name in row}
+    payload = row["payload"]
+    if payload is None:
+        raise InvalidArgumentError(f"row {number} of the table: payload is missing")
+    if row.get("is_json"):
+        try:
+            payload = json.loads(payload)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidArgumentError(
+                f"row {number} of the table: its payload is no JSON: {error}"
+            ) from None
+    return NewEvent(payload, headers=dict(row.get("headers") or {}), **known)
 
 
 def fields_of(topic: str, event: NewEvent, now_ms: int) -> Fields:

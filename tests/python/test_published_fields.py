@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -34,3 +35,23 @@ def test_a_header_is_utf_8_wherever_it_is_published() -> None:
         assert len(topic.fetch()) == 1
     with pytest.raises(InvalidArgumentError, match="header is UTF-8"):
         list(topic_calls.publish("t", [bad]))
+
+
+def test_what_was_read_as_a_table_can_be_published_elsewhere() -> None:
+    with millstream.open(":memory:") as db:
+        db.topic("from").publish({"a": [1, None]}, key="k", headers={"h": "v"})
+        db.topic("from").publish(b"\xff", timestamp="2026-01-01T00:00:00Z")
+        read = db.topic("from").fetch()
+        for _ in range(2):  # again means the same ones
+            db.topic("to").publish_many(read.to_arrow())
+        copies = list(db.topic("to").fetch())
+
+        def told(events: Iterable[millstream.Event]) -> list[tuple[Any, ...]]:
+            return [
+                (one.id, one.timestamp_ms, one.key, one.headers, one.payload, one.is_json)
+                for one in events
+            ]
+
+        assert told(copies) == told(read)
+    with pytest.raises(InvalidArgumentError, match="row 0 of the table: its payload is no JSON"):
+        new_events(pa.table({"payload": [b"{"], "is_json": [True]}))
