@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from millstream_gateway.errors import problem_response
 
 #: In a scope's state when the whole body is there: whoever reads it needs no deadline.
 BODY_AT_HAND: Final = "body_at_hand"
@@ -26,6 +29,21 @@ _HEAD_STEP_BYTES: Final = 4096
 _HEADS_MAX: Final = 32
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+
+def _refusal(status: int, detail: str) -> bytes:
+    """A whole answer, for who is heard no further."""
+    problem = problem_response(status, detail, headers={"connection": "close"})
+    fields = b"".join(b"%s: %s\r\n" % field for field in problem.raw_headers)
+    phrase = HTTPStatus(status).phrase.encode()
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase, fields, problem.body)
+
+
+_NOT_HTTP: Final = _refusal(400, "this is no HTTP/1.1 request")
+_HEAD_TOO_SLOW: Final = _refusal(408, "the head of the request did not come in time")
+_BODY_TOO_SLOW: Final = _refusal(408, "the body of the request did not come in time")
+_HEAD_TOO_LARGE: Final = _refusal(431, "the head of the request is too large")
+_URL_TOO_LONG: Final = _refusal(431, f"an URL has at most {_URL_BYTES_MAX} bytes")
 
 
 class Visitor(Protocol):
@@ -218,7 +236,7 @@ def bounded_protocol(
                     self._header_bytes += len(data)
                 super().data_received(data)
                 if self._in_headers and self._header_bytes > header_bytes_max:
-                    self._refuse(b"431 Request Header Fields Too Large")
+                    self._refuse(_HEAD_TOO_LARGE)
             if self.transport.is_closing():
                 return
             if self._visitor is not None and self._body_deadline is None:
@@ -301,7 +319,7 @@ def bounded_protocol(
 
         def _arm_body(self) -> None:
             self._body_deadline = self.loop.call_later(
-                body_timeout_ms / 1000, self._refuse, b"408 Request Timeout"
+                body_timeout_ms / 1000, self._refuse, _BODY_TOO_SLOW
             )
 
         def _stop_waiting(self) -> None:
@@ -352,14 +370,11 @@ def bounded_protocol(
             )
 
         def send_400_response(self, msg: str) -> None:
-            if len(self.url) > _URL_BYTES_MAX:
-                self._refuse(b"431 Request Header Fields Too Large")
-            else:
-                super().send_400_response(msg)
+            self._refuse(_URL_TOO_LONG if len(self.url) > _URL_BYTES_MAX else _NOT_HTTP)
 
         def _arm(self) -> None:
             self._header_deadline = self.loop.call_later(
-                header_timeout_ms / 1000, self._refuse, b"408 Request Timeout"
+                header_timeout_ms / 1000, self._refuse, _HEAD_TOO_SLOW
             )
 
         def _disarm(self) -> None:
@@ -379,12 +394,10 @@ def bounded_protocol(
                 self._write_deadline.cancel()
                 self._write_deadline = None
 
-        def _refuse(self, status: bytes) -> None:
+        def _refuse(self, answer: bytes) -> None:
             self._disarm()
             if not self.transport.is_closing():
-                self.transport.write(
-                    b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-                )
+                self.transport.write(answer)
                 self.transport.close()
                 self._arm_write()
 

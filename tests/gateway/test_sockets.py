@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Callable
@@ -59,6 +60,16 @@ def read_all(connection: socket.socket) -> bytes:
     while chunk := connection.recv(65536):
         received += chunk
     return received
+
+
+def problem_of(answer: bytes) -> tuple[int, str]:
+    """The status of an answer that is a problem, and its detail."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"\r\ncontent-type: application/problem+json\r\n" in head + b"\r\n"
+    assert b"\r\ncontent-length: %d\r\n" % len(body) in head + b"\r\n"
+    problem = json.loads(body)
+    assert head.startswith(b"HTTP/1.1 %d " % problem["status"])
+    return problem["status"], problem["detail"]
 
 
 def small(**limits: int) -> Settings:
@@ -136,13 +147,19 @@ def test_a_head_that_never_ends_is_408(serve_live: Serve) -> None:
     port = serve_live(Settings(server=ServerSettings(header_timeout="100ms")), FakeBackend())
     with connect(port) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
+        assert problem_of(read_all(connection)) == (
+            408,
+            "the head of the request did not come in time",
+        )
 
 
 def test_a_silent_connection_is_closed(serve_live: Serve) -> None:
     port = serve_live(Settings(server=ServerSettings(header_timeout="100ms")), FakeBackend())
     with connect(port) as connection:
-        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
+        assert problem_of(read_all(connection)) == (
+            408,
+            "the head of the request did not come in time",
+        )
 
 
 def test_a_second_request_has_its_own_time_for_its_head(serve_live: Serve) -> None:
@@ -151,14 +168,17 @@ def test_a_second_request_has_its_own_time_for_its_head(serve_live: Serve) -> No
         connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         connection.sendall(b"GET /health HTT")
-        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
+        assert problem_of(read_all(connection)) == (
+            408,
+            "the head of the request did not come in time",
+        )
 
 
 def test_a_head_that_is_too_large_is_431(serve_live: Serve) -> None:
     port = serve_live(small(header_bytes=2048), FakeBackend())
     with connect(port) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 4096)
-        assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+        assert problem_of(read_all(connection)) == (431, "the head of the request is too large")
 
 
 @pytest.mark.parametrize("length", [70_000, 300_000])
@@ -167,14 +187,14 @@ def test_an_url_that_is_too_long_is_431(serve_live: Serve, length: int) -> None:
     with connect(port) as connection:
         url = b"/api/v1/query?query=" + b"1" * length
         connection.sendall(b"GET " + url + b" HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+        assert problem_of(read_all(connection)) == (431, "an URL has at most 65535 bytes")
 
 
 def test_what_is_no_http_is_400(serve_live: Serve) -> None:
     port = serve_live(Settings(), FakeBackend())
     with connect(port) as connection:
         connection.sendall(b"GRUB /health\r\n\r\n")
-        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+        assert problem_of(read_all(connection)) == (400, "this is no HTTP/1.1 request")
 
 
 def test_a_client_that_leaves_cancels_its_query(serve_live: Serve) -> None:
