@@ -93,6 +93,7 @@ class Events:
 
     def __init__(self) -> None:
         self.readable_now: tuple[str, ...] | MillstreamError = ("a",)
+        self.may_commit = True
         self.follow: Callable[[], Awaitable[Tail]]
         self.poll_frames: Any = lambda feeds, **_: [(b"", 0, 0) for _ in feeds]
 
@@ -100,6 +101,10 @@ class Events:
         if isinstance(self.readable_now, MillstreamError):
             raise self.readable_now
         return self.readable_now
+
+    def check_commits(self, *_: object) -> None:
+        if not self.may_commit:
+            raise PermissionDeniedError("no more")
 
     async def subscribe_to(self, *_: object) -> Tail:
         return await self.follow()
@@ -163,6 +168,16 @@ async def test_a_member_of_a_group_is_told_its_new_name_when_its_topics_change()
     assert socket.told == [
         {"type": "ack", "id": "s", "subscription_id": "s", "op": "subscribe", "member": "after"}
     ]
+
+
+async def test_a_member_of_a_group_that_may_not_commit_any_more_ends_and_others_go_on() -> None:
+    for group, ended in (("g", 1), ("", 0)):
+        socket = Socket(group=group)
+        await socket.session.check(ADMIN_KEY, 0)
+        assert (socket.told, socket.tail.closed) == ([], 0)
+        socket.events.may_commit = False
+        await socket.session.check(ADMIN_KEY, 0)
+        assert (len(socket.told), socket.tail.closed) == (ended, ended)
 
 
 @pytest.mark.parametrize("still_has", [True, False])
