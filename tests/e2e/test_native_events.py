@@ -353,9 +353,9 @@ def subscribe_frame(topic: str) -> bytes:
 def test_a_second_subscription_of_a_number_is_no_end_of_the_first_but_of_the_connection(
     place: Place,
 ) -> None:
-    place.create("numbered")
+    place.create("twice")
     hello = _core.native_hello("", "", "confused")
-    answer = answer_to(place.address, hello + 2 * subscribe_frame("numbered"))
+    answer = answer_to(place.address, hello + 2 * subscribe_frame("twice"))
     assert b"there is a subscription 1 already" in answer
     # Every frame begins with its length and its type.
     types = []
