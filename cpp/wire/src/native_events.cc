@@ -270,7 +270,7 @@ void NativeEventsWriter::Add(const NativeReadEvent& event) {
   if (event.key) bytes += event.key->size();
   for (const auto& [name, value] : event.headers) bytes += 2 * kVarint + name.size() + value.size();
   if (frame_.size() - end_ < bytes) frame_.resize(end_ + bytes + frame_.size() / 8);
-  SpanWriter out(std::span(frame_).subspan(end_));
+  SpanWriter out(std::span<char>(frame_).subspan(end_));
   out.Varint(event.topic);
   out.U8(static_cast<uint8_t>((event.is_json ? kIsJson : 0) | (event.key ? kHasKey : 0) | kHasTimestamp | kHasId |
                               kHasPartition | kHasNumber));
