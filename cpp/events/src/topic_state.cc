@@ -25,9 +25,8 @@ std::vector<Partition*> Topic::UsedPartitions() const {
 }
 
 bool Topic::is_held() const {
-  const ReaderLock lock(mutex_);
-  return std::ranges::any_of(partitions_,
-                             [](const auto& partition) { return partition != nullptr && partition->is_held(); });
+  // Not under the topic's lock: writers ask for its options while they hold a partition's.
+  return std::ranges::any_of(UsedPartitions(), [](const Partition* partition) { return partition->is_held(); });
 }
 
 }  // namespace millstream::events
