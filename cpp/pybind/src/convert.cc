@@ -21,6 +21,12 @@ std::string_view StringView(py::handle text, const char* what) {
   return {data, static_cast<size_t>(size)};
 }
 
+py::str Decoded(std::string_view text, const char* errors) {
+  PyObject* decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), errors);
+  if (decoded == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::str>(decoded);
+}
+
 }  // namespace
 
 template <typename T>
@@ -58,9 +64,11 @@ py::dict LabelsDict(const model::Labels& labels) {
 }
 
 py::str Text(std::string_view text) {
-  PyObject* decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
-  if (decoded == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::str>(decoded);
+  return Decoded(text, "replace");
+}
+
+py::str EscapedText(std::string_view text) {
+  return Decoded(text, "surrogateescape");
 }
 
 py::bytes Bytes(std::string_view bytes) {

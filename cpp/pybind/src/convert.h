@@ -38,7 +38,9 @@ class LabelPairs {
 std::vector<std::vector<model::Label>> LabelSets(const pybind11::sequence& labels);
 
 pybind11::dict LabelsDict(const model::Labels& labels);
+// What is no UTF-8 is replaced; or escaped by surrogates, which say which bytes these are.
 pybind11::str Text(std::string_view text);
+pybind11::str EscapedText(std::string_view text);
 pybind11::bytes Bytes(std::string_view bytes);
 std::string_view BytesView(const pybind11::bytes& bytes);
 

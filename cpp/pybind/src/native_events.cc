@@ -40,14 +40,20 @@ StatusCode ErrorCodeOf(int code) {
 
 // --- the server's side ---
 
+py::list TopicsOf(const std::vector<std::string>& topics) {
+  py::list out;
+  for (const std::string& topic : topics) out.append(EscapedText(topic));
+  return out;
+}
+
 py::tuple PublishHead(const py::bytes& payload) {
   const engine::NativePublishHead head = ValueOrThrow(engine::ReadNativePublishHead(BytesView(payload)));
-  return py::make_tuple(head.sequence, head.topics, head.events);
+  return py::make_tuple(head.sequence, TopicsOf(head.topics), head.events);
 }
 
 py::tuple SubscribeHead(const py::bytes& payload) {
   const engine::NativeSubscribeHead head = ValueOrThrow(engine::ReadNativeSubscribeHead(BytesView(payload)));
-  return py::make_tuple(head.subscription, head.topics);
+  return py::make_tuple(head.subscription, TopicsOf(head.topics));
 }
 
 py::tuple CreditOf(const py::bytes& payload) {

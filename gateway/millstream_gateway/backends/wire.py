@@ -167,15 +167,7 @@ def publish_head(payload: bytes) -> PublishHead:
     """
     from millstream import _core
 
-    try:
-        return PublishHead(*_core.native_publish_head(payload))
-    except UnicodeDecodeError:
-        # Whatever is wrong but that was found first.
-        sequence, at = int.from_bytes(payload[:8], "little"), 9
-        size, at = _varint(payload, at)
-        topics, at = _texts(payload, at + size + 4)
-        events, at = _varint(payload, at)
-        return PublishHead(sequence, topics, events)
+    return PublishHead(*_core.native_publish_head(payload))
 
 
 def fetch_head(payload: bytes) -> FetchHead:
@@ -189,37 +181,12 @@ def subscribe_head(payload: bytes) -> SubscribeHead:
     """Raises what is wrong with the frame; topics are as in `publish_head`."""
     from millstream import _core
 
-    try:
-        return SubscribeHead(*_core.native_subscribe_head(payload))
-    except UnicodeDecodeError:
-        topics, _ = _texts(payload, 8)
-        return SubscribeHead(int.from_bytes(payload[:8], "little"), topics)
+    return SubscribeHead(*_core.native_subscribe_head(payload))
 
 
 def topic_bytes(topic: str) -> bytes:
     """A topic of a frame's head as it stands in the frame."""
     return topic.encode(errors="surrogateescape")
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Of what the core has read already: the number, and where it ends."""
-    value = shift = 0
-    while True:
-        byte, at = data[at], at + 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-
-
-def _texts(data: bytes, at: int) -> tuple[list[str], int]:
-    count, at = _varint(data, at)
-    found: list[str] = []
-    for _ in range(count):
-        size, at = _varint(data, at)
-        found.append(data[at : at + size].decode(errors="surrogateescape"))
-        at += size
-    return found, at
 
 
 def credit_of(payload: bytes) -> tuple[int, int]:
