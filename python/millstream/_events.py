@@ -88,10 +88,7 @@ class Event:
         except ValueError:
             raise InvalidArgumentError("the payload of this event is no JSON") from None
         except RecursionError:
-            raise InvalidArgumentError(
-                f"the payload of event {self.offset} of partition {self.partition} of {self.topic} "
-                "is nested too deep; its text is in `payload`"
-            ) from None
+            raise too_deep(self.topic, self.partition, self.offset) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +149,14 @@ class Events(Sequence[Event]):
     def to_arrow(self) -> pa.Table:
         """An Arrow table with a row for each event; see `events_table`."""
         return events_table(self._events)
+
+
+def too_deep(topic: str, partition: int, offset: int) -> InvalidArgumentError:
+    """The error for an event whose payload `json` cannot read."""
+    return InvalidArgumentError(
+        f"the payload of event {offset} of partition {partition} of {topic} is nested too deep; "
+        "its text is in `payload`"
+    )
 
 
 def events_table(events: Iterable[Event]) -> pa.Table:

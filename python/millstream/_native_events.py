@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, NamedTuple
 
 from millstream import _core
-from millstream._events import bytes_of, payload_of
+from millstream._events import bytes_of, payload_of, too_deep
 from millstream._native_connection import (
     REFUSALS_MAX,
     RETRYABLE,
@@ -78,10 +78,7 @@ class Received(NamedTuple):
         try:
             return json.loads(self.payload) if self.is_json else self.payload
         except RecursionError:
-            raise InvalidArgumentError(
-                f"the payload of event {self.offset} of partition {self.partition} of {self.topic} "
-                "is nested too deep; its text is in `payload`"
-            ) from None
+            raise too_deep(self.topic, self.partition, self.offset) from None
 
 
 class Fetched(NamedTuple):

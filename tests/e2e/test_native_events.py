@@ -336,26 +336,12 @@ def test_texts_that_are_no_utf_8_are_refused_by_themselves(place: Place) -> None
         assert [event.key for event in all_of(client, "texts")] == [BAD_TEXT]
 
 
-def subscribe_frame(topic: str) -> bytes:
-    return _core.native_subscribe(
-        1,
-        [topic],
-        begin="earliest",
-        timestamp=0,
-        offsets=[],
-        on_slow=0,
-        lag_max=0,
-        filter="",
-        credit=1 << 40,
-    )
-
-
 def test_a_second_subscription_of_a_number_is_no_end_of_the_first_but_of_the_connection(
     place: Place,
 ) -> None:
     place.create("twice")
     hello = _core.native_hello("", "", "confused")
-    answer = answer_to(place.address, hello + 2 * subscribe_frame("twice"))
+    answer = answer_to(place.address, hello + 2 * subscribe_of(b"twice"))
     assert b"there is a subscription 1 already" in answer
     # Every frame begins with its length and its type.
     types = []
@@ -374,7 +360,20 @@ def test_whoever_takes_no_events_is_cut_off_and_others_go_on(place: Place) -> No
         client.publish(Event("flood", b"x" * 10_000) for _ in range(3000))
         assert client.flush().stored == 3000
         with socket.create_connection(place.address, timeout=10) as deaf:
-            deaf.sendall(_core.native_hello("", "", "deaf") + subscribe_frame("flood"))
+            deaf.sendall(
+                _core.native_hello("", "", "deaf")
+                + _core.native_subscribe(
+                    1,
+                    ["flood"],
+                    begin="earliest",
+                    timestamp=0,
+                    offsets=[],
+                    on_slow=0,
+                    lag_max=0,
+                    filter="",
+                    credit=1 << 40,
+                )
+            )
             client.publish(Event("flood", b"after"))
             assert client.flush().stored == 3001
             assert len(client.fetch("flood", limit=10).events) == 10

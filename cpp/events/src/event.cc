@@ -4,6 +4,7 @@
 #include "millstream/codec/byte_io.h"
 #include "millstream/codec/span_writer.h"
 #include "millstream/events/event_id.h"
+#include "millstream/events/event_sink.h"
 #include "millstream/events/limits.h"
 
 namespace millstream::events {
@@ -210,12 +211,7 @@ std::string StoredEvent::Id() const {
 }
 
 std::string_view StoredEvent::Id(EventIdText* room) const {
-  return IdOf(view_.client_id,
-              {.taken_ms = view_.taken_ms,
-               .topic = topic_,
-               .partition = partition_,
-               .offset_low = static_cast<uint32_t>(offset_)},
-              room);
+  return PlacedEvent::Of(*this).Id(room);
 }
 
 void StoredEvent::SetTaken(TimestampMs taken_ms) {
