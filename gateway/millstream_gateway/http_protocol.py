@@ -40,10 +40,16 @@ def _refusal(status: int, detail: str) -> bytes:
 
 
 _NOT_HTTP: Final = _refusal(400, "this is no HTTP/1.1 request")
+_NO_HOST: Final = _refusal(400, "a request of HTTP/1.1 needs a Host header")
+_SEVERAL_HOSTS: Final = _refusal(400, "the request carries several Host headers; send one")
 _HEAD_TOO_SLOW: Final = _refusal(408, "the head of the request did not come in time")
 _BODY_TOO_SLOW: Final = _refusal(408, "the body of the request did not come in time")
 _HEAD_TOO_LARGE: Final = _refusal(431, "the head of the request is too large")
 _URL_TOO_LONG: Final = _refusal(431, f"an URL has at most {_URL_BYTES_MAX} bytes")
+
+
+class _HostError(Exception):
+    """The head does not say which host it is for, or says it twice (RFC 9112, 3.2)."""
 
 
 class Visitor(Protocol):
@@ -119,6 +125,8 @@ def bounded_protocol(
             self._in_headers = True
             self._unfed = b""
             self._in_message = False
+            # What is answered when the parser stops.
+            self._wrong = _NOT_HTTP
             # Who sends a request that may take the short way, and its body so far.
             self._visitor: Visitor | None = None
             self._short_body: list[bytes] = []
@@ -255,6 +263,7 @@ def bounded_protocol(
                 self._disarm()
             self._in_headers = False
             self._header_bytes = 0
+            self._check_host()
             if not self._may_be_short():
                 super().on_headers_complete()
 
@@ -276,6 +285,17 @@ def bounded_protocol(
             # Before the application's task first runs, when the body came along with its headers.
             self.scope["state"][BODY_AT_HAND] = True
             super().on_message_complete()
+
+        def _check_host(self) -> None:
+            """Ends the parsing when it is not one: `send_400_response` answers."""
+            hosts = sum(1 for name, _ in self.headers if name == b"host")
+            if hosts > 1:
+                self._wrong = _SEVERAL_HOSTS
+            elif not hosts and self.parser.get_http_version() == "1.1":
+                self._wrong = _NO_HOST
+            else:
+                return
+            raise _HostError
 
         def _is_free(self) -> bool:
             return self.cycle is None or self.cycle.response_complete
@@ -370,7 +390,7 @@ def bounded_protocol(
             )
 
         def send_400_response(self, msg: str) -> None:
-            self._refuse(_URL_TOO_LONG if len(self.url) > _URL_BYTES_MAX else _NOT_HTTP)
+            self._refuse(_URL_TOO_LONG if len(self.url) > _URL_BYTES_MAX else self._wrong)
 
         def _arm(self) -> None:
             self._header_deadline = self.loop.call_later(

@@ -197,6 +197,46 @@ def test_what_is_no_http_is_400(serve_live: Serve) -> None:
         assert problem_of(read_all(connection)) == (400, "this is no HTTP/1.1 request")
 
 
+NO_HOST = "a request of HTTP/1.1 needs a Host header"
+SEVERAL_HOSTS = "the request carries several Host headers; send one"
+
+
+@pytest.mark.parametrize(
+    ("begin", "hosts", "expected"),
+    [
+        (b"GET /health HTTP/1.1", (), NO_HOST),
+        (b"POST /metrics HTTP/1.1", (), NO_HOST),
+        (b"GET /health HTTP/1.1", (b"x", b"x"), SEVERAL_HOSTS),
+        (b"POST /metrics HTTP/1.1", (b"x", b"y"), SEVERAL_HOSTS),
+        (b"GET /health HTTP/1.0", (b"x", b"y"), SEVERAL_HOSTS),
+    ],
+)
+@pytest.mark.parametrize("upgrade", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"])
+def test_a_request_that_names_no_host_or_several_is_400(
+    serve_live: Serve, begin: bytes, hosts: tuple[bytes, ...], expected: str, upgrade: bytes
+) -> None:
+    backend = CountingBackend()
+    port = serve_live(Settings(), backend)
+    with connect(port) as connection:
+        head = b"".join(b"%s\r\n" % line for line in (begin, *(b"hOst: " + h for h in hosts)))
+        body = b'{"metrics":[{"name":"cpu","value":1}]}'
+        kind = b"Content-Type: application/json\r\n"
+        length = b"Content-Length: %d\r\n\r\n" % len(body)
+        connection.sendall(head + upgrade + kind + length + body)
+        assert problem_of(read_all(connection)) == (400, expected)
+    assert backend.pushes == 0
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nConnection: close\r\nHost:\r\n"])
+def test_http_1_0_needs_no_host_and_1_1_none_that_says_anything(
+    serve_live: Serve, head: bytes
+) -> None:
+    port = serve_live(Settings(), FakeBackend())
+    with connect(port) as connection:
+        connection.sendall(b"GET /-/healthy " + head + b"\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_client_that_leaves_cancels_its_query(serve_live: Serve) -> None:
     backend = StuckBackend()
     port = serve_live(Settings(), backend)
