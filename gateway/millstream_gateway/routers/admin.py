@@ -8,6 +8,7 @@ from millstream.errors import InvalidArgumentError
 from millstream.times import parse_duration_ms
 from millstream_gateway.dependencies import ADMINISTERS, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.documentation import problems
+from millstream_gateway.routers.media import JsonBodyRoute
 from millstream_gateway.schemas.access import Role
 from millstream_gateway.schemas.admin import (
     AclDescription,
@@ -42,7 +43,9 @@ from millstream_gateway.services.container import Services
 from millstream_gateway.services.tenants import Tenant
 from millstream_gateway.services.users import describe as describe_user
 
-router = APIRouter(prefix="/v1/admin", tags=["admin"], responses=problems(401, 403, 429))
+router = APIRouter(
+    prefix="/v1/admin", tags=["admin"], responses=problems(401, 403, 429), route_class=JsonBodyRoute
+)
 
 
 @router.post("/keys", status_code=201, responses=problems(400))

@@ -16,6 +16,7 @@ from millstream.errors import InvalidArgumentError, PermissionDeniedError, Unaut
 from millstream_gateway.dependencies import PUBLIC, SIGNED_IN, CallerDep, ServicesDep, needs
 from millstream_gateway.errors import BodyTooLargeError, problem_response
 from millstream_gateway.routers.documentation import problems
+from millstream_gateway.routers.media import FORM, check_form, media_type
 from millstream_gateway.routers.sign_in import (
     SESSION_COOKIE,
     base_for_cookie,
@@ -35,6 +36,7 @@ keys_router = APIRouter(tags=["auth"])
 
 _BODY_BYTES_MAX: Final = 16 * 1024
 _FIELDS_MAX: Final = 20
+_JSON: Final = "application/json"
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _JWKS_HEADERS: Final = {"Cache-Control": "public, max-age=300"}
 
@@ -51,8 +53,7 @@ def _form(*fields: str, needed: str = "", all_needed: bool = False) -> dict[str,
         schema |= {"required": [needed]}
     if all_needed:
         schema |= {"required": list(fields), "additionalProperties": False}
-    kinds = ("application/x-www-form-urlencoded", "application/json")
-    return {"requestBody": {"content": {kind: {"schema": schema} for kind in kinds}}}
+    return {"requestBody": {"content": {kind: {"schema": schema} for kind in (FORM, _JSON)}}}
 
 
 @router.get("/me", responses=problems(401, 429))
@@ -299,9 +300,9 @@ async def _fields_of(request: Request) -> dict[str, str]:
             raise BodyTooLargeError(f"the body is larger than {_BODY_BYTES_MAX} bytes")
     if not body:
         return {}
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    check_form(request.headers, _JSON)
     try:
-        if kind == "application/json":
+        if media_type(request.headers.get("content-type", ""))[0] == _JSON:
             loaded = orjson.loads(bytes(body))
             pairs = list(loaded.items()) if isinstance(loaded, dict) else [("", None)]
         else:

@@ -18,7 +18,8 @@ from millstream.errors import MillstreamError
 from millstream_gateway.dependencies import WRITES_EVENTS, caller_of, needs, services_of
 from millstream_gateway.errors import HTTP_STATUS
 from millstream_gateway.routers.documentation import body_operation
-from millstream_gateway.routers.ingest import IngestEndpoint, check_json, is_gzipped
+from millstream_gateway.routers.ingest import IngestEndpoint
+from millstream_gateway.routers.media import check_json, is_gzipped
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.event_json import BATCH_MAX, EVENT_SCHEMA, placement_object
 from millstream_gateway.schemas.events import NewEvent, Placement

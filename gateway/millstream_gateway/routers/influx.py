@@ -21,7 +21,8 @@ from millstream.errors import InvalidArgumentError
 from millstream_gateway.dependencies import PUBLIC, WRITES, ServicesDep, needs
 from millstream_gateway.errors import error_response
 from millstream_gateway.routers.documentation import body_operation
-from millstream_gateway.routers.ingest import IngestEndpoint, import_answer, is_gzipped, reasons
+from millstream_gateway.routers.ingest import IngestEndpoint, import_answer, reasons
+from millstream_gateway.routers.media import check_text, is_gzipped
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.ingest import IngestService
@@ -43,7 +44,7 @@ _EXAMPLE: Final = "room,place=kitchen celsius=21.5,occupied=true\n"
 _REFUSALS: Final = {
     "400": "Lines or fields were refused, the answer names them; what was good is stored.",
     "413": "The body is too large.",
-    "415": "An encoding other than gzip.",
+    "415": "Protobuf or JSON, or an encoding other than gzip.",
     "503": "Overloaded; send it again.",
 }
 
@@ -91,6 +92,7 @@ class LineProtocol(IngestEndpoint):
 
     def check(self, headers: Headers) -> None:
         is_gzipped(headers)
+        check_text(headers)
 
     async def answer(
         self, scope: Scope, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
@@ -115,6 +117,7 @@ class LineProtocolImport(IngestEndpoint):
 
     def check(self, headers: Headers) -> None:
         is_gzipped(headers)
+        check_text(headers)
 
     async def answer(
         self, scope: Scope, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes

@@ -23,6 +23,13 @@ from millstream_gateway.http_protocol import BODY_AT_HAND
 from millstream_gateway.routers.body import read_body
 from millstream_gateway.routers.documentation import body_operation
 from millstream_gateway.routers.envelope import success
+from millstream_gateway.routers.media import (
+    check_json,
+    check_snappy,
+    check_text,
+    is_gzipped,
+    media_type,
+)
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.ingest import IngestService
@@ -163,13 +170,7 @@ class RemoteWrite(IngestEndpoint):
                 f"{message} is not accepted by this server; "
                 f"only {' and '.join(_REMOTE_WRITE_FORMS)} are",
             )
-        encoding = headers.get("content-encoding", "snappy").strip().lower()
-        if encoding != "snappy":
-            raise HTTPException(
-                415,
-                f"{encoding} encoding (compression) is not accepted by this server; "
-                "only snappy is acceptable",
-            )
+        check_snappy(headers)
         version = headers.get("x-prometheus-remote-write-version", "0.1.0")
         if not version.startswith(("0.1.", "1.", "2.")):
             raise HTTPException(
@@ -236,7 +237,7 @@ class TextImport(IngestEndpoint):
             "200": "Every line was stored.",
             "400": "Lines were refused, the answer names them; the good ones are stored.",
             "413": "The body is too large.",
-            "415": "An encoding other than gzip.",
+            "415": "Protobuf or JSON, or an encoding other than gzip.",
         },
         example=_TEXT_EXAMPLE,
         description="One sample a line, with a timestamp in milliseconds or none, which is now. "
@@ -247,6 +248,7 @@ class TextImport(IngestEndpoint):
 
     def check(self, headers: Headers) -> None:
         is_gzipped(headers)
+        check_text(headers)
 
     async def push(
         self, ingest: IngestService, tenant: TenantId, headers: Headers, body: bytes
@@ -342,30 +344,3 @@ def reasons(outcome: PushOutcome, unit: str) -> str:
     stored = f"{outcome.stored} samples stored, {outcome.rejected} refused"
     more = f"; and {outcome.rejected - len(shown)} more" if outcome.rejected > len(shown) else ""
     return f"{stored}: {text}{more}"
-
-
-def media_type(header: str) -> tuple[str, dict[str, str]]:
-    """The type and the parameters of a Content-Type."""
-    media, *rest = header.split(";")
-    pairs = (part.partition("=") for part in rest)
-    parameters = {key.strip().lower(): value.strip().strip('"') for key, _, value in pairs}
-    return media.strip().lower(), parameters
-
-
-def is_gzipped(headers: Headers) -> bool:
-    """Whether the body is gzip; raises 415 for any other encoding."""
-    encoding = headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
-        raise HTTPException(
-            415, f"{encoding} encoding is not accepted by this route; gzip and identity are"
-        )
-    return encoding == "gzip"
-
-
-def check_json(headers: Headers) -> None:
-    """Raise 415 for what does not say that it is JSON."""
-    media, _ = media_type(headers.get("content-type", ""))
-    # A page of another site can make a browser post forms and plain text without asking, and
-    # this server may be open to everyone on the machine; JSON it has to ask for.
-    if media not in ("", "application/json") and not media.endswith("+json"):
-        raise HTTPException(415, f"expected application/json as Content-Type, got {media}")

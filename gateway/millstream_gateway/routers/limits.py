@@ -8,11 +8,14 @@ from fastapi import APIRouter, Body
 
 from millstream_gateway.dependencies import ADMINISTERS, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.documentation import problems
+from millstream_gateway.routers.media import JsonBodyRoute
 from millstream_gateway.schemas.admin import AllLimits, LimitsDescription
 from millstream_gateway.services.container import Services
 from millstream_gateway.services.tenant_limits import LimitsOfTenant
 
-router = APIRouter(prefix="/v1/admin", tags=["admin"], responses=problems(401, 403, 429))
+router = APIRouter(
+    prefix="/v1/admin", tags=["admin"], responses=problems(401, 403, 429), route_class=JsonBodyRoute
+)
 
 _Limits = Annotated[
     dict[str, int],

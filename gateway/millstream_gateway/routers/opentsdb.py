@@ -18,7 +18,8 @@ from starlette.types import Scope
 from millstream_gateway.dependencies import WRITES_JSON, needs
 from millstream_gateway.errors import opentsdb_error
 from millstream_gateway.routers.documentation import body_operation
-from millstream_gateway.routers.ingest import IngestEndpoint, check_json, is_gzipped, reasons
+from millstream_gateway.routers.ingest import IngestEndpoint, reasons
+from millstream_gateway.routers.media import check_json, is_gzipped
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.ingest import IngestService

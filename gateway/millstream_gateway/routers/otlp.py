@@ -17,12 +17,8 @@ from millstream.errors import Code
 from millstream_gateway.dependencies import WRITES, needs, services_of
 from millstream_gateway.errors import OTLP_PATHS
 from millstream_gateway.routers.documentation import body_operation
-from millstream_gateway.routers.ingest import (
-    IngestEndpoint,
-    is_gzipped,
-    media_type,
-    reasons,
-)
+from millstream_gateway.routers.ingest import IngestEndpoint, reasons
+from millstream_gateway.routers.media import is_gzipped, media_type
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.otlp import (
     JSON,

@@ -18,6 +18,7 @@ from millstream.times import (
     parse_time_ms,
 )
 from millstream_gateway.routers.body import read_body
+from millstream_gateway.routers.media import FORM, check_unencoded, media_type
 from millstream_gateway.schemas.queries import (
     ExemplarQuery,
     InstantQuery,
@@ -148,8 +149,9 @@ async def read_params(request: Request, settings: Settings) -> Params:
     """The parameters of a GET or of a form POST; anything else in a body is ignored."""
     pairs: list[tuple[str, str]] = []
     if request.method == "POST":
-        content_type = request.headers.get("content-type", "")
-        if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
+        media, _ = media_type(request.headers.get("content-type", ""))
+        if media == FORM:
+            check_unencoded(request.headers)
             body = await read_body(
                 request.receive,
                 request.headers,

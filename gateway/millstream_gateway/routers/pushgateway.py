@@ -14,13 +14,12 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 
 from millstream.errors import InvalidArgumentError, MillstreamError
 from millstream_gateway.dependencies import WRITES, CallerDep, ServicesDep, needs
 from millstream_gateway.routers.body import read_body
 from millstream_gateway.routers.documentation import problems
-from millstream_gateway.routers.ingest import is_gzipped, media_type
+from millstream_gateway.routers.media import check_text, is_gzipped, media_type
 from millstream_gateway.schemas.access import Caller
 from millstream_gateway.schemas.push import PushOutcome
 from millstream_gateway.services.container import Services
@@ -117,8 +116,7 @@ async def _push(
 ) -> Response:
     labels = grouping_labels(path, job_is_base64=_BASE64 in _template(request))
     media, _ = media_type(request.headers.get("content-type", ""))
-    if "protobuf" in media:
-        raise HTTPException(415, f"{media} is not accepted; text exposition and OpenMetrics are")
+    check_text(request.headers)
     gzipped = is_gzipped(request.headers)
     bytes_max = services.settings.push.body_bytes
     with services.ingest.budget.lease() as take:

@@ -11,6 +11,7 @@ from millstream_gateway.dependencies import READS_PARTS, CallerDep, ServicesDep,
 from millstream_gateway.routers.body import read_body
 from millstream_gateway.routers.connection import while_connected
 from millstream_gateway.routers.documentation import binary_body
+from millstream_gateway.routers.media import check_snappy
 
 router = APIRouter(prefix="/api/v1", tags=["query"])
 
@@ -39,9 +40,7 @@ async def read(request: Request, services: ServicesDep, caller: CallerDep) -> Re
     media = request.headers.get("content-type", _SAMPLES).partition(";")[0].strip().lower()
     if media != _SAMPLES:
         raise HTTPException(415, f"expected {_SAMPLES} as Content-Type, got {media}")
-    encoding = request.headers.get("content-encoding", "snappy").strip().lower()
-    if encoding != "snappy":
-        raise HTTPException(415, f"{encoding} encoding is not accepted by this route; snappy is")
+    check_snappy(request.headers)
     body = await read_body(
         request.receive,
         request.headers,

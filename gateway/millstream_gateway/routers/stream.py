@@ -22,12 +22,15 @@ from millstream_gateway.dependencies import (
 )
 from millstream_gateway.guard import refuse
 from millstream_gateway.routers.documentation import problems
+from millstream_gateway.routers.media import JsonBodyRoute
 from millstream_gateway.schemas.topics import NewSubscription, SubscriptionAnswer, TicketAnswer
 from millstream_gateway.services.container import Services
 from millstream_gateway.services.stream_session import StreamSession, request_of
 from millstream_gateway.services.ws_frames import FRAMES, Outlet
 
-router = APIRouter(prefix="/v1", tags=["events"], responses=problems(400, 401, 403, 429))
+router = APIRouter(
+    prefix="/v1", tags=["events"], responses=problems(400, 401, 403, 429), route_class=JsonBodyRoute
+)
 
 PATH: Final = "/v1/stream"
 #: What a client may ask for beside its credentials; the answer never repeats those.

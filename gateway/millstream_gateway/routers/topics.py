@@ -20,6 +20,7 @@ from millstream_gateway.dependencies import (
 )
 from millstream_gateway.routers.connection import while_connected
 from millstream_gateway.routers.documentation import problems
+from millstream_gateway.routers.media import JsonBodyRoute
 from millstream_gateway.schemas.access import Action, Caller
 from millstream_gateway.schemas.event_json import event_object, status_object
 from millstream_gateway.schemas.events import CommitBy, Fetched, TopicInfo, TopicOptions, Where
@@ -37,7 +38,9 @@ from millstream_gateway.schemas.topics import (
 )
 from millstream_gateway.services.container import Services
 
-router = APIRouter(prefix="/v1", tags=["events"], responses=problems(400, 401, 403, 429))
+router = APIRouter(
+    prefix="/v1", tags=["events"], responses=problems(400, 401, 403, 429), route_class=JsonBodyRoute
+)
 
 _FETCH_MAX: Final = 10_000
 # Who has waited longer is looked at again before the answer: a key may have ended meanwhile.
