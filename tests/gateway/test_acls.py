@@ -268,9 +268,41 @@ def test_a_line_that_means_nothing_is_refused(tmp_path: Path, wanted: dict[str, 
 
 
 @needs_engine
+def test_a_line_about_a_tenant_that_there_is_not_is_refused_and_names_it(tmp_path: Path) -> None:
+    with site_in(tmp_path) as site:
+        refusal = add(site, expected=404, pattern="up", tenant="shpo")
+        assert "shpo" in refusal["detail"]
+        command = [sys.executable, "-m", "millstream", "acl", "create", "--subject", "*"]
+        command += ["--effect", "deny", "--pattern", "up", "--tenant", "shpo"]
+        folder = tmp_path / "elsewhere"
+        told = subprocess.run(
+            [*command, "--data", str(folder)], capture_output=True, text=True, check=False
+        )
+        assert told.returncode == 1, told.stdout + told.stderr
+        assert "shpo" in told.stderr
+        # A name is no way to ask which tenants there are.
+        of_a = site.headers(role="admin", tenants=["a"])
+        body = {"subject": "*", "resource": "metric", "pattern": "up", "effect": "deny"}
+        asked = [
+            site.client.post("/v1/admin/acls", json={**body, "tenant": name}, headers=of_a)
+            for name in ("default", "shpo")
+        ]
+        assert [one.status_code for one in asked] == [403, 403]
+        assert site.client.get("/v1/admin/acls", headers=ROOT).json() == {"acls": []}
+        for makes in ("keys", "users"):
+            given = {"name": makes, "role": "user", "tenants": [makes], "password": "long enough 1"}
+            if makes == "keys":
+                del given["password"]
+            made = site.client.post(f"/v1/admin/{makes}", json=given, headers=ROOT)
+            assert made.status_code == 201, made.text
+            add(site, pattern="up", tenant=makes)
+
+
+@needs_engine
 def test_only_administrators_of_a_tenant_see_and_change_its_lines(tmp_path: Path) -> None:
     with site_in(tmp_path) as site:
         of_a = site.headers(role="admin", tenants=["a"])
+        site.issue(tenants=["b"])
         line = add(site, tenant="b", pattern="up")
         everywhere = add(site, tenant="*", pattern="up")
         assert site.client.get("/v1/admin/acls", headers=of_a).json() == {"acls": []}

@@ -246,7 +246,7 @@ def _session(session: SessionRecord) -> SessionDescription:
     )
 
 
-@router.post("/acls", status_code=201, responses=problems(400))
+@router.post("/acls", status_code=201, responses=problems(400, 404))
 @needs(ADMINISTERS)
 async def create_acl(new: NewAcl, services: ServicesDep, caller: CallerDep) -> AclDescription:
     """Add a line to the access lists. A deny wins over every allow."""

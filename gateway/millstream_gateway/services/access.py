@@ -43,7 +43,7 @@ class AccessControl:
         self.store = make_meta_store(settings)
         self.audit = AuditLog(AuditMemory() if folder is None else AuditFile(folder / FILE_NAME))
         self.tenants = TenantService(self.store, self.audit, settings.limits.tenants)
-        self.acls = AclService(self.store, self.audit, make_selector_check())
+        self.acls = AclService(self.store, self.tenants, self.audit, make_selector_check())
         self.entrance = Entrance(self.tenants, self.acls)
         self.keys = KeyService(self.store, self.tenants, self.audit)
         self.users = UserService(self.store, self.tenants, self.audit)

@@ -31,6 +31,7 @@ from millstream_gateway.schemas.access import (
 )
 from millstream_gateway.services.audit import AuditLog
 from millstream_gateway.services.authorization import covers, require
+from millstream_gateway.services.tenants import TenantService
 
 _ACLS_MAX: Final = 1000
 _PATTERN_MAX: Final = 4096
@@ -46,11 +47,13 @@ class AclService:
     def __init__(
         self,
         store: MetaStore,
+        tenants: TenantService,
         audit: AuditLog,
         check_selector: Callable[[str], None],
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._store = store
+        self._tenants = tenants
         self._audit = audit
         self._check_selector = check_selector
         self._clock = clock
@@ -81,6 +84,9 @@ class AclService:
         if tenant != EVERY_TENANT:
             check_tenant_name(tenant)
         require(caller.principal, Action.ADMIN, Resource(frozenset({tenant})))
+        # A line about a name that was mistyped would take away nothing, and nobody would notice.
+        if tenant != EVERY_TENANT and self._tenants.id_of(tenant) is None:
+            raise NotFoundError(f"there is no tenant {tenant}; make it first, or name another")
         if not _SUBJECT.fullmatch(subject):
             raise InvalidArgumentError(
                 f"{subject!r} is nobody: key:ID, user:ID, role:ROLE, listener:NAME and * (everybody) are"
