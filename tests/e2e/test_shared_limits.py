@@ -170,6 +170,12 @@ def test_gateways_share_buckets_debts_and_quotas(redis: Redis) -> None:
         assert 1 <= int(refused.headers["retry-after"]) <= 86_400
 
 
+def test_a_quota_of_samples_is_exact_for_who_waits_for_each_answer(redis: Redis) -> None:
+    with gateways(redis.url, 1, samples_per_day=5, json_requests_per_second=0) as (one,):
+        codes = [write(one).status_code for _ in range(8)]
+    assert codes == [200] * 5 + [429] * 3
+
+
 class Held:
     """Queries of a limiter that run until they are told to end."""
 

@@ -114,6 +114,40 @@ def test_a_store_that_cannot_be_written_loses_no_count(monkeypatch: pytest.Monke
     assert book.used(3, "samples_per_day") == 7
 
 
+def test_what_is_being_written_down_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryMetaStore()
+    book = QuotaBook(store, Calendar(Clock()))
+    plan = plan_of(samples_per_day=100)
+    commit = store.commit
+    seen: list[int] = []
+
+    def look_on(*given: Any, **options: Any) -> Any:
+        seen.append(book.used(3, "samples_per_day"))
+        book.count(plan, Unit.SAMPLES, 1)
+        after = commit(*given, **options)
+        seen.append(book.used(3, "samples_per_day"))
+        return after
+
+    monkeypatch.setattr(store, "commit", look_on)
+    for _ in range(3):
+        book.count(plan, Unit.SAMPLES, 7)
+        book.flush()
+    assert seen == [7, 8, 15, 16, 23, 24]
+
+
+def test_a_quota_is_exact_while_its_use_is_written_down(tmp_path: Path) -> None:
+    settings = Settings(
+        storage=StorageSettings(path=str(tmp_path / "data")),
+        limits=LimitsSettings(
+            requests_per_day=300, json_requests_per_second=0, quota_interval="100ms"
+        ),
+    )
+    body = {"metrics": [{"name": "m", "value": 1}]}
+    with TestClient(create_app(settings, FakeBackend())) as client:
+        codes = [client.post("/metrics", json=body).status_code for _ in range(400)]
+    assert codes == [200] * 300 + [429] * 100
+
+
 def test_over_http_a_quota_ends_with_the_wait_until_the_period_does(tmp_path: Path) -> None:
     settings = Settings(
         storage=StorageSettings(path=str(tmp_path / "data"), retention="100y"),

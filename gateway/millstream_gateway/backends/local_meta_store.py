@@ -147,6 +147,8 @@ class LocalMetaStore(_Watched):
                 after = before.changed(puts, deletes)
                 self._replace(encode(after))
                 self._refresh()
+                # The thread that looks for changes may have read the file, and not have told yet.
+                self._advance(after)
                 return after
         except OSError as error:
             raise UnavailableError(

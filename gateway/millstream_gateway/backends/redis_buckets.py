@@ -10,8 +10,8 @@ What lasts (queries, WebSockets) is counted by lease: each gateway says how many
 that holds for `LEASE_SECONDS` unless it says so again. So the places of a gateway that was killed
 come back by themselves, and a message that was lost leaves nothing behind.
 
-What is paid afterwards (samples) goes along with what is sent next, a few milliseconds later at
-most. Keys carry the tenant as their hash tag, so a script finds all of its keys in one slot; limits
+What is paid afterwards (samples) goes along with what is sent next and before it, a few milliseconds
+later at most. Keys carry the tenant as their hash tag, so a script finds all of its keys in one slot; limits
 of callers and addresses count for each tenant apart here, which they do not in memory.
 
 When Redis does not answer in time, the buckets of this process answer instead, at once, and a task
@@ -290,8 +290,11 @@ class RedisBuckets:
         paying, self._paying = self._paying, {}
         for tag, steps in paying.items():
             listed = tuple(steps.values())
-            for first in range(0, len(listed), _STEPS_MAX):
-                asked[tag].append(_Asked(listed[first : first + _STEPS_MAX], None))
+            # What was brought is paid before anybody asks for more.
+            asked[tag][:0] = [
+                _Asked(listed[first : first + _STEPS_MAX], None)
+                for first in range(0, len(listed), _STEPS_MAX)
+            ]
         for tag, requests in asked.items():
             for first in range(0, len(requests), _BATCH_MAX):
                 task = asyncio.ensure_future(self._send(tag, requests[first : first + _BATCH_MAX]))

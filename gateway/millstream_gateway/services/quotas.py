@@ -4,11 +4,12 @@ Counts are kept in memory and added to the meta store every ``limits.quota_inter
 gateways on one folder count together with that lag, and a crash forgets that much at most. With a
 Redis they are counted there instead, exactly, and this book counts only while it is gone.
 
-Threads  `flush` blocks and is for any thread; everything else is for the event loop.
+Threads  `flush` blocks and is for one thread at a time; everything else is for the event loop.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -61,17 +62,26 @@ class QuotaBook:
     def __init__(self, store: MetaStore, calendar: Calendar) -> None:
         self._store = store
         self._calendar = calendar
+        # Held for moments only, never while the store is written.
+        self._lock = threading.Lock()
         self._fresh: dict[_At, int] = {}
-        # On its way to the store.
+        # On its way to the store, and the version of each tenant's record before it is there.
         self._flushing: dict[_At, int] = {}
+        self._before: dict[int, int] = {}
 
     def used(self, tenant: int, name: str) -> int:
         """How much of a quota is used in this period, as far as this process knows."""
         period, _ = self._calendar.period(name)
         at = (tenant, name, period)
-        record = self._store.snapshot().get(Kind.QUOTA, str(tenant))
-        stored = 0 if record is None else _stored(record.value, name, period)
-        return stored + self._flushing.get(at, 0) + self._fresh.get(at, 0)
+        with self._lock:
+            snapshot = self._store.snapshot()
+            version = snapshot.version(Kind.QUOTA, str(tenant))
+            unwritten = self._fresh.get(at, 0)
+            # Neither twice nor not at all in the moment in which it is written down.
+            if self._before.get(tenant, version) == version:
+                unwritten += self._flushing.get(at, 0)
+        record = snapshot.get(Kind.QUOTA, str(tenant))
+        return unwritten + (0 if record is None else _stored(record.value, name, period))
 
     def refused(self, plan: Plan) -> Quota | None:
         """The first quota that has no room for one request more."""
@@ -86,21 +96,24 @@ class QuotaBook:
         for quota in plan.quotas:
             if quota.unit is unit:
                 at = (plan.tenant, quota.name, self._calendar.period(quota.name)[0])
-                self._fresh[at] = self._fresh.get(at, 0) + count
+                with self._lock:
+                    self._fresh[at] = self._fresh.get(at, 0) + count
 
     def flush(self) -> None:
         """Add what was counted since the last time to the store. Blocks."""
-        if not self._fresh:
-            return
-        self._flushing, self._fresh = self._fresh, {}
+        with self._lock:
+            if not self._fresh:
+                return
+            self._flushing, self._fresh = self._fresh, {}
+        kept: Mapping[_At, int] = self._flushing
         try:
             self._add(self._flushing)
-        except BaseException:
-            for at, count in self._flushing.items():
-                self._fresh[at] = self._fresh.get(at, 0) + count
-            raise
+            kept = {}
         finally:
-            self._flushing = {}
+            with self._lock:
+                for at, count in kept.items():
+                    self._fresh[at] = self._fresh.get(at, 0) + count
+                self._flushing, self._before = {}, {}
 
     def _add(self, counts: Mapping[_At, int]) -> None:
         def attempt() -> None:
@@ -113,7 +126,10 @@ class QuotaBook:
                     puts[key] = {} if record is None else dict(record.value)
                 before = _stored(puts[key], name, period)
                 puts[key][name] = {"period": period, "count": before + count}
-            self._store.commit(puts, expect={key: snapshot.version(*key) for key in puts})
+            expect = {key: snapshot.version(*key) for key in puts}
+            with self._lock:
+                self._before = {int(tenant): version for (_, tenant), version in expect.items()}
+            self._store.commit(puts, expect=expect)
 
         retried(attempt, "the quotas are being counted by too many others")
 
