@@ -57,6 +57,7 @@ __all__: list[str] = [
     "native_welcome",
     "native_write",
     "poll_frames",
+    "read_exposition",
     "run_promql_test",
     "send_to_all",
     "version",
@@ -894,6 +895,11 @@ def poll_frames(
 ) -> list:
     """
     Polls each (subscription, head). In the place of each there is (frames, events, dropped), or its error, or None. The frames are a WebSocket's: the text of each is the head and then the event's object without its first brace; subscriptions that get the same share them. None stands for what was not polled: because the others have total_bytes_max already, or because with memory_only, which waits for no file, it cannot be.
+    """
+
+def read_exposition(body: bytes, *, open_metrics: bool) -> tuple:
+    """
+    (descriptions as (HELP, TYPE or UNIT, metric, text), samples as (line, labels with __name__, value, whether it has a timestamp), refused lines, the first refusals as (line, code, reason)).
     """
 
 def run_promql_test(

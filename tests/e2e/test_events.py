@@ -295,6 +295,17 @@ def test_the_page_tails_publishes_and_shows_text_only(server: Millstream, browse
         expect(tail.locator("tr")).to_have_count(4)
 
 
+_NOTE_THE_SLOWEST_TICK = """() => {
+  window.slowest = 0;
+  let last = performance.now();
+  setInterval(() => {
+    const now = performance.now();
+    window.slowest = Math.max(window.slowest, now - last);
+    last = now;
+  }, 20);
+}"""
+
+
 def test_the_page_holds_ten_thousand_events_a_second(server: Millstream, browser: Browser) -> None:
     seconds, rate = 3, 10_000
     with (
@@ -308,17 +319,9 @@ def test_the_page_holds_ten_thousand_events_a_second(server: Millstream, browser
         page.get_by_role("button", name="flood", exact=True).click()
         tail = page.get_by_role("region", name="Live tail")
         expect(tail.get_by_role("status")).to_contain_text("Live")
-        page.evaluate(
-            """() => {
-              window.slowest = 0;
-              let last = performance.now();
-              setInterval(() => {
-                const now = performance.now();
-                window.slowest = Math.max(window.slowest, now - last);
-                last = now;
-              }, 20);
-            }"""
-        )
+        idle = page.context.new_page()
+        for measured in (page, idle):
+            measured.evaluate(_NOTE_THE_SLOWEST_TICK)
         began = time.monotonic()
         for turn in range(seconds * 10):
             topic.publish_many([{"n": n, "pad": "x" * 50} for n in range(rate // 10)])
@@ -327,5 +330,7 @@ def test_the_page_holds_ten_thousand_events_a_second(server: Millstream, browser
                 page.wait_for_timeout(left * 1000)
         received = f"{seconds * rate:,} received"
         expect(tail.get_by_role("status")).to_contain_text(received, timeout=20_000)
-        assert page.evaluate("window.slowest") < 1_000, "the page froze"
+        # A page that has nothing to do says how long the machine kept either waiting.
+        waited = idle.evaluate("window.slowest")
+        assert page.evaluate("window.slowest") < 1_000 + 2 * waited, "the page froze"
         expect(tail.locator("tr")).to_have_count(200)

@@ -24,14 +24,6 @@ using wire::GraphiteMapping;
 using wire::StatsdAggregator;
 using Pairs = std::vector<std::pair<std::string, std::string>>;
 
-py::list Refusals(const std::vector<wire::ItemError>& errors) {
-  py::list out;
-  for (const wire::ItemError& error : errors) {
-    out.append(py::make_tuple(error.item, Text(StatusCodeName(error.reason.code())), Text(error.reason.message())));
-  }
-  return out;
-}
-
 std::unique_ptr<GraphiteDecoder> MakeGraphite(
     const std::vector<std::tuple<std::string, std::string, std::map<std::string, std::string>, bool>>& rules,
     bool strict) {
@@ -87,6 +79,14 @@ py::bytes FlushStatsd(StatsdAggregator& self, int64_t now) {
 }
 
 }  // namespace
+
+py::list Refusals(const std::vector<wire::ItemError>& errors) {
+  py::list out;
+  for (const wire::ItemError& error : errors) {
+    out.append(py::make_tuple(error.item, Text(StatusCodeName(error.reason.code())), Text(error.reason.message())));
+  }
+  return out;
+}
 
 void RegisterListeners(py::module_& module) {
   py::class_<GraphiteDecoder>(module, "GraphiteDecoder", "Graphite's plaintext protocol to column batches.")

@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, module) {
   millstream::pybind::RegisterQueryResult(module);
   millstream::pybind::RegisterEngine(module);
   millstream::pybind::RegisterPushLane(module);
+  millstream::pybind::RegisterExposition(module);
   millstream::pybind::RegisterListeners(module);
   millstream::pybind::RegisterNative(module);
   millstream::pybind::RegisterPromqlTest(module);

@@ -91,16 +91,11 @@ bool IsMetricType(std::string_view text) {
   return std::find(std::begin(kNames), std::end(kNames), text) != std::end(kNames);
 }
 
-class ExpositionDecoder {
+class ExpositionReader {
  public:
-  ExpositionDecoder(std::string text, TextFormat format, TimestampMs default_timestamp)
-      : format_(format), default_timestamp_(default_timestamp) {
-    out_.encoding = LabelEncoding::kText;
-    out_.bytes = std::make_unique<std::string>(std::move(text));
-  }
+  ExpositionReader(TextFormat format, ExpositionSink* sink) : format_(format), sink_(*sink) {}
 
-  DecodedWrite Decode() {
-    std::string_view rest = *out_.bytes;
+  void Read(std::string_view rest) {
     bool ended = false;
     while (!rest.empty()) {
       ++line_;
@@ -111,28 +106,31 @@ class ExpositionDecoder {
       SkipBlanks(&line);
       if (line.empty()) continue;
       if (ended) {
-        out_.Reject(line_, InvalidArgument("a line stands after # EOF"));
+        sink_.Refuse(line_, InvalidArgument("a line stands after # EOF"));
         break;
       }
       if (line.front() == '#') {
         ended = Comment(line.substr(1)) && format_ == TextFormat::kOpenMetrics;
       } else if (Status status = Sample(line); !status.ok()) {
-        out_.Reject(line_, std::move(status));
+        sink_.Refuse(line_, std::move(status));
       }
     }
     if (format_ == TextFormat::kOpenMetrics && !ended) {
-      out_.Reject(line_ + 1, InvalidArgument("the text ends without # EOF: it may be cut off"));
+      sink_.Refuse(line_ + 1, InvalidArgument("the text ends without # EOF: it may be cut off"));
     }
-    for (auto& [metric, metadata] : metadata_) out_.metadata.push_back(std::move(metadata));
-    return std::move(out_);
   }
 
  private:
   // True for EOF.
   bool Comment(std::string_view text) {
+    using Kind = ExpositionDescription::Kind;
     const std::string_view keyword = CutToken(&text);
     if (keyword == "EOF") return true;
-    if (keyword != "HELP" && keyword != "TYPE" && keyword != "UNIT") return false;
+    const std::optional<Kind> kind = keyword == "HELP"   ? std::optional(Kind::kHelp)
+                                     : keyword == "TYPE" ? std::optional(Kind::kType)
+                                     : keyword == "UNIT" ? std::optional(Kind::kUnit)
+                                                         : std::nullopt;
+    if (!kind) return false;
     SkipBlanks(&text);
     std::string name;
     if (!text.empty() && text.front() == '"') {
@@ -146,32 +144,26 @@ class ExpositionDecoder {
     SkipBlanks(&text);
     if (name.empty()) return false;
     if (!IsValidUtf8(name) || !IsValidUtf8(text)) {
-      out_.Reject(line_, InvalidArgument("# {} is not UTF-8 text", keyword));
+      sink_.Refuse(line_, InvalidArgument("# {} is not UTF-8 text", keyword));
       return false;
     }
-    if (keyword == "TYPE") {
+    if (kind == Kind::kType) {
       while (text.ends_with(' ')) text.remove_suffix(1);
       if (!IsMetricType(text)) {
-        out_.Reject(line_, InvalidArgument("{} is no metric type", model::Quote(text)));
+        sink_.Refuse(line_, InvalidArgument("{} is no metric type", model::Quote(text)));
         return false;
       }
     }
-    model::MetricMetadata& metadata = metadata_[name];
-    metadata.metric = name;
-    if (metadata.type.empty()) metadata.type = "unknown";
-    if (keyword == "HELP") {
-      metadata.help = UnescapeHelp(text);
-    } else if (keyword == "TYPE") {
-      metadata.type = text == "untyped" ? "unknown" : std::string(text);
-    } else {
-      metadata.unit = text;
-    }
+    sink_.Describe({.kind = *kind,
+                    .metric = std::move(name),
+                    .text = kind == Kind::kHelp ? UnescapeHelp(text) : std::string(text)});
     return false;
   }
 
   Status Sample(std::string_view line) {
     MS_ASSIGN_OR_RETURN(const size_t series_end, FindSeriesEnd(line));
-    const std::string_view raw = line.substr(0, series_end);
+    ExpositionSample sample;
+    sample.raw_labels = line.substr(0, series_end);
     std::string_view rest = line.substr(series_end);
     std::optional<std::string_view> exemplar;
     if (const size_t mark = rest.find('#'); format_ == TextFormat::kOpenMetrics && mark != std::string_view::npos) {
@@ -182,34 +174,23 @@ class ExpositionDecoder {
     if (value_text.empty()) return InvalidArgument("the value is missing");
     const std::optional<double> value = ParseExpositionFloat(value_text);
     if (!value) return InvalidArgument("{} is no number", model::Quote(value_text));
-    TimestampMs timestamp = default_timestamp_;
+    sample.value = *value;
     if (const std::string_view text = CutToken(&rest); !text.empty()) {
-      const std::optional<TimestampMs> parsed = ParseTimestamp(text, format_);
-      if (!parsed) return InvalidArgument("{} is no timestamp", model::Quote(text));
-      timestamp = *parsed;
+      sample.timestamp = ParseTimestamp(text, format_);
+      if (!sample.timestamp) return InvalidArgument("{} is no timestamp", model::Quote(text));
     }
     SkipBlanks(&rest);
     if (!rest.empty()) return InvalidArgument("unexpected {} after the timestamp", model::Quote(rest));
-
-    DecodedSeries series;
-    series.raw_labels = raw;
-    series.item = line_;
-    series.floats_begin = static_cast<uint32_t>(out_.timestamps.size());
-    series.floats_end = series.floats_begin + 1;
-    out_.timestamps.push_back(timestamp);
-    out_.values.push_back(*value);
-    series.exemplars_begin = static_cast<uint32_t>(out_.exemplars.size());
     if (exemplar) {
       // The sample stays when its exemplar is refused.
-      if (Status status = Exemplar(*exemplar, timestamp); !status.ok()) out_.Reject(line_, std::move(status));
+      if (Status status = Exemplar(*exemplar, &sample); !status.ok()) sink_.Refuse(line_, std::move(status));
     }
-    series.exemplars_end = static_cast<uint32_t>(out_.exemplars.size());
-    out_.series.push_back(series);
+    sink_.Take(line_, std::move(sample));
     return Status::Ok();
   }
 
-  // {labels} value [timestamp]; without a timestamp it is of its sample's time.
-  Status Exemplar(std::string_view text, TimestampMs sample_timestamp) {
+  // {labels} value [timestamp]
+  Status Exemplar(std::string_view text, ExpositionSample* sample) {
     SkipBlanks(&text);
     if (!text.starts_with('{')) return InvalidArgument("an exemplar does not begin with its labels");
     MS_ASSIGN_OR_RETURN(const size_t labels_end, FindSeriesEnd(text));
@@ -223,29 +204,88 @@ class ExpositionDecoder {
     const std::optional<double> value = ParseExpositionFloat(value_text);
     if (!value) return InvalidArgument("the value {} of an exemplar is no number", model::Quote(value_text));
     exemplar.value = *value;
-    exemplar.timestamp = sample_timestamp;
-    if (const std::string_view timestamp_text = CutToken(&text); !timestamp_text.empty()) {
+    const std::string_view timestamp_text = CutToken(&text);
+    if (!timestamp_text.empty()) {
       const std::optional<TimestampMs> parsed = ParseTimestamp(timestamp_text, format_);
       if (!parsed) return InvalidArgument("{} is no timestamp of an exemplar", model::Quote(timestamp_text));
       exemplar.timestamp = *parsed;
     }
     SkipBlanks(&text);
     if (!text.empty()) return InvalidArgument("unexpected {} after an exemplar", model::Quote(text));
-    out_.exemplars.push_back(std::move(exemplar));
+    sample->exemplar = std::move(exemplar);
+    sample->exemplar_is_timed = !timestamp_text.empty();
     return Status::Ok();
   }
 
   const TextFormat format_;
+  ExpositionSink& sink_;
+  uint32_t line_ = 0;
+};
+
+class ExpositionDecoder : public ExpositionSink {
+ public:
+  ExpositionDecoder(std::string text, TimestampMs default_timestamp) : default_timestamp_(default_timestamp) {
+    out_.encoding = LabelEncoding::kText;
+    out_.bytes = std::make_unique<std::string>(std::move(text));
+  }
+
+  DecodedWrite Decode(TextFormat format) {
+    ReadTextExposition(*out_.bytes, format, this);
+    for (auto& [metric, metadata] : metadata_) out_.metadata.push_back(std::move(metadata));
+    return std::move(out_);
+  }
+
+ private:
+  void Describe(ExpositionDescription description) override {
+    model::MetricMetadata& metadata = metadata_[description.metric];
+    metadata.metric = std::move(description.metric);
+    if (metadata.type.empty()) metadata.type = "unknown";
+    switch (description.kind) {
+      case ExpositionDescription::Kind::kHelp:
+        metadata.help = std::move(description.text);
+        return;
+      case ExpositionDescription::Kind::kType:
+        metadata.type = description.text == "untyped" ? "unknown" : std::move(description.text);
+        return;
+      case ExpositionDescription::Kind::kUnit:
+        metadata.unit = std::move(description.text);
+        return;
+    }
+  }
+
+  void Take(uint32_t line, ExpositionSample sample) override {
+    const TimestampMs timestamp = sample.timestamp.value_or(default_timestamp_);
+    DecodedSeries series;
+    series.raw_labels = sample.raw_labels;
+    series.item = line;
+    series.floats_begin = static_cast<uint32_t>(out_.timestamps.size());
+    series.floats_end = series.floats_begin + 1;
+    out_.timestamps.push_back(timestamp);
+    out_.values.push_back(sample.value);
+    series.exemplars_begin = static_cast<uint32_t>(out_.exemplars.size());
+    if (sample.exemplar) {
+      if (!sample.exemplar_is_timed) sample.exemplar->timestamp = timestamp;
+      out_.exemplars.push_back(*std::move(sample.exemplar));
+    }
+    series.exemplars_end = static_cast<uint32_t>(out_.exemplars.size());
+    out_.series.push_back(series);
+  }
+
+  void Refuse(uint32_t line, Status reason) override { out_.Reject(line, std::move(reason)); }
+
   const TimestampMs default_timestamp_;
   DecodedWrite out_;
   std::map<std::string, model::MetricMetadata> metadata_;
-  uint32_t line_ = 0;
 };
 
 }  // namespace
 
+void ReadTextExposition(std::string_view text, TextFormat format, ExpositionSink* sink) {
+  ExpositionReader(format, sink).Read(text);
+}
+
 DecodedWrite DecodeTextExposition(std::string text, TextFormat format, TimestampMs default_timestamp) {
-  return ExpositionDecoder(std::move(text), format, default_timestamp).Decode();
+  return ExpositionDecoder(std::move(text), default_timestamp).Decode(format);
 }
 
 }  // namespace millstream::wire

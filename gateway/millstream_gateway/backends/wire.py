@@ -44,6 +44,51 @@ def count_forbidden(scope: TenantScope, text: bytes) -> int:
     return _core.count_forbidden("text", text, allow=list(scope.allow), deny=list(scope.deny))
 
 
+@dataclass(frozen=True, slots=True)
+class TextSample:
+    """What a line of text exposition says of a series."""
+
+    line: int
+    name: str
+    labels: dict[str, str]
+    value: float
+    has_timestamp: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TextExposition:
+    """What a text says.
+
+    ``types`` and ``helps`` are by metric. ``errors`` is bounded; ``refused`` counts all lines.
+    """
+
+    types: dict[str, str]
+    helps: dict[str, str]
+    samples: list[TextSample]
+    refused: int
+    errors: tuple[ItemError, ...]
+
+
+def read_exposition(body: bytes, *, open_metrics: bool) -> TextExposition:
+    """Text exposition or OpenMetrics as the engine's import reads it, without storing it."""
+    from millstream import _core
+
+    descriptions, samples, refused, errors = _core.read_exposition(body, open_metrics=open_metrics)
+    said: dict[str, dict[str, str]] = {"TYPE": {}, "HELP": {}, "UNIT": {}}
+    for kind, metric, text in descriptions:
+        said[kind][metric] = text
+    return TextExposition(
+        said["TYPE"],
+        said["HELP"],
+        [
+            TextSample(line, labels.pop("__name__"), labels, value, has_timestamp)
+            for line, labels, value, has_timestamp in samples
+        ],
+        refused,
+        _errors(errors),
+    )
+
+
 class GraphiteDecoder:
     """Threads  Any, and with the GIL released."""
 

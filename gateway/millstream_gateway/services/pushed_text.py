@@ -5,22 +5,17 @@ A push is taken whole or not at all, so one bad line refuses it.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from millstream.errors import InvalidArgumentError
-from millstream_gateway.services.exposition import (
-    LEGACY_LABEL,
-    LEGACY_METRIC,
-    Description,
-    Refused,
-    Sample,
-    quoted,
-    read_lines,
-)
+from millstream_gateway.backends.wire import TextSample, read_exposition
 
+_LEGACY_METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z", re.ASCII)
+_LEGACY_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z", re.ASCII)
 PUSH_TIME: Final = "push_time_seconds"
 FAILURE_TIME: Final = "push_failure_time_seconds"
 _REASONS_SHOWN: Final = 3
@@ -56,45 +51,40 @@ def parse_families(body: bytes, grouping: Labels, *, open_metrics: bool) -> dict
 
     `InvalidArgumentError` names the lines that are not good, with reasons and their count.
     """
-    types: dict[str, str] = {}
-    helps: dict[str, str] = {}
-    samples: list[Sample] = []
-    refused: list[tuple[int, str]] = []
+    read = read_exposition(body, open_metrics=open_metrics)
+    unfit = list(_unfit(read.samples, grouping))
+    if count := read.refused + len(unfit):
+        lines_ = sorted([*((error.position, error.reason) for error in read.errors), *unfit])
+        raise InvalidArgumentError(_refusal(lines_, count))
+    return _families(read.types, read.helps, read.samples)
+
+
+def _unfit(samples: Iterable[TextSample], grouping: Labels) -> Iterator[tuple[int, str]]:
+    """Lines that say what an import takes and a push does not, and why."""
     first_lines: dict[str, int] = {}
-    for number, read in read_lines(body, open_metrics=open_metrics):
-        if isinstance(read, Refused):
-            refused.append((number, read.reason))
-        elif isinstance(read, Description):
-            if read.kind != "UNIT":
-                (types if read.kind == "TYPE" else helps)[read.metric] = read.text
-        elif read.has_timestamp:
-            refused.append(
-                (
-                    number,
-                    f"{read.name} has a timestamp; what is pushed must have none, for it stays "
-                    "current until it is replaced",
-                )
+    for sample in samples:
+        if sample.has_timestamp:
+            yield (
+                sample.line,
+                f"{sample.name} has a timestamp; what is pushed must have none, for "
+                "it stays current until it is replaced",
             )
-        else:
-            series = series_text(read.name, {**read.labels, **grouping})
-            if (first := first_lines.setdefault(series, number)) != number:
-                refused.append((number, f"the series {series} comes twice, first in line {first}"))
-            samples.append(read)
-    if refused:
-        raise InvalidArgumentError(_refusal(refused))
-    return _families(types, helps, samples)
+            continue
+        series = series_text(sample.name, {**sample.labels, **grouping})
+        if (first := first_lines.setdefault(series, sample.line)) != sample.line:
+            yield sample.line, f"the series {series} comes twice, first in line {first}"
 
 
-def _refusal(refused: list[tuple[int, str]]) -> str:
+def _refusal(refused: list[tuple[int, str]], count: int) -> str:
     shown = "; ".join(f"line {number}: {reason}" for number, reason in refused[:_REASONS_SHOWN])
-    more = len(refused) - _REASONS_SHOWN
-    return f"nothing of the push was taken, {len(refused)} refused: {shown}" + (
+    more = count - _REASONS_SHOWN
+    return f"nothing of the push was taken, {count} refused: {shown}" + (
         f"; and {more} more" if more > 0 else ""
     )
 
 
 def _families(
-    types: Mapping[str, str], helps: Mapping[str, str], samples: Iterable[Sample]
+    types: Mapping[str, str], helps: Mapping[str, str], samples: Iterable[TextSample]
 ) -> dict[str, Family]:
     taken: defaultdict[str, list[tuple[str, Labels, str]]] = defaultdict(list)
     for sample in samples:
@@ -143,19 +133,25 @@ def lines(series: Iterable[tuple[str, str]]) -> Iterator[str]:
 def series_text(name: str, labels: Labels) -> str:
     """``name{label="value"}``; a name that is no classic one goes inside the braces, quoted."""
     pairs = [
-        f"{key if LEGACY_LABEL.match(key) else quoted(key)}={quoted(value)}"
+        f"{key if _LEGACY_LABEL.match(key) else _quoted(key)}={_quoted(value)}"
         for key, value in sorted(labels.items())
         if value
     ]
-    if not LEGACY_METRIC.match(name):
-        return "{" + ",".join((quoted(name), *pairs)) + "}"
+    if not _LEGACY_METRIC.match(name):
+        return "{" + ",".join((_quoted(name), *pairs)) + "}"
     return f"{name}{{{','.join(pairs)}}}"
+
+
+def _quoted(text: str) -> str:
+    """As a value of a label is written."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 def _descriptions(families: Iterable[Family]) -> Iterator[str]:
     for family in families:
         name = family.name
-        shown = name if LEGACY_METRIC.match(name) else quoted(name)
+        shown = name if _LEGACY_METRIC.match(name) else _quoted(name)
         if family.help:
             text = family.help.replace("\\", "\\\\").replace("\n", "\\n")
             yield f"# HELP {shown} {text}\n"

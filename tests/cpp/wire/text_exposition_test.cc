@@ -1,9 +1,11 @@
 #include "millstream/wire/text_exposition.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <bit>
 #include <limits>
+#include <string>
 
 #include "millstream/wire/labels_decoder.h"
 
@@ -91,6 +93,34 @@ TEST(TextExposition, BadExemplarIsRefusedByItsLineAndItsSampleStays) {
   EXPECT_TRUE(decoded.exemplars[1].labels.empty());
   ASSERT_EQ(decoded.errors.size(), 5u);
   for (uint32_t i = 0; i < 5; ++i) EXPECT_EQ(decoded.errors[i].item, i + 2);
+}
+
+class SaidLines : public ExpositionSink {
+ public:
+  std::string said;
+
+ private:
+  void Describe(ExpositionDescription description) override {
+    said += fmt::format("{} {} {}\n", static_cast<int>(description.kind), description.metric, description.text);
+  }
+  void Take(uint32_t line, ExpositionSample sample) override {
+    const std::string time = sample.timestamp ? fmt::format(" at {}", *sample.timestamp) : "";
+    const std::string exemplar =
+        sample.exemplar ? fmt::format(" as {}{}", sample.exemplar->value, sample.exemplar_is_timed ? " then" : "") : "";
+    said += fmt::format("{}: {} {}{}{}\n", line, sample.raw_labels, sample.value, time, exemplar);
+  }
+  void Refuse(uint32_t line, Status reason) override { said += fmt::format("{}! {}\n", line, reason.message()); }
+};
+
+TEST(TextExposition, LinesAreSaidInOrderAndWithoutATimeThatTheyLack) {
+  SaidLines lines;
+  ReadTextExposition(
+      "# TYPE a untyped\n# HELP a one\\ntwo\n# UNIT a s\n\na 1\na{b=\"c\"} 2 3.5 # {} 4\n\nx\nb 5 # {} 6 7\nb 8 # {\n"
+      "# EOF\n",
+      TextFormat::kOpenMetrics, &lines);
+  EXPECT_EQ(lines.said,
+            "1 a untyped\n0 a one\ntwo\n2 a s\n5: a 1\n6: a{b=\"c\"} 2 at 3500 as 4\n8! the value is missing\n"
+            "9: b 5 as 6 then\n10! the braces are not closed\n10: b 8\n");
 }
 
 TEST(TextExposition, OpenMetricsWithoutEndIsToldButKept) {
