@@ -15,6 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from millstream.errors import UnimplementedError
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.settings import LimitsSettings, Settings, StreamsSettings
 from tests.gateway.access_support import ROOT, ROOT_KEY, bearer, settings_in
@@ -666,6 +667,109 @@ def test_a_live_query_shows_what_its_caller_may_see_by_now(tmp_path: Path) -> No
         line = {"subject": "*", "effect": "deny", "resource": "metric", "verbs": ["read"]}
         server.post("/v1/admin/acls", {**line, "pattern": '{job="secret"}', "tenant": "default"})
         wait_until(lambda: "secret" in str(scopes[-1]))
+        hear(ws, "sample")
+
+
+def test_a_step_that_cannot_be_evaluated_is_an_error_frame_and_the_query_goes_on(
+    tmp_path: Path,
+) -> None:
+    expression = "one * on() group_left() (many == 1)"
+
+    def write(server: Server, host: str, value: int) -> None:
+        metrics = [
+            {"name": "one", "value": 1, "labels": {"h": "1"}},
+            {"name": "many", "value": value, "labels": {"h": host}},
+        ]
+        assert server.http.post("/metrics", json={"metrics": metrics}).is_success
+
+    def next_of(ws: ClientConnection, kind: str, past: str) -> dict[str, Any]:
+        while (frame := hear(ws))["type"] == past:
+            pass
+        assert frame["type"] == kind, frame
+        return frame
+
+    settings = settings_in(tmp_path, admin_key=ROOT_KEY)
+    with contextlib.ExitStack() as stack:
+        backend = stack.enter_context(backend_of("embedded", settings))
+        server = Server(stack.enter_context(running(settings, backend)), ROOT)
+        stack.callback(server.http.close)
+        ws = stack.enter_context(server.socket(ROOT_KEY))
+        write(server, "a", 1)
+        write(server, "b", 0)
+        say(ws, "query", id="q", expr=expression, step="100ms")
+        hear(ws, "ack")
+        hear(ws, "sample")
+        for _ in range(2):
+            write(server, "b", 1)
+            refused = next_of(ws, "error", past="sample")
+            assert (refused["id"], refused["code"]) == ("q", "FAILED_PRECONDITION")
+            assert "many-to-many" in refused["message"]
+            assert "final" not in refused
+            # One for each step, and whoever joins now is told as well.
+            assert hear(ws, "error")["time"] > refused["time"]
+            with server.socket(ROOT_KEY) as other:
+                say(other, "query", id="o", expr=expression, step="100ms")
+                hear(other, "ack")
+                hear(other, "error")
+                write(server, "b", 0)
+                next_of(other, "sample", past="error")
+            next_of(ws, "sample", past="error")
+        say(ws, "unsubscribe", id="q")
+        hear_past(ws, "ack")
+
+
+def test_a_query_that_no_step_could_answer_ends_with_a_frame_that_says_so(tmp_path: Path) -> None:
+    backend = FakeBackend()
+    plain = backend.query
+    is_broken = True
+
+    def query(tenant: Any, request: Any, cancel: Any) -> Any:
+        if is_broken:
+            raise UnimplementedError("not in this engine")
+        return plain(tenant, request, cancel)
+
+    backend.query = query  # type: ignore[method-assign]
+    settings = settings_in(tmp_path, admin_key=ROOT_KEY)
+    with running(settings, backend) as port, contextlib.ExitStack() as stack:
+        server = Server(port, ROOT)
+        stack.callback(server.http.close)
+        sockets = [stack.enter_context(server.socket(ROOT_KEY)) for _ in range(2)]
+        for ws in sockets:
+            say(ws, "query", id="q", expr="m", step="100ms")
+            hear(ws, "ack")
+            ended = hear(ws, "error")
+            assert (ended["code"], ended["final"]) == ("UNIMPLEMENTED", True)
+        is_broken = False
+        for ws in sockets:
+            say(ws, "unsubscribe", id="q")
+            assert hear(ws, "error")["status"] == 404
+            # The id is free, and what is evaluated is not the one that ended.
+            say(ws, "query", id="q", expr="m", step="100ms")
+            hear(ws, "ack")
+            hear(ws, "sample")
+            hear(ws, "sample")
+
+
+def test_a_failure_inside_does_not_end_a_live_query(tmp_path: Path) -> None:
+    backend = FakeBackend()
+    plain = backend.query
+    failures = iter([RuntimeError("a secret of the inside")])
+
+    def query(tenant: Any, request: Any, cancel: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return plain(tenant, request, cancel)
+
+    backend.query = query  # type: ignore[method-assign]
+    settings = settings_in(tmp_path, admin_key=ROOT_KEY)
+    with running(settings, backend) as port, contextlib.ExitStack() as stack:
+        server = Server(port, ROOT)
+        stack.callback(server.http.close)
+        ws = stack.enter_context(server.socket(ROOT_KEY))
+        say(ws, "query", id="q", expr="m", step="100ms")
+        hear(ws, "ack")
+        refused = hear(ws, "error")
+        assert (refused["status"], refused["message"]) == (500, "internal error")
         hear(ws, "sample")
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
+import structlog
 
 from millstream.errors import (
-    FailedPreconditionError,
+    InternalError,
     InvalidArgumentError,
     MillstreamError,
     UnimplementedError,
@@ -21,11 +23,25 @@ from millstream_gateway.schemas.access import TenantId, TenantScope
 from millstream_gateway.schemas.queries import InstantQuery
 from millstream_gateway.services.queries import QueryOptions, QueryService
 
+log = structlog.get_logger(__name__)
+
 _LIVE_MAX: Final = 10_000
-# Whoever asked what cannot be answered does not get the same refusal with every step.
-_FINAL: Final = (InvalidArgumentError, UnimplementedError, FailedPreconditionError)
-#: Takes the fields of a frame, without the braces; or the error in its place.
-Sink = Callable[[bytes | MillstreamError], None]
+# What the expression itself is, whatever the data: no later step would answer otherwise. That an
+# expression cannot be evaluated on what is there now (FAILED_PRECONDITION) is not of these.
+_FINAL: Final = (InvalidArgumentError, UnimplementedError)
+
+
+@dataclass(frozen=True, slots=True)
+class StepError:
+    """What went wrong with one step; no other follows one that ``is_final``."""
+
+    error: MillstreamError
+    at_ms: int
+    is_final: bool
+
+
+#: Takes the fields of a frame, without the braces; or the error in their place.
+Sink = Callable[[bytes | StepError], None]
 _Key = tuple[int, tuple[TenantScope, ...], str, int]
 
 
@@ -54,7 +70,11 @@ class LiveQueries:
         if live is None:
             if len(self._live) >= _LIVE_MAX:
                 raise OverloadedError("too many live queries run; try again in a moment")
-            live = self._live[key] = _Live(self._queries, tenant, expression, step_ms)
+
+            def forget() -> None:
+                self._live.pop(key, None)
+
+            live = self._live[key] = _Live(self._queries, tenant, expression, step_ms, forget)
         live.add(sink)
 
         def leave() -> None:
@@ -71,15 +91,23 @@ class LiveQueries:
 
 
 class _Live:
+    """``on_end`` is called when it ends by itself, before anybody is told."""
+
     def __init__(
-        self, queries: QueryService, tenant: TenantId, expression: str, step_ms: int
+        self,
+        queries: QueryService,
+        tenant: TenantId,
+        expression: str,
+        step_ms: int,
+        on_end: Callable[[], None],
     ) -> None:
         self._queries = queries
         self._tenant = tenant
         self._expression = expression
         self._step_ms = step_ms
+        self._on_end = on_end
         self._sinks: list[Sink] = []
-        self._last: bytes | MillstreamError | None = None
+        self._last: bytes | StepError | None = None
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def add(self, sink: Sink) -> None:
@@ -105,23 +133,31 @@ class _Live:
         at_ms = _now_ms() // step * step
         while True:
             self._last = await self._evaluate(at_ms)
+            is_over = isinstance(self._last, StepError) and self._last.is_final
+            if is_over:
+                # Whoever asks for the same from now on gets another.
+                self._on_end()
             for sink in tuple(self._sinks):
                 sink(self._last)
-            if isinstance(self._last, _FINAL):
+            if is_over:
                 return
             # A step that took longer than a step leaves some out; there is no catching up.
             at_ms = max(at_ms + step, _now_ms() // step * step)
             # A millisecond more than needed: to wake early would be the step before once more.
             await asyncio.sleep(max(0, at_ms - _now_ms() + 1) / 1000)
 
-    async def _evaluate(self, at_ms: int) -> bytes | MillstreamError:
+    async def _evaluate(self, at_ms: int) -> bytes | StepError:
         query = InstantQuery(self._expression, at_ms)
         try:
             answer = await self._queries.instant(
                 self._tenant, query, QueryOptions(), CancelSignal()
             )
         except MillstreamError as error:
-            return error
+            return StepError(error, at_ms, isinstance(error, _FINAL))
+        except Exception:
+            # Of this step; the next is tried.
+            log.exception("a live query could not be evaluated")
+            return StepError(InternalError("an error of the server"), at_ms, is_final=False)
         fields = b'"time":%s,"data":%s' % (orjson.dumps(at_ms / 1000), answer.data_json)
         if answer.warnings:
             fields += b',"warnings":' + orjson.dumps(answer.warnings)

@@ -57,6 +57,7 @@ from millstream_gateway.schemas.topics import NewSubscription
 from millstream_gateway.services.authentication import Credentials
 from millstream_gateway.services.authorization import decide
 from millstream_gateway.services.limits import set_admission
+from millstream_gateway.services.live_queries import StepError
 from millstream_gateway.services.shared_publish import Published
 from millstream_gateway.services.standing import FINAL, PASSING
 from millstream_gateway.services.stream_hub import POLICY, TRY_LATER, Feed, StreamHub
@@ -460,13 +461,18 @@ class StreamSession:
         parts = decision.metrics.get(name, ((), ()))
         return TenantId.of((TenantScope(int(caller.tenant), name, *parts),))
 
-    def _sample(self, op_id: bytes, outcome: bytes | MillstreamError) -> None:
+    def _sample(self, op_id: bytes, outcome: bytes | StepError) -> None:
         if op_id not in self._queries or self.is_closed:
             return
-        if isinstance(outcome, MillstreamError):
-            self._error(op_id, outcome)
+        if isinstance(outcome, StepError) and outcome.is_final:
+            # Its id is free again.
+            del self._queries[op_id]
+            self._missed.pop(op_id, None)
+            self._error(op_id, outcome.error, time=outcome.at_ms / 1000, final=True)
         elif self.outlet.is_paused:
             self._missed[op_id] = self._missed.get(op_id, 0) + 1
+        elif isinstance(outcome, StepError):
+            self._error(op_id, outcome.error, time=outcome.at_ms / 1000)
         else:
             self._send(b'{"type":"sample","id":%s,%s}' % (op_id, outcome))
 
@@ -494,8 +500,9 @@ class StreamSession:
         rest = orjson.dumps(fields)[1:]
         self._send(b'{"type":"ack","id":%s,%s' % (op_id, rest))
 
-    def _error(self, op_id: bytes, error: MillstreamError) -> None:
-        self._send(b'{"type":"error","id":%s,%s' % (op_id, orjson.dumps(error_fields(error))[1:]))
+    def _error(self, op_id: bytes, error: MillstreamError, **more: Any) -> None:
+        fields = orjson.dumps(error_fields(error) | more)
+        self._send(b'{"type":"error","id":%s,%s' % (op_id, fields[1:]))
 
     def _send(self, message: bytes) -> None:
         self.outlet.write_frames(text_frame(message))
