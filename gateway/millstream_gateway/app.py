@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from millstream.errors import InvalidArgumentError, MillstreamError
 from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.delivery import SlicedAnswers
 from millstream_gateway.errors import error_response
 from millstream_gateway.guard import Guard, guarded
 from millstream_gateway.middleware import RequestContext
@@ -87,6 +88,8 @@ def create_app(settings: Settings | None = None, backend: Backend | None = None)
     in_context = partial(
         RequestContext, metrics=services.metrics, cors_origin=settings.server.cors_origin
     )
+    # The innermost comes first: what is dropped is counted and logged as what was told instead.
+    app.add_middleware(SlicedAnswers, budget=services.answers)
     app.add_middleware(in_context)
     app.hot = in_context(_call_endpoint)
     for kind in (MillstreamError, HTTPException, RequestValidationError):

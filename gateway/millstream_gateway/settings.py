@@ -221,6 +221,7 @@ class LimitsSettings(_Section):
     events_bytes: int = Field(default=32 * _MIB, ge=1024, le=_GIB)
     gzip_ratio: int = Field(default=200, ge=2, le=1100)
     ingest_bytes_in_flight: int = Field(default=256 * _MIB, ge=1024, le=64 * _GIB)
+    answer_bytes_in_flight: int = Field(default=256 * _MIB, ge=1024, le=64 * _GIB)
     ingest_threads: int = Field(default=4, ge=1, le=256)
     ingest_queue: int = Field(default=256, ge=0, le=100_000)
     concurrent_queries: int = Field(default=20, ge=1, le=1024)

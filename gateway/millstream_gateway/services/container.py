@@ -13,6 +13,7 @@ from millstream_gateway.backends.choice import are_within, pushed_folder, send_t
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.audit_topic import AuditTopic
+from millstream_gateway.services.budget import ByteBudget
 from millstream_gateway.services.events import EventService
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.listeners.manager import Listeners
@@ -97,6 +98,9 @@ class Services:
             self.metrics,
             self.tls,
         )
+        #: Of all large answers that were made and that no client has read yet.
+        self.answers: Final = ByteBudget(limits.answer_bytes_in_flight)
+        self.metrics.watch_answers(self.answers)
         self.queries = QueryService(backend, self._query_pool, limits, self.metrics)
         self.streams = StreamHub(
             settings.streams,

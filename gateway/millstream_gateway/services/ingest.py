@@ -14,6 +14,7 @@ from millstream_gateway.errors import BodyTooLargeError, OverloadedError
 from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.limits import Unit
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
+from millstream_gateway.services.budget import ByteBudget
 from millstream_gateway.services.limits import charge_current
 from millstream_gateway.services.own_metrics import OwnMetrics
 from millstream_gateway.services.pool import BoundedPool
@@ -32,25 +33,8 @@ _GZIP_STEP_BYTES: Final = 1 << 16
 _GZIP_RATIO_FREE_BYTES: Final = 1 << 20
 
 
-class BodyBudget:
-    """Counts the bytes of all bodies that are being received or handled.
-
-    Threads  Event loop only.
-    """
-
-    def __init__(self, bytes_max: int) -> None:
-        self.bytes_max = bytes_max
-        self.bytes_in_use = 0
-
-    def try_take(self, size: int) -> bool:
-        """Take so many bytes if they are free; who did gives them back."""
-        if self.bytes_in_use + size > self.bytes_max:
-            return False
-        self.bytes_in_use += size
-        return True
-
-    def give_back(self, size: int) -> None:
-        self.bytes_in_use -= size
+class BodyBudget(ByteBudget):
+    """Counts the bytes of all bodies that are being received or handled."""
 
     @contextmanager
     def lease(self) -> Iterator[Callable[[int], None]]:

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from millstream.errors import MillstreamError
 from millstream_gateway.backends.redis_buckets import RedisBuckets
 from millstream_gateway.backends.tls_files import CertificateState
+from millstream_gateway.services.budget import ByteBudget
 from millstream_gateway.services.pool import BoundedPool
 from millstream_gateway.services.request_counts import ItemCounts, RequestCounts
 
@@ -145,6 +146,9 @@ class OwnMetrics:
     def watch_certificates(self, states: Callable[[], Iterable[CertificateState]]) -> None:
         self.registry.register(_CertificateCollector(states))
 
+    def watch_answers(self, answers: ByteBudget) -> None:
+        self.registry.register(_AnswerCollector(answers))
+
     def watch_limits(self, shared: RedisBuckets | None) -> None:
         if shared is not None:
             self.registry.register(_SharedLimitsCollector(shared))
@@ -237,6 +241,23 @@ class _PoolCollector(Collector):
             capacity.add_metric((pool.name,), pool.capacity)
             refused.add_metric((pool.name,), pool.refused)
         return in_use, capacity, refused
+
+
+class _AnswerCollector(Collector):
+    def __init__(self, answers: ByteBudget) -> None:
+        self._answers = answers
+
+    def collect(self) -> Iterable[_Family]:
+        yield GaugeMetricFamily(
+            "millstream_answer_bytes",
+            "Bytes of large answers that their clients have not read yet.",
+            value=float(self._answers.bytes_in_use),
+        )
+        yield CounterMetricFamily(
+            "millstream_answers_refused",
+            "Answers that were dropped because too many others were unread.",
+            value=self._answers.refused,
+        )
 
 
 class _CertificateCollector(Collector):
