@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -293,6 +294,34 @@ def test_the_page_tails_publishes_and_shows_text_only(server: Millstream, browse
         expect(tail.locator("tr")).to_have_count(3)
         tail.get_by_role("button", name="Go on").click()
         expect(tail.locator("tr")).to_have_count(4)
+
+
+def test_the_page_publishes_the_text_that_was_typed(server: Millstream, browser: Browser) -> None:
+    texts = ['{"big":9007199254740993}', '{"a":1.0,"a":2}', "-0", '{"d":0.10}']
+    with (
+        millstream.connect(server.url) as db,
+        explorer(browser, server.url) as opened,
+    ):
+        topic = db.topic("typed")
+        topic.create()
+        page = opened.page
+        page.goto(f"{server.url}/#events")
+        page.get_by_role("button", name="typed", exact=True).click()
+        tail = page.get_by_role("region", name="Live tail")
+        expect(tail.get_by_role("status")).to_contain_text("Live")
+        form = page.get_by_role("region", name="Publish")
+        form.get_by_role("textbox", name="Key").fill("k")
+        for text in texts:
+            form.get_by_role("textbox", name="Payload").fill(text)
+            form.get_by_role("button", name="Publish").click()
+            expect(tail.locator("tr").first.locator(".events-text")).to_have_text(text)
+        # What no float holds would be null on the way, which deletes a key.
+        form.get_by_role("textbox", name="Payload").fill("1e400")
+        form.get_by_role("button", name="Publish").click()
+        expect(form.get_by_role("status")).to_contain_text("the payload is not JSON")
+        kept = httpx2.get(f"{server.url}/v1/topics/typed/events?offset=earliest").text
+        assert all(f'"payload":{text}' in kept for text in texts)
+        assert len(topic.fetch()) == len(texts)
 
 
 _NOTE_THE_SLOWEST_TICK = """() => {

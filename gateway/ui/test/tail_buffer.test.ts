@@ -46,6 +46,14 @@ describe('a frame', () => {
     expect(readFrame(bytes)?.text).toBe('<b>');
   });
 
+  it('shows the payload as it is, not what a browser makes of it', () => {
+    const payload = '{"big":9007199254740993,"d":0.10,"}":"\\"payload\\":1"}';
+    for (const headers of ['{}', '{"payload":"1","a\\"":"}"}']) {
+      const text = `{"type":"event","key":"\\"headers\\":{","headers":${headers},"payload":${payload}}`;
+      expect(readFrame(text)?.text).toBe(payload);
+    }
+  });
+
   it('is cut where it is long', () => {
     expect(readFrame(frame(0, 'x'.repeat(5_000)))?.text.length).toBeLessThan(2_100);
   });
@@ -53,7 +61,19 @@ describe('a frame', () => {
 
 describe('what is published', () => {
   it('is JSON where the text is any, and bytes otherwise', () => {
-    expect(eventOf('t', '', '{"a": 1}')).toEqual({ topic: 't', payload: { a: 1 } });
-    expect(eventOf('t', 'k', 'plain ü')).toEqual({ topic: 't', key: 'k', payload_base64: 'cGxhaW4gw7w=' });
+    expect(eventOf('t', '', '{"a": 1}')).toBe('{"topic":"t","payload":{"a": 1}}');
+    expect(JSON.parse(eventOf('t"', 'k', 'plain ü'))).toEqual({ topic: 't"', key: 'k', payload_base64: 'cGxhaW4gw7w=' });
+    expect(JSON.parse(eventOf('t', '', '1,"partition":2'))).toHaveProperty('payload_base64');
+  });
+
+  it('is the text that was typed, whatever a browser makes of its numbers and keys', () => {
+    for (const text of ['{"big":9007199254740993}', '1e400', '0.10', '{"a":1.0,"a":2}', '-0', ' [1 ,2] ']) {
+      expect(eventOf('t', 'k"', text)).toBe(`{"topic":"t","key":"k\\"","payload":${text}}`);
+    }
+  });
+
+  it('is left to the server where it is deeper than a browser reads', () => {
+    const deep = '['.repeat(200_000) + ']'.repeat(200_000);
+    expect(eventOf('t', '', deep).endsWith(`"payload":${deep}}`)).toBe(true);
   });
 });

@@ -15,7 +15,7 @@ const TEXT_MAX = 2_000;
 export function readFrame(data: string): TailEvent | null {
   const frame = JSON.parse(data) as Record<string, unknown>;
   if (frame['type'] !== 'event') return null;
-  const payload = 'payload' in frame ? JSON.stringify(frame['payload']) : decoded(String(frame['payload_base64']));
+  const payload = 'payload' in frame ? payloadText(data, frame) : decoded(String(frame['payload_base64']));
   const key = frame['key'] ?? frame['key_base64'] ?? '';
   return {
     topic: String(frame['topic']),
@@ -25,6 +25,16 @@ export function readFrame(data: string): TailEvent | null {
     key: String(key),
     text: payload.length > TEXT_MAX ? `${payload.slice(0, TEXT_MAX)}…` : payload,
   };
+}
+
+// The last member of a frame, behind the headers, which are texts: as it stands there, since reading and writing it
+// again would round numbers.
+const BEFORE_PAYLOAD = /"headers":\{(?:"(?:[^"\\]|\\.)*"[:,]?)*\},"payload":/;
+
+function payloadText(data: string, frame: Record<string, unknown>): string {
+  const before = BEFORE_PAYLOAD.exec(data);
+  if (before === null) return JSON.stringify(frame['payload']);
+  return data.slice(before.index + before[0].length, data.lastIndexOf('}'));
 }
 
 function decoded(base64: string): string {
@@ -68,15 +78,25 @@ function matches(event: TailEvent, wanted: string): boolean {
   return wanted === '' || `${event.topic} ${event.key} ${event.text}`.toLowerCase().includes(wanted);
 }
 
-/** What the publish form sends: JSON where the text is any, otherwise its bytes. */
-export function eventOf(topic: string, key: string, text: string): Record<string, unknown> {
-  const event: Record<string, unknown> = { topic };
+/**
+ * The request of the publish form, as JSON: the payload is the very text where that is JSON, so that no number is
+ * rounded and no key lost on the way, and the bytes of the text otherwise.
+ */
+export function eventOf(topic: string, key: string, text: string): string {
+  const event: Record<string, string> = { topic };
   if (key !== '') event['key'] = key;
+  if (isJson(text)) return `${JSON.stringify(event).slice(0, -1)},"payload":${text}}`;
+  const bytes = new TextEncoder().encode(text);
+  event['payload_base64'] = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+  return JSON.stringify(event);
+}
+
+function isJson(text: string): boolean {
   try {
-    event['payload'] = JSON.parse(text);
-  } catch {
-    const bytes = new TextEncoder().encode(text);
-    event['payload_base64'] = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+    JSON.parse(text);
+    return true;
+  } catch (error) {
+    // Too deep for a browser is JSON all the same; the server says what it thinks of it.
+    return !(error instanceof SyntaxError);
   }
-  return event;
 }
