@@ -27,6 +27,7 @@ from millstream._columns import (
     text_of,
     times_ms,
 )
+from millstream._forks import watch
 from millstream._frames import frame_rows
 from millstream._result import QueryResult
 from millstream._topics import Topic
@@ -67,10 +68,15 @@ class Database:
     """An open database. Made by `millstream.open`; closed by `close` or by leaving ``with``.
 
     Threads: any thread may call any method; the interpreter's lock is released during the work.
+
+    Processes: it belongs to the process that opened it. In a child of ``os.fork`` every verb of it,
+    and of its topics, subscriptions and producers, raises `UnavailableError`, and closing it does
+    nothing; open it in the child, when the parent does not have it open.
     """
 
     def __init__(self, engine: _core.Engine) -> None:
         self._engine = engine
+        watch(self, "_engine")
 
     def write(
         self,

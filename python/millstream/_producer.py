@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from millstream._columns import Span, count_of, span_ms
 from millstream._events import BATCH_EVENTS, NewEvent, Published, fields_of
+from millstream._forks import Inherited, watch
 from millstream.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
@@ -104,6 +105,7 @@ class Producer:
         self._topic = topic
         self._line: Line[Future[Published]] = Line(topic.name, in_flight)
         self._changed = threading.Condition()
+        watch(self, "_changed")
         self._is_closing = False
         self._thread = threading.Thread(target=self._work, name="millstream-producer", daemon=True)
         self._thread.start()
@@ -157,6 +159,8 @@ class Producer:
 
     def close(self, timeout: Span = "1m") -> None:
         """Take no more, and `flush`. Closing again changes nothing."""
+        if isinstance(self._changed, Inherited):
+            return
         with self._changed:
             if self._is_closing:
                 return

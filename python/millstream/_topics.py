@@ -32,6 +32,7 @@ from millstream._events import (
     new_events,
     seconds_of,
 )
+from millstream._forks import watch
 from millstream._producer import Producer
 from millstream._requests import Requests
 from millstream.errors import (
@@ -57,6 +58,7 @@ class Topic(Requests):
     def __init__(self, engine: _core.Engine, name: str) -> None:
         self._engine = engine
         self.name = text_of(name, "name")
+        watch(self, "_engine")
 
     def create(
         self,
@@ -323,6 +325,7 @@ class Subscription(Iterator[Event]):
         self._tail = engine.subscribe(
             [topic], offsets=begin, on_slow=on_slow, filter=filter_text, group=group, **member
         )
+        watch(self, "_engine", "_tail")
         self._ready: deque[Event] = deque()
         #: The offset of the next event by topic and partition, of those that were taken.
         self.places: Places = {}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millstream._columns import Span, span_ms
+from millstream._forks import Inherited, watch
 from millstream._frames import FrameRows, frame_rows
 from millstream._remote import calls
 from millstream._remote.pending import Abandoned, Pending, Totals, bodies_of, not_sent
@@ -59,6 +60,7 @@ class Buffer:
         )
         self._totals = Totals()
         self._changed = threading.Condition()
+        watch(self, "_changed")
         self._flush_to = 0
         self._is_closing = False
         self._abandon = threading.Event()
@@ -141,6 +143,8 @@ class Buffer:
 
     def close(self, timeout: Span = "1m") -> None:
         """As `flush`, then end; what was not sent in time is given up. Again changes nothing."""
+        if isinstance(self._changed, Inherited):
+            return
         with self._changed:
             if self._is_closing:
                 return

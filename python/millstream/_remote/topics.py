@@ -29,6 +29,7 @@ from millstream._events import (
     new_events,
     seconds_of,
 )
+from millstream._forks import watch
 from millstream._producer import Producer
 from millstream._remote import topic_calls as ask
 from millstream._remote.calls import Answer
@@ -250,6 +251,8 @@ class Subscription(Iterator[Event]):
         self._on_slow = on_slow
         self._consumer = consumer
         self._frames = Frames()
+        # It has a thread that reads.
+        watch(self, "_socket")
         # Now, so that what is published from here on is not before its beginning.
         self._socket: ClientConnection | None = self._patiently()
 
