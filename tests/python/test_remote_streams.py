@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -14,9 +16,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 import millstream
+import millstream.aio
+from millstream import Event, RetryPolicy
 from millstream._remote import topic_calls
 from millstream._remote.calls import Answer
-from millstream.errors import InvalidArgumentError, NotFoundError
+from millstream.errors import InvalidArgumentError, NotFoundError, UnavailableError
 
 Serve = Callable[[ServerConnection], None]
 ACK = {"type": "ack", "id": "s", "op": "subscribe"}
@@ -170,3 +174,94 @@ def test_a_subscription_that_is_cancelled_before_it_stands_leaves_no_socket(
             return await asyncio.to_thread(ended.get, timeout=5.0)
 
     assert asyncio.run(work(serving(handle))) == "closed"
+
+
+BREAKS = 5
+HASTY = RetryPolicy(attempts=2, first="1ms")
+
+
+def back_after(breaks: int) -> tuple[Serve, Callable[[Event], int]]:
+    """One event, then so many connections that break off at once, and so on.
+
+    The other is what to call with an event: the connection that it came over breaks then.
+    """
+    connections = itertools.count()
+    taken: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def handle(socket: ServerConnection) -> None:
+        turn, nth = divmod(next(connections), breaks + 1)
+        if nth == 0:
+            say(socket, ACK, event(turn))
+            taken.get(timeout=30)
+
+    def take(found: Event) -> int:
+        taken.put(None)
+        return found.offset
+
+    return handle, take
+
+
+def test_a_subscription_without_a_timeout_waits_for_its_server_however_long_that_is_away(
+    serving: Callable[[Serve], str],
+) -> None:
+    handle, take = back_after(BREAKS)
+    with (
+        millstream.connect(serving(handle), retry=HASTY) as db,
+        db.topic("t").subscribe() as tail,
+    ):
+        assert [take(next(tail)) for _ in range(3)] == [0, 1, 2]
+
+
+async def test_an_asynchronous_one_without_a_timeout_waits_for_its_server_too(
+    serving: Callable[[Serve], str],
+) -> None:
+    handle, take = back_after(BREAKS)
+    async with (
+        millstream.aio.connect(serving(handle), retry=HASTY) as db,
+        db.topic("t").subscribe() as tail,
+    ):
+        assert [take(await anext(tail)) for _ in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("breaks", [1, BREAKS])
+def test_a_subscription_with_a_timeout_has_the_policys_attempts_for_each_break(
+    serving: Callable[[Serve], str], breaks: int
+) -> None:
+    handle, take = back_after(breaks)
+    with (
+        millstream.connect(serving(handle), retry=HASTY) as db,
+        db.topic("t").subscribe(timeout=30) as tail,
+    ):
+        assert take(next(tail)) == 0
+        if breaks < HASTY.attempts:
+            assert [take(next(tail)) for _ in range(3)] == [1, 2, 3]
+        else:
+            with pytest.raises(UnavailableError):
+                next(tail)
+
+
+def test_a_server_that_never_was_there_is_told_of(serving: Callable[[Serve], str]) -> None:
+    url = serving(lambda _: None)
+    with millstream.connect(url, retry=HASTY) as db, pytest.raises(UnavailableError):
+        db.topic("t").subscribe()
+
+
+def test_a_subscription_is_refused_in_a_child_which_has_not_its_thread(
+    serving: Callable[[Serve], str],
+) -> None:
+    def handle(socket: ServerConnection) -> None:
+        say(socket, ACK, event(0))
+        stay(socket)
+
+    with millstream.connect(serving(handle)) as db, db.topic("t").subscribe() as tail:
+        child = os.fork()
+        if child == 0:
+            try:
+                next(tail)
+            except UnavailableError:
+                tail.close()
+                os._exit(3)
+            finally:
+                os._exit(4)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert next(tail).offset == 0

@@ -270,6 +270,7 @@ class Subscription(AsyncIterator[Event]):
         self._on_slow = on_slow
         self._consumer = consumer
         self._frames = Frames()
+        self._has_stood = False
         self._socket: ClientConnection | None = None
 
     @property
@@ -373,10 +374,14 @@ class Subscription(AsyncIterator[Event]):
 
     async def _patiently(self) -> ClientConnection:
         client = self._client
-        attempts = Attempts(Repeat.READ, client._retry, client._random)
+        # What waits for events for ever waits for its server, too, when that was there once.
+        is_patient = self._timeout is None and self._has_stood
+        attempts = Attempts(Repeat.READ, client._retry, client._random, is_patient=is_patient)
         while True:
             try:
-                return await self._open()
+                opened = await self._open()
+                self._has_stood = True
+                return opened
             except UnavailableError:
                 pause = attempts.pause_after(Ended(0, was_sent=False), client._now)
                 if pause is None:

@@ -34,7 +34,8 @@ class RetryPolicy:
     At most ``attempts`` tries. The pause before the n-th retry is random between 0 and ``first``
     times 2 to the n - 1, never more than ``longest`` (exponential back-off with full jitter), and
     never less than a ``Retry-After`` of the server. A server that asks for more than
-    ``retry_after_max`` is not waited for.
+    ``retry_after_max`` is not waited for. A subscription without a timeout that was connected once,
+    and a buffer, try for as long as it takes.
 
     Source  https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 

@@ -194,9 +194,11 @@ class Topic(Requests):
     ) -> Subscription:
         """Iterate over events as they come, those that are there first.
 
-        Over a WebSocket. When that breaks off, it is opened again where this was, by the policy of
-        the connection: no event is missed and none comes twice. Ends when nothing came for
-        ``timeout``; never, when that is None.
+        Over a WebSocket. When that breaks off, it is opened again where this was, with the pauses of
+        the connection's policy: no event is missed and none comes twice. Ends when nothing came for
+        ``timeout``; never, when that is None: then it also waits for its server for as long as it
+        takes, once it has been connected. Otherwise, and for the first connection, each break may
+        cost the policy's ``attempts``, and then raises `UnavailableError`.
         """
         return Subscription(
             self._client,
@@ -251,6 +253,7 @@ class Subscription(Iterator[Event]):
         self._on_slow = on_slow
         self._consumer = consumer
         self._frames = Frames()
+        self._has_stood = False
         # It has a thread that reads.
         watch(self, "_socket")
         # Now, so that what is published from here on is not before its beginning.
@@ -352,10 +355,14 @@ class Subscription(Iterator[Event]):
 
     def _patiently(self) -> ClientConnection:
         client = self._client
-        attempts = Attempts(Repeat.READ, client._retry, client._random)
+        # What waits for events for ever waits for its server, too, when that was there once.
+        is_patient = self._timeout is None and self._has_stood
+        attempts = Attempts(Repeat.READ, client._retry, client._random, is_patient=is_patient)
         while True:
             try:
-                return self._open()
+                opened = self._open()
+                self._has_stood = True
+                return opened
             except UnavailableError:
                 pause = attempts.pause_after(Ended(0, was_sent=False), client._now)
                 if pause is None:
