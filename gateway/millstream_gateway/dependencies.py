@@ -41,6 +41,8 @@ class Access:
     # Whether it is about topics: of one tenant, whatever part of the tenant's metrics the caller may
     # see. Its service asks for each topic. A read may wait long, and is none of the queries.
     is_events: bool = field(default=False, compare=False)
+    # Whether its requests bring samples or events, and so ask the limits of samples.
+    brings_samples: bool = field(default=False, compare=False)
 
 
 PUBLIC: Final = Access(Action.PUBLIC)
@@ -49,10 +51,13 @@ READS: Final = Access(Action.READ, Reach.TENANT)
 # For routes whose every question goes to the backend with the `TenantId` that the caller has.
 READS_PARTS: Final = Access(Action.READ, Reach.TENANT, narrows=True)
 # All writes take one way, and that way looks at each series.
-WRITES: Final = Access(Action.WRITE, Reach.TENANT, narrows=True)
-WRITES_JSON: Final = Access(Action.WRITE, Reach.TENANT, is_json=True, narrows=True)
+WRITES: Final = Access(Action.WRITE, Reach.TENANT, narrows=True, brings_samples=True)
+WRITES_JSON: Final = Access(
+    Action.WRITE, Reach.TENANT, is_json=True, narrows=True, brings_samples=True
+)
 READS_EVENTS: Final = Access(Action.READ, Reach.TENANT, is_events=True)
 WRITES_EVENTS: Final = Access(Action.WRITE, Reach.TENANT, is_events=True)
+PUBLISHES: Final = Access(Action.WRITE, Reach.TENANT, is_events=True, brings_samples=True)
 # A WebSocket, on which every operation asks for itself: for whoever may read or write at all.
 STREAMS: Final = Access(Action.READ, Reach.TENANT, is_events=True)
 MONITORS: Final = Access(Action.MONITOR)

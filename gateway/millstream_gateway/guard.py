@@ -31,7 +31,12 @@ from millstream_gateway.schemas.access import (
     Decision,
     Principal,
 )
-from millstream_gateway.schemas.limits import Unit
+from millstream_gateway.schemas.limits import (
+    SPENDS_ALL,
+    SPENDS_NO_SAMPLES,
+    SPENDS_REQUESTS,
+    Unit,
+)
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.authentication import Credentials, Known
 from millstream_gateway.services.limits import Admission, Place, set_admission
@@ -97,6 +102,7 @@ class Guard:
             by_tenant=self.access.reach is Reach.TENANT,
             is_json=self.access.is_json,
             size=length or 0,
+            spends=_spends(self.access, length),
             place=place,
         )
         if admission is None:
@@ -313,7 +319,8 @@ def _read_headers(scope: Scope) -> tuple[Credentials, list[bytes], int | None]:
     authorization: list[bytes] = []
     api_key: list[bytes] = []
     tenants: list[bytes] = []
-    length: int | None = None
+    # Without a word about it there is no body.
+    length: int | None = 0
     for name, value in scope["headers"]:
         if name == b"authorization":
             authorization.append(value)
@@ -323,7 +330,16 @@ def _read_headers(scope: Scope) -> tuple[Credentials, list[bytes], int | None]:
             tenants.append(value)
         elif name == b"content-length" and value.isdigit():
             length = int(value[:_LENGTH_DIGITS])
+        elif name == b"transfer-encoding":
+            length = None
     return Credentials(tuple(authorization), tuple(api_key)), tenants, length
+
+
+def _spends(access: Access, length: int | None) -> frozenset[Unit]:
+    """``length`` is none of a body that comes in chunks."""
+    if access.brings_samples:
+        return SPENDS_ALL
+    return SPENDS_REQUESTS if length == 0 else SPENDS_NO_SAMPLES
 
 
 def _explain(principal: Principal, access: Access, reason: str) -> str:

@@ -265,7 +265,7 @@ def test_bytes_of_a_body_without_a_length_are_charged_as_they_come(tmp_path: Pat
         first = one.client.post("/api/v1/import/prometheus", content=chunks)
         assert first.status_code == 200
         assert "content-length" not in first.request.headers
-        assert one.client.get("/api/v1/labels").status_code == 429
+        assert write(one.client).status_code == 429
 
 
 def test_a_length_that_is_refused_anyway_is_not_owed_for_ever(tmp_path: Path) -> None:
@@ -461,3 +461,58 @@ def test_remote_write_carries_what_is_left(tmp_path: Path) -> None:
         answer = one.client.post("/api/v1/write", content=body)
         assert answer.status_code == 204
         assert answer.headers["ratelimit"] == '"requests_per_second";r=49;t=1'
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"samples_per_day": 5},
+        {"samples_per_month": 5},
+        {"samples_per_second": 1},
+        {"caller_samples_per_second": 1},
+        {"client_samples_per_second": 1},
+    ],
+)
+def test_used_up_samples_close_no_way_that_brings_none(
+    tmp_path: Path, limits: dict[str, int]
+) -> None:
+    (name,) = limits
+    with site(tmp_path, limits=LimitsSettings(**limits)) as one:
+        client = one.client
+        assert write(client, items=50).status_code == 200
+        event = {"payload": 1}
+        for brings in ("/metrics", "/api/v1/write", "/v1/events"):
+            refused = client.post(brings, json=event)
+            assert refused.status_code == 429, brings
+            assert name in refused.headers["ratelimit-policy"]
+        for path in ("/api/v1/query?query=1", "/api/v1/labels", "/v1/topics"):
+            answer = client.get(path)
+            assert answer.status_code == 200, path
+            assert name not in answer.headers.get("ratelimit-policy", "")
+        assert client.post("/api/v1/query", data={"query": "1"}).status_code == 200
+        assert client.post("/v1/topics", json={"name": "t"}).status_code == 201
+    own = {"default": {"limits": limits}}
+    with site(tmp_path / "own", tenants=own) as one:
+        assert write(one.client, items=50).status_code == 200
+        assert write(one.client).status_code == 429
+        assert one.get("/api/v1/labels") == 200
+
+
+def test_a_debt_of_bytes_refuses_bodies_and_nothing_else(tmp_path: Path) -> None:
+    with site(tmp_path, limits=LimitsSettings(bytes_per_second=100)) as one:
+        assert write(one.client, items=50).status_code == 200
+        assert one.get("/api/v1/labels") == 200
+        assert "ratelimit-policy" not in one.client.get("/api/v1/labels").headers
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        for body in (b"query=1", iter([b"query=1"])):
+            refused = one.client.post("/api/v1/query", content=body, headers=form)
+            assert refused.status_code == 429
+            assert "bytes_per_second" in refused.headers["ratelimit-policy"]
+
+
+def test_a_read_counts_as_a_request_of_the_same_bucket_as_a_write(tmp_path: Path) -> None:
+    with site(tmp_path, limits=LimitsSettings(requests_per_day=2, samples_per_day=100)) as one:
+        assert write(one.client).status_code == 200
+        answer = one.client.get("/api/v1/labels")
+        assert answer.headers["ratelimit-policy"] == '"requests_per_day";q=2;w=86400'
+        assert one.get("/api/v1/labels") == 429

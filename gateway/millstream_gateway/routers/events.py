@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from millstream.errors import MillstreamError
-from millstream_gateway.dependencies import WRITES_EVENTS, caller_of, needs, services_of
+from millstream_gateway.dependencies import PUBLISHES, caller_of, needs, services_of
 from millstream_gateway.errors import HTTP_STATUS
 from millstream_gateway.routers.documentation import body_operation
 from millstream_gateway.routers.ingest import IngestEndpoint
@@ -104,4 +104,4 @@ def outcome_object(topic: str, outcome: Placement | MillstreamError) -> dict[str
     return {"error": {"code": outcome.code.name, "status": status, "message": message}}
 
 
-ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (needs(WRITES_EVENTS)(PublishEvents()),)
+ENDPOINTS: Final[tuple[IngestEndpoint, ...]] = (needs(PUBLISHES)(PublishEvents()),)

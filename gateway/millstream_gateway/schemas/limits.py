@@ -24,6 +24,12 @@ class Unit(enum.StrEnum):
     BYTES = "content-bytes"
 
 
+#: What a request may spend, and so which limits it is asked: of others' debts it knows nothing.
+SPENDS_ALL: Final = frozenset(Unit)
+SPENDS_NO_SAMPLES: Final = frozenset({Unit.REQUESTS, Unit.BYTES})
+SPENDS_REQUESTS: Final = frozenset({Unit.REQUESTS})
+
+
 class SeriesLimits(NamedTuple):
     """How many series a tenant may have, and how many may be new in a second; 0 is any number."""
 

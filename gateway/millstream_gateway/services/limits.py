@@ -37,6 +37,7 @@ from millstream_gateway.schemas.access import Caller
 from millstream_gateway.schemas.limits import (
     LET_IN,
     SCOPE_WORDS,
+    SPENDS_ALL,
     AtATime,
     Plan,
     Quota,
@@ -73,7 +74,7 @@ _AT_A_TIME_WORDS: Final = {
 # When to ask again for a place: nobody knows when one will be free.
 _PLACE_RETRY_S: Final = 1
 _NO_RULES: Final = Plan(tenant=0, tag="", rules=())
-_PlanKey = tuple[int, str, str, str, bool, bool]
+_PlanKey = tuple[int, str, str, str, bool, bool, frozenset[Unit]]
 _Key = TypeVar("_Key")
 
 
@@ -206,10 +207,16 @@ class Limiter:
         self._saying: asyncio.Task[None] | None = None
 
     def admit_here(
-        self, caller: Caller, *, by_tenant: bool, is_json: bool, size: int
+        self,
+        caller: Caller,
+        *,
+        by_tenant: bool,
+        is_json: bool,
+        size: int,
+        spends: frozenset[Unit] = SPENDS_ALL,
     ) -> Admission | None:
         """As `admit`, by what this gateway counts by itself."""
-        plan = self.plan_for(caller, by_tenant=by_tenant, is_json=is_json)
+        plan = self.plan_for(caller, by_tenant=by_tenant, is_json=is_json, spends=spends)
         if plan.is_empty:
             return None
         verdict = self._ask_here(plan, min(size, self._body_max))
@@ -224,14 +231,16 @@ class Limiter:
         by_tenant: bool,
         is_json: bool,
         size: int,
+        spends: frozenset[Unit] = SPENDS_ALL,
         place: Place | None = None,
     ) -> Admission | None:
         """Let a request in, or raise `LimitExceededError`. None when nothing limits it.
 
+        Only limits of what it ``spends`` are asked: who has used up the samples may still read.
         Redis is asked, and this gateway's own counts when there is none or it is gone. A place is
         taken in the same turn; it is the caller's to leave, whatever comes of this.
         """
-        plan = self.plan_for(caller, by_tenant=by_tenant, is_json=is_json)
+        plan = self.plan_for(caller, by_tenant=by_tenant, is_json=is_json, spends=spends)
         if place is not None and not place.counters:
             place = None
         if plan.is_empty and place is None:
@@ -387,13 +396,21 @@ class Limiter:
         plan = self.plan_for(caller, by_tenant=True, is_json=False)
         return Place(self, caller, plan, _SOCKETS)
 
-    def plan_for(self, caller: Caller, *, by_tenant: bool, is_json: bool) -> Plan:
+    def plan_for(
+        self,
+        caller: Caller,
+        *,
+        by_tenant: bool,
+        is_json: bool,
+        spends: frozenset[Unit] = SPENDS_ALL,
+    ) -> Plan:
         principal = caller.principal
-        at = (caller.tenant, principal.kind, principal.id, caller.client, by_tenant, is_json)
+        who = (caller.tenant, principal.kind, principal.id, caller.client)
+        at = (*who, by_tenant, is_json, spends)
         plans = self._plans
         plan = plans.get(at)
         if plan is None:
-            plan = self._make_plan(caller, by_tenant, is_json)
+            plan = self._make_plan(caller, by_tenant, is_json, spends)
             if len(plans) >= _PLANS_MAX:
                 plans.clear()
             plans[at] = plan
@@ -410,7 +427,9 @@ class Limiter:
         found = self._own(tenant, name)
         return int(getattr(self._limits, everybodys(name)) if found is None else found)
 
-    def _make_plan(self, caller: Caller, by_tenant: bool, is_json: bool) -> Plan:
+    def _make_plan(
+        self, caller: Caller, by_tenant: bool, is_json: bool, spends: frozenset[Unit]
+    ) -> Plan:
         subjects = {
             Scope.CALLER: f"{caller.principal.kind}:{caller.principal.id}",
             Scope.CLIENT: network_of_client(caller.client),
@@ -423,7 +442,7 @@ class Limiter:
         for scope, subject in subjects.items():
             for unit, unit_name in _UNIT_NAMES.items():
                 name = _PREFIX[scope] + unit_name
-                if per_second := value(name):
+                if unit in spends and (per_second := value(name)):
                     key = self._key(caller, name, scope, subject)
                     rules.append(Rule.make(name, scope, unit, key, per_second, burst))
         if is_json and (per_second := value(_JSON)):
@@ -440,7 +459,7 @@ class Limiter:
         quotas = tuple(
             Quota(name, unit, most)
             for name, unit in QUOTA_UNITS.items()
-            if by_tenant and (most := value(name))
+            if by_tenant and unit in spends and (most := value(name))
         )
         units = {rule.unit for rule in rules}
         return Plan(

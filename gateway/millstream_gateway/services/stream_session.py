@@ -53,6 +53,7 @@ from millstream_gateway.schemas.events import (
     NewEvent,
     SubscriptionRequest,
 )
+from millstream_gateway.schemas.limits import SPENDS_ALL, SPENDS_NO_SAMPLES, Unit
 from millstream_gateway.schemas.topics import NewSubscription
 from millstream_gateway.services.authentication import Credentials
 from millstream_gateway.services.authorization import decide
@@ -147,7 +148,7 @@ class StreamSession:
                 known = ", ".join(_OPERATIONS)
                 raise InvalidArgumentError(f"{op[:50]!r} is no op; {known} are")
             if op != "ping":
-                await self._admit(len(text))
+                await self._admit(len(text), SPENDS_ALL if op == "publish" else SPENDS_NO_SAMPLES)
             await work(self, op_id, fields)
         except MillstreamError as error:
             self._error(op_id, error)
@@ -479,9 +480,11 @@ class StreamSession:
     async def _ping(self, op_id: bytes, _fields: Fields) -> None:
         self._send(b'{"type":"pong","id":%s}' % op_id)
 
-    async def _admit(self, size: int) -> None:
+    async def _admit(self, size: int, spends: frozenset[Unit]) -> None:
         limits = self._hub.access.limits
-        set_admission(await limits.admit(self.caller, by_tenant=True, is_json=False, size=size))
+        set_admission(
+            await limits.admit(self.caller, by_tenant=True, is_json=False, size=size, spends=spends)
+        )
 
     def _check_room(self, named: bytes, where: dict[bytes, Any], most: int) -> None:
         if named in self._feeds or named in self._queries:

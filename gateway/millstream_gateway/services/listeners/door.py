@@ -7,6 +7,7 @@ from typing import Final
 from millstream.errors import PermissionDeniedError, UnauthenticatedError
 from millstream_gateway.backends.wire import Hello
 from millstream_gateway.schemas.access import Action, Caller
+from millstream_gateway.schemas.limits import SPENDS_ALL, Unit
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.authentication import Credentials
 from millstream_gateway.services.limits import set_admission
@@ -55,7 +56,9 @@ class Door:
             raise PermissionDeniedError(decision.reason)
         return await entrance.enter(principal, action, names, decision, client)
 
-    async def charge(self, caller: Caller, size: int) -> None:
+    async def charge(self, caller: Caller, size: int, spends: frozenset[Unit] = SPENDS_ALL) -> None:
         """Ask the limits whether a frame of so many bytes may be; its samples are paid later."""
         limits = self._access.limits
-        set_admission(await limits.admit(caller, by_tenant=True, is_json=False, size=size))
+        set_admission(
+            await limits.admit(caller, by_tenant=True, is_json=False, size=size, spends=spends)
+        )

@@ -35,6 +35,7 @@ from millstream_gateway.backends.wire import (
 )
 from millstream_gateway.errors import TooManyRequestsError
 from millstream_gateway.schemas.access import Action
+from millstream_gateway.schemas.limits import SPENDS_NO_SAMPLES
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.ingest import IngestService
@@ -354,7 +355,7 @@ class NativeConnection(asyncio.Protocol):
         head = fetch_head(payload)
         try:
             caller = await listener.door.caller_of(self._greeted(), self._client, Action.READ)
-            await listener.door.charge(caller, len(payload))
+            await listener.door.charge(caller, len(payload), SPENDS_NO_SAMPLES)
             answer = await listener.events.fetch(caller, head, payload)
         except MillstreamError as error:
             answer = self._refusal(head.sequence, error)
@@ -367,7 +368,7 @@ class NativeConnection(asyncio.Protocol):
         try:
             self._subscriptions.check_room()
             caller = await listener.door.caller_of(self._greeted(), self._client, Action.READ)
-            await listener.door.charge(caller, len(payload))
+            await listener.door.charge(caller, len(payload), SPENDS_NO_SAMPLES)
             tail, topics = await listener.events.subscribe(caller, head, payload)
         except MillstreamError as error:
             self._answer(listener.answers.ended(head.subscription, error))
