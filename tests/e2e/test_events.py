@@ -324,6 +324,50 @@ def test_the_page_publishes_the_text_that_was_typed(server: Millstream, browser:
         assert len(topic.fetch()) == len(texts)
 
 
+def test_the_page_says_that_the_topic_was_deleted_and_chooses_no_other(
+    server: Millstream, browser: Browser
+) -> None:
+    with (
+        millstream.connect(server.url) as db,
+        explorer(browser, server.url) as opened,
+    ):
+        db.topic("aaa").create()
+        gone = db.topic("gone")
+        gone.create()
+        page = opened.page
+        page.goto(f"{server.url}/#events")
+        page.get_by_role("button", name="gone", exact=True).click()
+        form = page.get_by_role("region", name="Publish")
+        expect(form).to_contain_text("Publish to gone")
+        gone.delete()
+        said = page.get_by_text("The topic gone was deleted. Choose another.")
+        expect(said).to_be_visible(timeout=20_000)
+        expect(form).to_have_count(0)
+        expect(page.get_by_role("region", name="Live tail")).to_have_count(0)
+        expect(page.locator("tr.chosen")).to_have_count(0)
+        page.get_by_role("button", name="aaa", exact=True).click()
+        expect(form).to_contain_text("Publish to aaa")
+        expect(said).to_have_count(0)
+
+
+def test_a_long_name_of_a_topic_leaves_room_for_its_figures(
+    server: Millstream, browser: Browser
+) -> None:
+    name = "long." + "x" * 244
+    with (
+        millstream.connect(server.url) as db,
+        explorer(browser, server.url) as opened,
+    ):
+        db.topic(name).create()
+        page = opened.page
+        page.goto(f"{server.url}/#events")
+        row = page.get_by_role("row").filter(has_text=name)
+        expect(row.get_by_role("button")).to_have_attribute("title", name)
+        right = "cell => cell.getBoundingClientRect().right <= window.innerWidth"
+        assert row.locator("td").last.evaluate(right)
+        db.topic(name).delete()
+
+
 _NOTE_THE_SLOWEST_TICK = """() => {
   window.slowest = 0;
   let last = performance.now();

@@ -21,6 +21,8 @@ export interface TopicRow {
 
 export interface Topics {
   readonly rows: readonly TopicRow[] | null;
+  /** The names of all that are there; null when there are more than are listed. */
+  readonly names: readonly string[] | null;
   readonly problem: string;
   readonly reload: () => void;
 }
@@ -32,6 +34,7 @@ interface Look {
 
 export function useTopics(): Topics {
   const [rows, setRows] = useState<readonly TopicRow[] | null>(null);
+  const [names, setNames] = useState<readonly string[] | null>(null);
   const [problem, setProblem] = useState('');
   const [turn, setTurn] = useState(0);
 
@@ -66,6 +69,7 @@ export function useTopics(): Topics {
         last = { at, ends };
         if (ended) return;
         setRows(made);
+        setNames(listed.length < TOPICS_MAX ? listed.map((topic) => topic.name) : null);
         setProblem('');
       } catch (error) {
         if (!ended) setProblem(error instanceof Error ? error.message : 'The topics cannot be listed.');
@@ -80,7 +84,7 @@ export function useTopics(): Topics {
   }, [turn]);
 
   const reload = useCallback(() => setTurn((before) => before + 1), []);
-  return { rows, problem, reload };
+  return { rows, names, problem, reload };
 }
 
 async function lagsOfGroups(): Promise<ReadonlyMap<string, number>> {

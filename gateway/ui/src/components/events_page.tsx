@@ -1,4 +1,4 @@
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { publish } from '../api/events';
 import { eventOf, type TailEvent } from '../lib/tail_buffer';
 import { useTail } from '../use_tail';
@@ -7,21 +7,35 @@ import { useTopics, type TopicRow } from '../use_topics';
 /** Topics, a live tail, and a form to publish. Whatever an event holds is text here. */
 export function EventsPage() {
   const topics = useTopics();
-  const [chosen, setChosen] = useState('');
-  const names = topics.rows?.map((row) => row.name) ?? [];
-  const topic = chosen !== '' && names.includes(chosen) ? chosen : (names[0] ?? '');
+  // The first, until somebody chooses; none after the chosen one is deleted, since nobody may publish to another
+  // than the one that was looked at.
+  const [choice, setChoice] = useState<Choice>({ topic: null, deleted: '' });
+  const topic = choice.topic ?? '';
+  const choose = (name: string): void => setChoice({ topic: name, deleted: '' });
+  useEffect(() => {
+    const first = topics.rows?.[0];
+    if (choice.topic === null && first !== undefined) choose(first.name);
+    else if (topic !== '' && topics.names !== null && !topics.names.includes(topic)) setChoice({ topic: '', deleted: topic });
+  }, [topics.rows, topics.names, choice]);
   return (
     <main class="main events" id="events">
       <section class="events-card" aria-label="Topics">
         <h2>Topics</h2>
         {topics.problem !== '' && <p class="events-problem" role="alert">{topics.problem}</p>}
         {topics.rows !== null && topics.rows.length === 0 && <p class="hint">There is no topic yet. POST /v1/topics makes one.</p>}
-        {topics.rows !== null && topics.rows.length > 0 && <TopicTable rows={topics.rows} topic={topic} onTopic={setChosen} />}
+        {topics.rows !== null && topics.rows.length > 0 && <TopicTable rows={topics.rows} topic={topic} onTopic={choose} />}
+        {choice.deleted !== '' && <p class="events-problem" role="status">{`The topic ${choice.deleted} was deleted. Choose another.`}</p>}
       </section>
       {topic !== '' && <LiveTail key={topic} topic={topic} />}
       {topic !== '' && <PublishForm topic={topic} onPublished={topics.reload} />}
     </main>
   );
+}
+
+interface Choice {
+  /** Null when nobody could choose yet. */
+  readonly topic: string | null;
+  readonly deleted: string;
 }
 
 function TopicTable({ rows, topic, onTopic }: { rows: readonly TopicRow[]; topic: string; onTopic: (name: string) => void }) {
@@ -42,8 +56,8 @@ function TopicTable({ rows, topic, onTopic }: { rows: readonly TopicRow[]; topic
           {rows.map((row) => (
             <tr key={row.name} class={row.name === topic ? 'chosen' : ''}>
               <td>
-                <button type="button" class="button quiet small" aria-pressed={row.name === topic} onClick={() => onTopic(row.name)}>
-                  {row.name}
+                <button type="button" class="button quiet small" title={row.name} aria-pressed={row.name === topic} onClick={() => onTopic(row.name)}>
+                  <span>{row.name}</span>
                 </button>
               </td>
               <td class="number">{row.rate === null ? '–' : rateText(row.rate)}</td>
