@@ -210,6 +210,23 @@ def test_acknowledging_commits_the_offset_of_the_group(server: Server) -> None:
         assert hear(ws, "error")["code"] == "FAILED_PRECONDITION"
 
 
+def test_an_event_is_acknowledged_by_its_own_id_however_many_came_since(server: Server) -> None:
+    server.make("t")
+    for first in range(0, 20_000, 5_000):
+        batch = [{"topic": "t", "payload": n, "id": f"e-{n}"} for n in range(first, first + 5_000)]
+        assert server.http.post("/v1/events", json={"events": batch}).status_code == 202
+    with server.socket(ROOT_KEY) as ws:
+        say(ws, "subscribe", id="s", topics=["t"], group="g", **{"from": "earliest"})
+        hear(ws, "ack")
+        assert hear(ws, "event")["id"] == "e-0"
+        say(ws, "ack", id="e-0")
+        while (frame := hear(ws))["type"] == "event":
+            pass
+        assert (frame["type"], frame["id"]) == ("ack", "e-0")
+    (kept,) = server.http.get("/v1/groups/g/offsets").json()["offsets"]
+    assert kept["committed"] == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [

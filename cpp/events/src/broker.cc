@@ -317,7 +317,22 @@ void Broker::Maintain(bool all) {
       (void)partition->writer().Retain(*partition, all).ok();
     }
   }
+  impl_->NoteOldIds();
   impl_->CompactAll(all);
+}
+
+void Broker::Impl::NoteOldIds() {
+  size_t noted = 0;
+  for (const TopicPtr& topic : meta_->List(std::nullopt)) {
+    for (Partition* partition : topic->UsedPartitions()) {
+      if (closed_.load() || noted == kIdSegmentsPerRound) return;
+      if (partition->ids_noted() || partition->HoldLog() == nullptr) continue;
+      const auto more = partition->writer().NoteOldIds(*partition);
+      // Whoever looks for an id tries again.
+      if (!more.ok()) partition->set_ids_noted(true);
+      if (more.ok() && *more) ++noted;
+    }
+  }
 }
 
 void Broker::Impl::CompactAll(bool all) {

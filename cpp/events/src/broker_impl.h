@@ -51,6 +51,8 @@ class Broker::Impl {
   Partition& PartitionOf(const TopicPtr& topic, uint32_t index);
 
   void CompactAll(bool all);
+  // What is not known yet of clients' ids in logs that are open: some of it.
+  void NoteOldIds();
 
   void AddTopicListener(TopicListener* listener) EXCLUDES(listeners_mutex_);
   void TellOfTopic(const TopicPtr& topic) EXCLUDES(listeners_mutex_);

@@ -40,12 +40,12 @@ Found FindOwn(const Topic& topic, Partition& partition, const EventId& id) {
   return std::optional<EventPlace>();
 }
 
-// A client's id: its partition remembers it.
-Found FindRemembered(const Topic& topic, Partition& partition, const std::string& id) {
+// A client's id. What cannot be read of one partition, in `*trouble`, keeps nobody from looking into the others.
+std::optional<EventPlace> FindNamed(const Topic& topic, Partition& partition, const std::string& id, Status* trouble) {
   auto found = partition.writer().FindId(partition, id);
-  if (!found.ok() && found.status().code() == StatusCode::kNotFound) return std::optional<EventPlace>();
-  if (!found.ok()) return std::move(found).status();
-  return std::optional(PlaceOf(topic, partition, **found));
+  if (found.ok()) return PlaceOf(topic, partition, **found);
+  if (found.status().code() != StatusCode::kNotFound) *trouble = std::move(found).status();
+  return std::nullopt;
 }
 
 bool IsAtHand(const Partition& partition) {
@@ -69,11 +69,12 @@ Result<EventPlace> Broker::StatusOf(TenantId tenant, const std::string& id) {
   // in the partition of its id's hash.
   const std::vector<TopicPtr> topics = impl_->meta_->List(tenant);
   std::set<const Partition*> searched;
+  Status trouble = unknown;
   for (const TopicPtr& topic : topics) {
     for (Partition* partition : topic->UsedPartitions()) {
       if (!IsAtHand(*partition)) continue;
       searched.insert(partition);
-      MS_ASSIGN_OR_RETURN(auto found, FindRemembered(*topic, *partition, id));
+      auto found = FindNamed(*topic, *partition, id, &trouble);
       if (found.has_value()) return *std::move(found);
     }
   }
@@ -87,13 +88,13 @@ Result<EventPlace> Broker::StatusOf(TenantId tenant, const std::string& id) {
       for (uint32_t i = begin; i < end; ++i) {
         Partition& partition = impl_->PartitionOf(topic, i);
         if (!searched.insert(&partition).second) continue;
-        if (++opened > kIdSearchPartitionsMax) return unknown;
-        MS_ASSIGN_OR_RETURN(auto found, FindRemembered(*topic, partition, id));
+        if (++opened > kIdSearchPartitionsMax) return trouble;
+        auto found = FindNamed(*topic, partition, id, &trouble);
         if (found.has_value()) return *std::move(found);
       }
     }
   }
-  return unknown;
+  return trouble;
 }
 
 }  // namespace millstream::events

@@ -33,6 +33,7 @@ class OpenLog {
                                                const log::LocalLogOptions& options);
 
   log::LocalLog& log() { return *log_; }
+  const log::LocalLog& log() const { return *log_; }
 
   // Adds the events from `offset` to before `end` to `out` and takes them off `limits`; returns the offset behind the
   // last one seen. Places that compaction has emptied are passed over, and unless `with_gone` what it left of events.

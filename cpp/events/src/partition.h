@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "id_index.h"
 #include "millstream/base/mutex.h"
 #include "millstream/base/result.h"
 #include "millstream/env/clock.h"
@@ -121,6 +122,9 @@ class Partition {
   // Below, no event is followed by another of its key that was below, too.
   uint64_t compacted_to() const { return compacted_to_.load(); }
   void set_compacted_to(uint64_t offset) { compacted_to_.store(offset); }
+  // Whether the runs of clients' ids had no hole when upkeep looked.
+  bool ids_noted() const { return ids_noted_.load(); }
+  void set_ids_noted(bool noted) { ids_noted_.store(noted); }
   TimestampMs last_compaction_ms() const { return last_compaction_ms_; }
   void set_last_compaction_ms(TimestampMs now) { last_compaction_ms_ = now; }
 
@@ -168,11 +172,13 @@ class Partition {
   std::atomic<uint64_t> last_used_{0};  // the writer's count of turns; readers write it too
 
   std::atomic<uint64_t> compacted_to_{0};  // the writer writes it; of a partition in memory whoever compacts
+  std::atomic<bool> ids_noted_{false};     // upkeep writes it; the writer, when it opens the log
   // Of whoever compacts; none does before the last one has ended.
   TimestampMs last_compaction_ms_ = kNoTimestamp / 2;
 
   // Of the writer alone.
   Remembered remembered_;
+  std::shared_ptr<IdIndex> ids_;  // of the log that is open, or was; null until there is an event
   TimestampMs last_taken_ms_ = 0;
 
   mutable Mutex mutex_;

@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "millstream/base/hash.h"
 #include "millstream/codec/byte_io.h"
 #include "millstream/codec/crc32c.h"
 #include "millstream/env/file_util.h"
@@ -54,6 +55,12 @@ void StoreCompactedTo(env::FileSystem& files, const std::string& path, uint64_t 
 Result<std::unique_ptr<PartitionWriter>> PartitionWriter::Start(const std::string& name, const env::Env& env,
                                                                 const WriterOptions& options) {
   std::unique_ptr<PartitionWriter> writer(new PartitionWriter(env, options));
+  MS_ASSIGN_OR_RETURN(writer->ids_worker_,
+                      queue::Worker<std::function<void()>>::Start(
+                          *env.executor, {.name = name + "-ids", .cpu = {}, .queue_capacity = kQueuedTasksMax},
+                          [](std::span<std::function<void()>> tasks) {
+                            for (const auto& task : tasks) task();
+                          }));
   MS_ASSIGN_OR_RETURN(
       writer->worker_,
       queue::Worker<WriterTask*>::Start(
@@ -70,6 +77,7 @@ void PartitionWriter::Stop() {
   if (worker_ == nullptr) return;
   worker_->Stop();
   while (!open_.empty()) CloseLog(*open_.back(), true);
+  ids_worker_->Stop();
 }
 
 // --- from other threads ---
@@ -107,12 +115,16 @@ Status PartitionWriter::Open(Partition& partition) {
 }
 
 Status PartitionWriter::Delete(Partition& partition) {
-  return Control(partition, [this, &partition] {
+  std::shared_ptr<IdIndex> ids;
+  MS_RETURN_IF_ERROR(Control(partition, [this, &partition, &ids] {
     CloseLog(partition, true);
     partition.remembered_.Clear();
     partition.SetDeleted();
+    ids = std::move(partition.ids_);
     return Status::Ok();
-  });
+  }));
+  if (ids != nullptr) ids->End();
+  return Status::Ok();
 }
 
 Status PartitionWriter::Retain(Partition& partition, bool open) {
@@ -134,18 +146,6 @@ Status PartitionWriter::NoteCompacted(Partition& partition, uint64_t offset) {
     StoreCompactedTo(*env_.files, CompactedPath(partition), offset);
     return Status::Ok();
   });
-}
-
-Result<EventPtr> PartitionWriter::FindId(Partition& partition, const std::string& client_id) {
-  EventPtr found;
-  MS_RETURN_IF_ERROR(Control(partition, [&]() -> Status {
-    if (!partition.in_memory()) MS_RETURN_IF_ERROR(EnsureOpen(partition, false).status());
-    const std::optional<uint64_t> offset = partition.remembered_.FindId(client_id);
-    if (!offset.has_value()) return NotFound("no event of this id");
-    MS_ASSIGN_OR_RETURN(found, partition.ReadOne(*offset));
-    return found->view().client_id == client_id ? Status::Ok() : NotFound("no event of this id");
-  }));
-  return found;
 }
 
 // --- the writer's thread ---
@@ -185,6 +185,7 @@ void PartitionWriter::Commit(std::span<WriterTask*> tasks) {
   for (Touched& one : touched) {
     Sync(one);
     Answer(one);
+    NoteIds(one);
     if (!one.fresh.empty()) one.partition->Show(std::move(one.fresh));
     // A log that refuses for good is opened anew when it is needed next.
     if (one.reopen) CloseLog(*one.partition, true);
@@ -236,6 +237,7 @@ void PartitionWriter::Admit(Touched& touched) {
     event.SetTaken(partition.last_taken_ms_);
     event.SetPlace(touched.topic->number(), partition.index(), offset);
     partition.remembered_.Add(event.view(), offset);
+    touched.has_ids |= !event.view().client_id.empty();
     touched.fresh.push_back(std::move(pending->event));
     touched.places.emplace_back(pending, offset);
   }
@@ -293,7 +295,10 @@ void PartitionWriter::Append(Touched& touched) {
     MS_CHECK(first->value() == touched.base + done);
     done = next;
     const auto closed = touched.partition->NoteTimes(touched.log->log().active_start().value(), newest);
-    if (closed.has_value()) StoreTimeRange(*env_.files, TimesPath(*touched.partition), *closed);
+    if (closed.has_value()) {
+      StoreTimeRange(*env_.files, TimesPath(*touched.partition), *closed);
+      touched.closed_at = closed->end;
+    }
   }
   if (done == touched.fresh.size()) return;
   // What went in before the failure stays, and is acknowledged.
@@ -379,6 +384,8 @@ Result<std::shared_ptr<OpenLog>> PartitionWriter::EnsureOpen(Partition& partitio
   TimestampMs newest = kNoTimestamp;
   uint64_t offset = end - std::min<uint64_t>(end, kRememberedEvents);
   const uint64_t remembered_from = offset;
+  auto ids = std::make_shared<IdIndex>(files, IdsPath(partition), active_start);
+  ids->SetBounds(start, log->log().closed_end().value());
   offset = std::max(start, std::min(offset, active_start));
   while (offset < end) {
     ReadLimits limits{.events = kRememberedEvents, .bytes = kTailBytesMax};
@@ -386,13 +393,22 @@ Result<std::shared_ptr<OpenLog>> PartitionWriter::EnsureOpen(Partition& partitio
     MS_ASSIGN_OR_RETURN(offset,
                         log->Read(partition.topic_.number(), partition.index_, offset, end, true, &limits, &part));
     for (const EventPtr& event : part) {
-      if (event->offset() >= active_start) newest = std::max(newest, event->view().timestamp);
+      if (event->offset() >= active_start) {
+        newest = std::max(newest, event->view().timestamp);
+        if (!event->view().client_id.empty()) ids->Add(Hash64(event->view().client_id), event->offset());
+      }
       if (event->offset() < remembered_from) continue;
       partition.remembered_.Add(event->view(), event->offset());
       partition.last_taken_ms_ = std::max(partition.last_taken_ms_, event->view().taken_ms);
     }
     recent = std::move(part);
+    if (ids->pending() > IdIndex::kPendingIds) {
+      ids->Cut(offset);
+      WorkOnIds(ids);
+    }
   }
+  partition.ids_ = std::move(ids);
+  partition.set_ids_noted(false);
   partition.set_compacted_to(LoadCompactedTo(*env_.files, CompactedPath(partition), end));
   partition.SetTimes(TimeIndex(LoadTimeRanges(*env_.files, TimesPath(partition), start, active_start)), active_start,
                      newest);
@@ -410,7 +426,9 @@ void PartitionWriter::CloseLog(Partition& partition, bool always) {
   stats_.open_logs.store(open_.size(), std::memory_order_relaxed);  // for operators; orders nothing
   partition.remembered_.Clear();
   // A log whose sync has failed refuses, and everything acknowledged is on the disk already.
-  if (log != nullptr) (void)log->log().Close().ok();
+  if (log == nullptr) return;
+  (void)log->log().Close().ok();
+  CloseIds(partition, log->log());
 }
 
 void PartitionWriter::CloseIdle(size_t open_max) {
@@ -440,7 +458,9 @@ Status PartitionWriter::RetainNow(Partition& partition, bool open) {
     MS_ASSIGN_OR_RETURN(start, partition.FirstTakenAfter(env_.clock->WallNow() - options.retention_ms - 1));
   }
   if (partition.in_memory()) {
-    if (start > ends.start) partition.SetStart(start);
+    if (start <= ends.start) return Status::Ok();
+    partition.SetStart(start);
+    TrimIds(partition, start);
     return Status::Ok();
   }
   std::shared_ptr<OpenLog> log;
@@ -454,6 +474,7 @@ Status PartitionWriter::RetainNow(Partition& partition, bool open) {
   }
   if (start <= ends.start) return Status::Ok();
   partition.SetStart(start);
+  TrimIds(partition, start);
   return log->log().TruncateBefore(Offset(start));
 }
 

@@ -4,8 +4,8 @@
 // shows the events to readers and answers (group commit: while it syncs, the next batch gathers). Of open logs it keeps
 // a bounded number, and closes those that were used longest ago.
 //
-// Threads     Publish, Open, Delete, Retain, FindId and queued() from any thread; they wait for the writer, save
-//             Publish. All else on the writer's thread.
+// Threads     Publish, Open, Delete, Retain, FindId, NoteOldIds and queued() from any thread; they wait for the writer,
+//             save Publish. All else on the writer's thread.
 // Ownership   Borrows the environment and the partitions, which their topics own; a task holds its topic.
 // Errors      kResourceExhausted when too much waits already; kUnavailable once it stops.
 #pragma once
@@ -118,8 +118,11 @@ class PartitionWriter {
   Status Seal(Partition& partition);
   Status NoteCompacted(Partition& partition, uint64_t offset);
 
-  // The event that a client named so, while the partition remembers it; kNotFound.
+  // The newest event that a client named so; kNotFound.
   Result<EventPtr> FindId(Partition& partition, const std::string& client_id);
+  // Looks for a range of an open log whose ids nobody has noted, and notes them; false when there is none. Reads a
+  // segment.
+  Result<bool> NoteOldIds(Partition& partition);
 
   // Handles what was taken, closes all logs, ends the thread.
   void Stop();
@@ -141,7 +144,17 @@ class PartitionWriter {
     std::shared_ptr<OpenLog> log;
     uint64_t base = 0;  // the offset of the first fresh event
     Status status;
-    bool reopen = false;  // the log refuses for good
+    bool reopen = false;                // the log refuses for good
+    bool has_ids = false;               // perhaps, of clients
+    std::optional<uint64_t> closed_at;  // the batch closed a segment that ends here
+  };
+  // What looks for an id, once the writer has been asked.
+  struct IdSearch {
+    EventPtr found;
+    std::vector<uint64_t> candidates;  // ascending
+    std::shared_ptr<IdIndex> index;    // null: there is no more to look at
+    std::shared_ptr<OpenLog> log;      // held, so that it stays open
+    uint64_t below = 0;                // all from here on has been looked at
   };
 
   PartitionWriter(const env::Env& env, const WriterOptions& options)
@@ -156,6 +169,20 @@ class PartitionWriter {
   void Sync(Touched& touched);
   void Answer(Touched& touched);
 
+  // --- ids of clients (client_ids.cc) ---
+  void NoteIds(Touched& touched);
+  void BoundIds(Partition& partition);
+  // Something has been cut, or is to go.
+  void WorkOnIds(const std::shared_ptr<IdIndex>& ids);
+  void TrimIds(Partition& partition, uint64_t start);
+  void CloseIds(Partition& partition, const log::LocalLog& log);
+  // Runs behind the writer, and waits for it. From any thread but the writer's.
+  Status AskIdsThread(std::function<Status()> work);
+  Status BeginSearch(Partition& partition, const std::string& client_id, IdSearch* search);
+  Status LoadIds(const IdSearch& search);
+  Status FillHole(Partition& partition, const IdSearch& search, uint64_t first, uint64_t below);
+  Result<EventPtr> SearchRuns(Partition& partition, const std::string& client_id, IdSearch search);
+
   // `create` false: without a folder there is no log, and that is no error.
   Result<std::shared_ptr<OpenLog>> EnsureOpen(Partition& partition, bool create);
   void CloseLog(Partition& partition, bool always);
@@ -163,6 +190,9 @@ class PartitionWriter {
   void CloseIdle(size_t open_max);
   Status RetainNow(Partition& partition, bool open);
   static std::string TimesPath(const Partition& partition) { return partition.folder_ + "/times"; }
+  static std::string IdsPath(const Partition& partition) {
+    return partition.in_memory() ? std::string() : partition.folder_ + "/ids";
+  }
   static std::string CompactedPath(const Partition& partition) { return partition.folder_ + "/compacted"; }
 
   const env::Env env_;
@@ -172,6 +202,8 @@ class PartitionWriter {
   std::atomic<uint64_t> queued_bytes_{0};  // publishers add, the writer takes off
   std::vector<Partition*> open_;           // of the writer alone: those with a log
   log::RollQueue rolls_;                   // of the logs
+  // Sorts, writes and merges what the writer has noted of ids.
+  std::unique_ptr<queue::Worker<std::function<void()>>> ids_worker_;
   // Last, so that its thread has ended before anything that it uses goes.
   std::unique_ptr<queue::Worker<WriterTask*>> worker_;
 };

@@ -189,8 +189,8 @@ class Broker {
   Result<Fetched> Fetch(TenantId tenant, const std::string& topic, uint32_t partition, const FetchOptions& options);
   // The first event whose timestamp is not below; the end when there is none.
   Result<uint64_t> OffsetAt(TenantId tenant, const std::string& topic, uint32_t partition, TimestampMs timestamp);
-  // By the engine's id wherever the event is; by a client's while its partition remembers it and is open, or one of
-  // kIdSearchPartitionsMax that are opened for it.
+  // By the engine's id wherever the event is; by a client's, the newest of that id, where its partition is open or one
+  // of kIdSearchPartitionsMax that are opened for it.
   Result<EventPlace> StatusOf(TenantId tenant, const std::string& id);
 
   // `notifier`, which may be null, must outlive the subscription.
