@@ -31,7 +31,7 @@ from millstream._forks import watch
 from millstream._frames import frame_rows
 from millstream._result import QueryResult
 from millstream._topics import Topic
-from millstream.errors import Code, InvalidArgumentError, error_class
+from millstream.errors import Code, InvalidArgumentError, UnavailableError, error_class
 from millstream.times import MAX_TIME_MS, MIN_TIME_MS
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Database:
 
     def __init__(self, engine: _core.Engine) -> None:
         self._engine = engine
+        self._is_closed = False
         watch(self, "_engine")
 
     def write(
@@ -264,6 +265,7 @@ class Database:
         ...     db.metadata("up")
         {}
         """
+        self._check_open()
         found = self._engine.metadata(text_of(metric, "metric"), count_of(limit, "limit"))
         return {
             name: [MetricMetadata(*entry) for entry in entries] for name, entries in found.items()
@@ -282,11 +284,18 @@ class Database:
 
     def topics(self) -> list[dict[str, Any]]:
         """All topics with their options, by name."""
+        self._check_open()
         return list(self._engine.list_topics())
 
     def close(self) -> None:
         """Flush and let go of the folder. Closing again changes nothing."""
+        self._is_closed = True
         self._engine.close()
+
+    def _check_open(self) -> None:
+        # What the engine answers from memory it would answer for ever.
+        if self._is_closed:
+            raise UnavailableError("the database is closed")
 
     def __enter__(self) -> Self:
         return self

@@ -91,6 +91,10 @@ class Event:
             raise too_deep(self.topic, self.partition, self.offset) from None
 
 
+#: Headers by name, or pairs of a name and a value.
+HeaderPairs = Mapping[str, bytes | str] | Sequence[tuple[str, bytes | str]]
+
+
 @dataclass(frozen=True, slots=True)
 class NewEvent:
     """An event for `publish_many`. ``payload`` is bytes, or anything that JSON can say.
@@ -101,7 +105,7 @@ class NewEvent:
 
     payload: Any
     key: bytes | str | None = None
-    headers: Mapping[str, bytes | str] = field(default_factory=dict)
+    headers: HeaderPairs = field(default_factory=dict)
     timestamp: Any = None
     id: str | None = None
     partition: int | None = None
@@ -193,10 +197,26 @@ def new_events(events: Any) -> list[NewEvent]:
                     f"the table's column {name!r} is none of an event, or there twice; "
                     f"{', '.join(_COLUMNS)} are"
                 )
-        return [_event_of_row(number, row) for number, row in enumerate(events.to_pylist())]
+        return [_event_of_row(number, row) for number, row in enumerate(_rows_of(events))]
     if isinstance(events, (bytes, str, Mapping)):
         raise InvalidArgumentError("publish_many takes several events; publish takes one")
     return [one if isinstance(one, NewEvent) else NewEvent(one) for one in events]
+
+
+def _rows_of(table: Any) -> list[dict[str, Any]]:
+    import pyarrow as pa
+
+    if "timestamp" in table.column_names:
+        at = table.column_names.index("timestamp")
+        column = table.column(at)
+        if pa.types.is_timestamp(column.type) and column.type.unit == "ms":
+            # As the number that it is: datetime ends with the year 9999, and the column does not.
+            table = table.set_column(at, "timestamp", column.cast(pa.int64()))
+    try:
+        rows: list[dict[str, Any]] = table.to_pylist()
+    except OverflowError as error:
+        raise InvalidArgumentError(f"the table has a time that is too large: {error}") from None
+    return rows
 
 
 def _event_of_row(number: int, row: dict[str, Any]) -> NewEvent:
@@ -217,10 +237,26 @@ def _event_of_row(number: int, row: dict[str, Any]) -> NewEvent:
 def fields_of(topic: str, event: NewEvent, now_ms: int) -> Fields:
     """An event as the engine takes it."""
     payload, is_json = payload_of(event.payload)
-    headers = [(text_of(name, "a header"), _utf8_of(v)) for name, v in event.headers.items()]
+    headers = [(name, _utf8_of(value)) for name, value in header_pairs(event.headers)]
     at = None if event.timestamp is None else moment_ms(event.timestamp, now_ms)
     key = None if event.key is None else bytes_of(event.key)
     return topic, payload, is_json, key, headers, at, event.id, event.partition, event.producer
+
+
+def header_pairs(headers: Any) -> list[tuple[str, Any]]:
+    """Names and values, of a mapping or of pairs."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Iterable):
+        raise InvalidArgumentError("headers are a mapping, or pairs of a name and a value")
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise InvalidArgumentError("headers are a mapping, or pairs of a name and a value")
+        name = text_of(pair[0], "a header")
+        if name in found:
+            raise InvalidArgumentError(f"the header {name!r} is there twice")
+        found[name] = pair[1]
+    return list(found.items())
 
 
 def payload_of(payload: Any) -> tuple[bytes, bool]:

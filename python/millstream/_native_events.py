@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, NamedTuple
 
 from millstream import _core
-from millstream._events import bytes_of, payload_of, too_deep
+from millstream._events import bytes_of, header_pairs, payload_of, too_deep
 from millstream._native_connection import (
     REFUSALS_MAX,
     RETRYABLE,
@@ -139,7 +139,7 @@ def _pack(event: Event, new_id: Callable[[], str] | None) -> _Packed:
         payload,
         is_json,
         None if event.key is None else bytes_of(event.key),
-        [(name, bytes_of(value)) for name, value in event.headers.items()],
+        [(name, bytes_of(value)) for name, value in header_pairs(event.headers)],
         event.timestamp_ms,
         given,
         event.partition,

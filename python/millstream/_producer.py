@@ -7,13 +7,13 @@ import threading
 import time as clock
 import uuid
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from millstream._columns import Span, count_of, span_ms
-from millstream._events import BATCH_EVENTS, NewEvent, Published, fields_of
+from millstream._events import BATCH_EVENTS, HeaderPairs, NewEvent, Published, fields_of
 from millstream._forks import Inherited, watch
 from millstream.errors import (
     FailedPreconditionError,
@@ -123,7 +123,7 @@ class Producer:
         payload: Any,
         *,
         key: bytes | str | None = None,
-        headers: Mapping[str, bytes | str] | None = None,
+        headers: HeaderPairs | None = None,
         timestamp: Any = None,
         id: str | None = None,  # noqa: A002 - the field's name
         partition: int | None = None,

@@ -19,6 +19,7 @@ from millstream._events import (
     SESSION_SECONDS,
     Event,
     Events,
+    HeaderPairs,
     NewEvent,
     Places,
     Published,
@@ -141,7 +142,7 @@ class Topic(Requests):
         payload: Any,
         *,
         key: bytes | str | None = None,
-        headers: Mapping[str, bytes | str] | None = None,
+        headers: HeaderPairs | None = None,
         timestamp: Any = None,
         id: str | None = None,  # noqa: A002 - the field's name
         partition: int | None = None,
@@ -218,6 +219,7 @@ class Topic(Requests):
         """
         where: Any = offset
         if time is not None:
+            one_beginning(offset, "earliest")
             at = moment_ms(time, clock.time_ns() // 1_000_000)
             where = self._engine.offset_at(self.name, partition, at)
         found, next_offset, end_offset = self._engine.fetch(
@@ -408,9 +410,16 @@ class Subscription(Iterator[Event]):
         self.close()
 
 
+def one_beginning(offset: Any, default: str) -> None:
+    """Refuse an offset that was given beside a time."""
+    if not isinstance(offset, str) or offset != default:
+        raise InvalidArgumentError("give an offset or a time to begin with, not both")
+
+
 def begin_of(topic: str, offset: Any, time: Any) -> Any:
     """Where a subscription begins, as the engine takes it."""
     if time is not None:
+        one_beginning(offset, "latest")
         return moment_ms(time, clock.time_ns() // 1_000_000)
     if offset in ("earliest", "latest") or isinstance(offset, Mapping):
         return offset

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 from millstream._columns import Span, span_ms
-from millstream._events import NewEvent, Published
+from millstream._events import HeaderPairs, NewEvent, Published
 from millstream._producer import Line, Outcome, check
 from millstream.errors import FailedPreconditionError, InvalidArgumentError, MillstreamError
 
@@ -44,7 +43,7 @@ class Producer:
         payload: Any,
         *,
         key: bytes | str | None = None,
-        headers: Mapping[str, bytes | str] | None = None,
+        headers: HeaderPairs | None = None,
         timestamp: Any = None,
         id: str | None = None,  # noqa: A002 - the field's name
         partition: int | None = None,

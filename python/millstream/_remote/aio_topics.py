@@ -20,6 +20,7 @@ from millstream._events import (
     SESSION_SECONDS,
     Event,
     Events,
+    HeaderPairs,
     NewEvent,
     Places,
     Published,
@@ -113,7 +114,7 @@ class Topic:
         payload: Any,
         *,
         key: bytes | str | None = None,
-        headers: Mapping[str, bytes | str] | None = None,
+        headers: HeaderPairs | None = None,
         timestamp: Any = None,
         id: str | None = None,  # noqa: A002 - the field's name
         partition: int | None = None,

@@ -30,6 +30,7 @@ from millstream._remote.calls import Answer, Ask, Call, document
 from millstream._remote.event_json import read_events
 from millstream._remote.retries import Repeat
 from millstream._remote.transport import Address
+from millstream._topics import one_beginning
 from millstream.errors import Code, InternalError, MillstreamError, error_class
 
 Outcome = Published | MillstreamError
@@ -149,6 +150,7 @@ def fetch(
     if time is None:
         asked["offset"] = offset
     else:
+        one_beginning(offset, "earliest")
         asked["timestamp"] = moment_ms(time, clock.time_ns() // 1_000_000)
     path = f"{_path(topic)}/events?{urllib.parse.urlencode(asked)}"
 
