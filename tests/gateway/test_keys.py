@@ -336,6 +336,30 @@ def test_a_change_of_the_store_does_not_lock_good_keys_out_behind_a_guesser(tmp_
         assert [site.get("/v1/auth/me", key) for key in (mine, ROOT)] == [200] * 2
 
 
+def test_a_good_key_is_exchanged_behind_a_guesser(tmp_path: Path) -> None:
+    def exchange(key: str) -> int:
+        form = {"grant_type": "client_credentials", "client_secret": key}
+        status: int = site.client.post("/v1/auth/token", data=form).status_code
+        return status
+
+    with site_in(tmp_path, failed_attempts_per_minute=3) as site:
+        used, exchanged, fresh = (site.issue() for _ in range(3))
+        assert site.get("/v1/auth/me", bearer(used["key"])) == 200
+        assert exchange(exchanged["key"]) == 200
+        assert [exchange("ms_a_b") for _ in range(5)] == [401] * 3 + [429] * 2
+        # Also after changes of the store, of which a session is one.
+        assert [exchange(one["key"]) for one in (used, exchanged, used)] == [200] * 3
+        # What was good where keys are exchanged is so everywhere; what was never seen waits.
+        assert site.get("/v1/auth/me", bearer(exchanged["key"])) == 200
+        assert (exchange(fresh["key"]), site.get("/v1/auth/me", bearer(fresh["key"]))) == (429, 429)
+        # A token is no key, however good it was.
+        form = {"grant_type": "client_credentials", "client_secret": used["key"]}
+        token = site.client.post("/v1/auth/token", data=form).json()["access_token"]
+        assert exchange(token) == 429
+        site.client.delete(f"/v1/admin/keys/{used['id']}", headers=ROOT)
+        assert exchange(used["key"]) == 429
+
+
 def test_a_key_that_was_good_a_moment_ago_ends_at_once(tmp_path: Path) -> None:
     with site_in(tmp_path, failed_attempts_per_minute=3) as site:
         issued = site.issue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -248,7 +249,7 @@ def test_tokens_by_an_old_secret_are_over_with_its_overlap(tmp_path: Path) -> No
     control.keys._clock = control.authenticator._clock = clock
     request = KeyRequest("k", Role.USER, frozenset({"shop"}))
     record, key = control.keys.create(Caller(ADMIN_KEY), request)
-    principal = control.authenticator.check_key(key, "c")
+    principal = asyncio.run(control.authenticator.identify_key(key, "c"))
     issued = control.sessions.begin(principal, "c", key_text=key)
     control.keys.rotate(Caller(ADMIN_KEY), record.id, 60_000)
     credentials = Credentials((f"Bearer {issued.access_token}".encode(),))
@@ -394,12 +395,12 @@ def test_what_is_over_is_forgotten(tmp_path: Path) -> None:
 
 def test_guessing_refresh_tokens_is_slowed(tmp_path: Path) -> None:
     with site_in(tmp_path, failed_attempts_per_minute=3) as site:
-        got = tokens(site)
+        got, fresh = tokens(site), site.issue()["key"]
         statuses = [renewed(site, f"msr_{n}").status_code for n in range(5)]
         assert statuses == [401] * 3 + [429] * 2
         assert renewed(site, got["refresh_token"]).status_code == 429
         assert site.client.post("/v1/auth/logout", data={"refresh_token": "x"}).status_code == 429
-        body = {**KEY_GRANT, "client_secret": ROOT_KEY}
+        body = {**KEY_GRANT, "client_secret": fresh}
         limited = site.client.post("/v1/auth/token", data=body)
         assert limited.status_code == 429
         assert int(limited.headers["retry-after"]) >= 1

@@ -120,12 +120,12 @@ async def _granted(request: Request, services: Services) -> Response:
     access = services.access
     issuer = key_text = ""
     try:
-        await access.authenticator.check_elsewhere(client)
         if grant == "password":
+            await access.authenticator.check_elsewhere(client)
             principal, issuer = await _by_password(services, fields, client), LOCAL
         else:
             key_text = _key_of(request, fields)
-            principal = access.authenticator.check_key(key_text, client)
+            principal = await access.authenticator.identify_key(key_text, client)
     except UnauthenticatedError as error:
         access.note_refused(client, "session.begin", error.message)
         if grant == "password":

@@ -218,10 +218,7 @@ class Authenticator:
             return ANONYMOUS
         digest = _digest_of(credentials)
         now_ms = self._clock()
-        known = self._remembered.get(digest)
-        if known is not None and known.revision != self._revision():
-            known = self._renewed(digest, known, credentials, now_ms)
-        principal = None if known is None else self._used(known, now_ms)
+        principal = self._good_before(digest, lambda: _secret_of(credentials), now_ms)
         if principal is not None:
             return principal
         self.check_wait(client, now_ms)
@@ -244,14 +241,43 @@ class Authenticator:
         if self._shared is not None:
             self._shared.count(client)
 
-    def check_key(self, text: str, client: str) -> Principal:
-        """Whose key this is; refuses and counts as `authenticate` does."""
-        self.check_wait(client)
-        found = self._by_key(text, self._clock())
+    async def identify_key(self, text: str, client: str) -> Principal:
+        """Whose key this is, however it was sent; otherwise as `identify`."""
+        # As the header that most send it in, so that it is the same key here and there.
+        digest = _sha256(b"Bearer " + text.encode("utf-8", "surrogateescape"))
+        now_ms = self._clock()
+        known = self._remembered.get(digest)
+        if known is None or known.token is not None:
+            await self.check_elsewhere(client)
+        else:
+            principal = self._good_before(digest, lambda: text, now_ms)
+            if principal is not None:
+                return principal
+        self.check_wait(client, now_ms)
+        revision = self._revision()
+        found = self._by_key(text, now_ms)
         if found is None:
-            self.count_failure(client)
-            raise UnauthenticatedError(f"these credentials are not good (any more): {_HOW}")
-        return found[0]
+            raise self._refused(client)
+        return self._remember(digest, _known(found, revision))
+
+    def _good_before(
+        self, digest: bytes, secret: Callable[[], str | None], now_ms: int
+    ) -> Principal | None:
+        """Whose credentials these are, when they were good before and are now."""
+        known = self._remembered.get(digest)
+        if known is not None and known.revision != self._revision():
+            known = self._renewed(digest, known, secret() or "", now_ms)
+        return None if known is None else self._used(known, now_ms)
+
+    def _refused(self, client: str) -> UnauthenticatedError:
+        self.count_failure(client)
+        return UnauthenticatedError(f"these credentials are not good (any more): {_HOW}")
+
+    def _remember(self, digest: bytes, known: Known) -> Principal:
+        if len(self._remembered) >= _REMEMBERED_MAX:
+            self._remembered.clear()
+        self._remembered[digest] = known
+        return known.principal
 
     def _used(self, known: Known, now_ms: int) -> Principal | None:
         if now_ms >= known.until_ms:
@@ -264,9 +290,7 @@ class Authenticator:
         # Both only grow, so their sum tells every change.
         return self._store.snapshot().revision + self._tokens.epoch
 
-    def _renewed(
-        self, digest: bytes, known: Known, credentials: Credentials, now_ms: int
-    ) -> Known | None:
+    def _renewed(self, digest: bytes, known: Known, secret: str, now_ms: int) -> Known | None:
         """Remembered anew when still good: a key by its record, a token without its signature."""
         revision = self._revision()
         renewed: Known | None = None
@@ -275,7 +299,7 @@ class Authenticator:
             if token is not None:
                 renewed = Known(token.principal, revision, token.until_ms, token)
         else:
-            found = self._by_key(_secret_of(credentials) or "", now_ms)
+            found = self._by_key(secret, now_ms)
             if found is not None:
                 renewed = _known(found, revision)
         if renewed is None:
@@ -304,12 +328,8 @@ class Authenticator:
                 raise
             found = token.principal, token.until_ms
         if found is None:
-            self.count_failure(client)
-            raise UnauthenticatedError(f"these credentials are not good (any more): {_HOW}")
-        if len(self._remembered) >= _REMEMBERED_MAX:
-            self._remembered.clear()
-        known = self._remembered[digest] = _known(found, revision, token)
-        return known.principal
+            raise self._refused(client)
+        return self._remember(digest, _known(found, revision, token))
 
     def _by_key(self, text: str, now_ms: int) -> tuple[Principal, int | None] | None:
         """Whose key this is, and when to ask again."""
