@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from millstream_gateway.backends.local_meta_store import LocalMetaStore
 from millstream_gateway.backends.meta_store import Kind
+from millstream_gateway.services import authentication
 from millstream_gateway.services.authentication import Authenticator, Credentials
 from millstream_gateway.services.keys import KeyService
 from millstream_gateway.settings import AuthSettings
@@ -334,6 +335,27 @@ def test_a_change_of_the_store_does_not_lock_good_keys_out_behind_a_guesser(tmp_
         # What is over is refused at once; what was never seen here waits like any guess.
         assert [site.get("/v1/auth/me", key) for key in refused] == [429] * 4
         assert [site.get("/v1/auth/me", key) for key in (mine, ROOT)] == [200] * 2
+
+
+@pytest.mark.parametrize("since", [0, 1, 2, 3])
+def test_many_credentials_do_not_have_those_in_use_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: int
+) -> None:
+    monkeypatch.setattr(authentication, "_REMEMBERED_MAX", 4)
+    with site_in(tmp_path, failed_attempts_per_minute=20) as site:
+        mine, idle = site.headers(), site.headers()
+        key = site.issue()["key"]
+        assert [site.get("/v1/auth/me", headers) for headers in (idle, mine)] == [200] * 2
+        for number in range(12):
+            # What is no key, and the many ways to spell what is one.
+            assert site.get("/v1/auth/me", bearer(f"ms_a_{number}")) == 401
+            text = base64.b64encode(f"user{number}:{key}".encode()).decode()
+            assert site.get("/v1/auth/me", {"Authorization": f"Basic {text}"}) == 200
+            if number < 12 - since:
+                assert site.get("/v1/auth/me", mine) == 200
+        while site.get("/v1/auth/me", bearer("ms_a_b")) == 401:
+            pass
+        assert [site.get("/v1/auth/me", headers) for headers in (mine, idle)] == [200, 429]
 
 
 def test_a_good_key_is_exchanged_behind_a_guesser(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """Who calls: from a request's credentials to a `Principal`.
 
 A credential that was checked is remembered under its SHA-256, so the next request pays for one hash
-and one look-up. What is remembered is good for one revision of the store and one set of keys of the
-issuers: after any change there, also one by another process, every key is checked anew, and every
-token for what could have ended it. That is not held up by other people's failures.
+and one look-up; of more than ``_REMEMBERED_MAX`` the longest unused is forgotten. What is remembered
+is good for one revision of the store and one set of keys of the issuers: after any change there,
+also one by another process, every key is checked anew, and every token for what could have ended
+it. That is not held up by other people's failures.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class Known:
     revision: int
     until_ms: int
     token: VerifiedToken | None = None
+    #: Under which they are remembered.
+    digest: bytes = b""
 
 
 class FailedAttempts:
@@ -151,7 +154,7 @@ class Authenticator:
         self._tokens = tokens
         self._elsewhere = bool(settings.issuers or settings.providers.named())
         self._clock = clock
-        self._remembered: dict[bytes, Known] = {}
+        self._remembered: OrderedDict[bytes, Known] = OrderedDict()
         self._failed = FailedAttempts(settings.failed_attempts_per_minute)
         self._shared = (
             None if shared is None else SharedAttempts(settings.failed_attempts_per_minute, shared)
@@ -258,7 +261,7 @@ class Authenticator:
         found = self._by_key(text, now_ms)
         if found is None:
             raise self._refused(client)
-        return self._remember(digest, _known(found, revision))
+        return self._remember(_known(digest, found, revision))
 
     def _good_before(
         self, digest: bytes, secret: Callable[[], str | None], now_ms: int
@@ -273,15 +276,17 @@ class Authenticator:
         self.count_failure(client)
         return UnauthenticatedError(f"these credentials are not good (any more): {_HOW}")
 
-    def _remember(self, digest: bytes, known: Known) -> Principal:
+    def _remember(self, known: Known) -> Principal:
         if len(self._remembered) >= _REMEMBERED_MAX:
-            self._remembered.clear()
-        self._remembered[digest] = known
+            self._remembered.popitem(last=False)
+        self._remembered[known.digest] = known
         return known.principal
 
     def _used(self, known: Known, now_ms: int) -> Principal | None:
         if now_ms >= known.until_ms:
             return None
+        if known.digest in self._remembered:
+            self._remembered.move_to_end(known.digest)
         if known.principal.kind == "key":
             self._keys.note_use(known.principal.id, now_ms)
         return known.principal
@@ -297,11 +302,11 @@ class Authenticator:
         if known.token is not None:
             token = self._tokens.renewed(known.token)
             if token is not None:
-                renewed = Known(token.principal, revision, token.until_ms, token)
+                renewed = Known(token.principal, revision, token.until_ms, token, digest)
         else:
             found = self._by_key(secret, now_ms)
             if found is not None:
-                renewed = _known(found, revision)
+                renewed = _known(digest, found, revision)
         if renewed is None:
             del self._remembered[digest]
         else:
@@ -329,7 +334,7 @@ class Authenticator:
             found = token.principal, token.until_ms
         if found is None:
             raise self._refused(client)
-        return self._remember(digest, _known(found, revision, token))
+        return self._remember(_known(digest, found, revision, token))
 
     def _by_key(self, text: str, now_ms: int) -> tuple[Principal, int | None] | None:
         """Whose key this is, and when to ask again."""
@@ -346,10 +351,13 @@ class Authenticator:
 
 
 def _known(
-    found: tuple[Principal, int | None], revision: int, token: VerifiedToken | None = None
+    digest: bytes,
+    found: tuple[Principal, int | None],
+    revision: int,
+    token: VerifiedToken | None = None,
 ) -> Known:
     principal, until = found
-    return Known(principal, revision, _FOREVER_MS if until is None else until, token)
+    return Known(principal, revision, _FOREVER_MS if until is None else until, token, digest)
 
 
 def _digest_of(credentials: Credentials) -> bytes:
