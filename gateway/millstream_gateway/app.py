@@ -176,7 +176,7 @@ class _Application(FastAPI):
         # The framework keeps its own; what is added depends on whether there are keys by now.
         document = deepcopy(super().openapi())
         for endpoint in _ENDPOINTS:
-            document["paths"].setdefault(endpoint.path, {})["post"] = deepcopy(endpoint.operation)
+            document["paths"].setdefault(endpoint.path, {})["post"] = endpoint.described()
         is_closed = self.state.services.access.authenticator.required
         return completed(document, self.router.routes, is_open=not is_closed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,10 @@ def test_examples_of_the_writing_routes_can_be_pasted_on_a_fresh_server(
     engine_client: TestClient,
 ) -> None:
     paths = engine_client.get("/openapi.json").json()["paths"]
-    for path in ("/metrics", "/api/v1/import/prometheus", "/write", "/api/v2/write", "/v1/events"):
+    put = paths["/api/put"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert abs(put["timestamp"] - time.time()) < 600
+    writes = ("/metrics", "/api/v1/import/prometheus", "/write", "/api/v2/write", "/api/put")
+    for path in (*writes, "/v1/events"):
         operation = paths[path]["post"]
         assert operation["description"] != operation["summary"], path
         ((kind, content),) = operation["requestBody"]["content"].items()
@@ -144,7 +148,7 @@ def test_examples_of_the_writing_routes_can_be_pasted_on_a_fresh_server(
         body = example if isinstance(example, str) else json.dumps(example)
         answer = engine_client.post(path, content=body, headers={"Content-Type": kind})
         assert answer.status_code in (200, 202, 204), (path, answer.text)
-    for metric in ("room_celsius", "room_occupied"):
+    for metric in ("room_celsius", "room_occupied", '{"room.celsius"}'):
         found = engine_client.get("/api/v1/query", params={"query": metric}).json()
         assert found["data"]["result"], metric
 

@@ -8,6 +8,7 @@ first reasons. The JSON route answers 200 with an error per bad item, and 400 wh
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any, Final
 
 import orjson
@@ -90,6 +91,10 @@ class IngestEndpoint:
     path: str
     limit_name: str
     operation: dict[str, Any]
+
+    def described(self) -> dict[str, Any]:
+        """Its part of the OpenAPI document, for the caller to change."""
+        return deepcopy(self.operation)
 
     def check(self, headers: Headers) -> None:
         """Raise 415 for a body that this route does not understand."""

@@ -7,6 +7,7 @@ lists the refused points with their reasons.
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.push import PushOutcome, WriteBody
 from millstream_gateway.services.ingest import IngestService
 
+_EXAMPLE: Final = {"metric": "room.celsius", "timestamp": 0, "value": 21.5, "tags": {}}
+
 
 class OpenTsdbPut(IngestEndpoint):
     """One point or an array of points."""
@@ -40,9 +43,9 @@ class OpenTsdbPut(IngestEndpoint):
             "413": "The body is too large.",
             "415": "Not JSON, or an encoding other than gzip.",
         },
-        example={"metric": "room.celsius", "timestamp": 1767225600, "value": 21.5, "tags": {}},
+        example=_EXAMPLE,
         description="A point or an array of them. `timestamp` is in seconds or milliseconds, and "
-        "needed: put that of now into the example. gzip by Content-Encoding.",
+        "needed; the example's is of now. gzip by Content-Encoding.",
     )
 
     def __init__(self) -> None:
@@ -60,6 +63,13 @@ class OpenTsdbPut(IngestEndpoint):
                 ("details", "Given at all: answer with counts and the refused points."),
             )
         ]
+
+    def described(self) -> dict[str, Any]:
+        operation = super().described()
+        # What is older than the retention, or far older than the newest, could not be stored.
+        now = {**_EXAMPLE, "timestamp": int(time.time())}
+        operation["requestBody"]["content"]["application/json"]["example"] = now
+        return operation
 
     def check(self, headers: Headers) -> None:
         is_gzipped(headers)
