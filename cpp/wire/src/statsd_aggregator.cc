@@ -229,7 +229,7 @@ DecodedWrite StatsdAggregator::Flush(TimestampMs now) {
   if (!began_) return batch.Take();
   const TimestampMs before = flushed_;
   flushed_ = std::max(now, before + 1);
-  // By series, so that each of them stands once in the batch; of two values at one time the first counts.
+  // By series, so that each of them stands once in the batch; of several values at one time the last counts.
   std::sort(timed_.begin(), timed_.end(), [](const Timed& a, const Timed& b) {
     return std::tie(a.index, a.timestamp, a.order) < std::tie(b.index, b.timestamp, b.order);
   });
@@ -239,7 +239,10 @@ DecodedWrite StatsdAggregator::Flush(TimestampMs now) {
     if (series.raw_labels.empty()) continue;
     batch.Begin(index, series.raw_labels);
     for (; next_timed < timed_.size() && timed_[next_timed].index == index; ++next_timed) {
-      batch.AddFloat(timed_[next_timed].timestamp, timed_[next_timed].value);
+      const Timed& sample = timed_[next_timed];
+      const bool is_followed = next_timed + 1 < timed_.size() && timed_[next_timed + 1].index == index &&
+                               timed_[next_timed + 1].timestamp == sample.timestamp;
+      if (!is_followed) batch.AddFloat(sample.timestamp, sample.value);
     }
     if (flushed_ - series.seen > options_.idle_ms) {
       batch.AddFloat(flushed_, model::StaleNan());

@@ -121,6 +121,16 @@ TEST(Statsd, ATimestampMakesAGaugeASampleOfItsOwn) {
   EXPECT_FALSE(FlushAt(aggregator, kStart + 2 * kInterval).samples.contains("g"));
 }
 
+TEST(Statsd, OfSeveralValuesAtOneTimestampTheLastCounts) {
+  StatsdAggregator aggregator({});
+  (void)aggregator.Add("g:5:6|g|T1731999990\nh:1:2:3|g|T1731999990\nh:9|g|T1731999980", kStart);
+  (void)aggregator.Add("h:4|g|T1731999990", kStart + 1);
+  const Flushed flushed = FlushAt(aggregator, kStart + kInterval);
+  EXPECT_EQ(flushed.samples.at("g"), (std::vector<std::pair<TimestampMs, double>>{{1'731'999'990'000, 6}}));
+  EXPECT_EQ(flushed.samples.at("h"),
+            (std::vector<std::pair<TimestampMs, double>>{{1'731'999'980'000, 9}, {1'731'999'990'000, 4}}));
+}
+
 TEST(Statsd, BadLineIsRefusedByItselfWithItsNumber) {
   StatsdAggregator aggregator({});
   const auto received = aggregator.Add("a:1|c\nb\n\nc:x|g\nd:1|c\r\n", kStart);
