@@ -177,7 +177,8 @@ class Visitor {
   virtual Status EndResource() = 0;
 };
 
-// kInvalidArgument where the body is malformed; the visitor's error where it returns one.
+// kInvalidArgument where the body is malformed, which in protobuf is where its bytes are no messages; the visitor's
+// error where it returns one.
 Status ReadProtobuf(std::string_view body, Visitor& visitor);
 Status ReadJson(std::string_view body, Visitor& visitor);
 

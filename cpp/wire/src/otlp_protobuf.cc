@@ -57,19 +57,28 @@ Status ReadKeyValue(const Child& message, std::string_view* key, Child* value) {
   });
 }
 
-Status ReadValue(const Child& message, ValueRoom room, Value* out);
+// Here and below an error is of bytes that are no message, and ends the request. `fault` is told why a message that is
+// one cannot be taken: its owner is refused by itself.
+Status ReadValue(const Child& message, ValueRoom room, Value* out, Status* fault);
 
 // ArrayValue and KeyValueList both have their elements in field 1.
-Status ReadElements(const Child& message, bool keyed, ValueRoom room, Value* out) {
+Status ReadElements(const Child& message, bool keyed, ValueRoom room, Value* out, Status* fault) {
   if (room.depth == 0) {
-    return InvalidArgument("an attribute's value at byte {} is nested deeper than {}", message.origin,
-                           kOtlpValueDepthMax);
+    if (fault->ok()) {
+      *fault = InvalidArgument("an attribute's value at byte {} is nested deeper than {}", message.origin,
+                               kOtlpValueDepthMax);
+    }
+    return Status::Ok();
   }
   out->kind = keyed ? Value::Kind::kMap : Value::Kind::kArray;
   return ForEachField(message, [&](ProtobufReader& reader) -> Status {
     if (reader.field() != 1) return reader.Skip();
     if (*room.elements == 0) {
-      return InvalidArgument("an attribute's value has more than {} elements", kValueElementsMax);
+      if (fault->ok()) {
+        *fault = InvalidArgument("an attribute's value at byte {} has more than {} elements", message.origin,
+                                 kValueElementsMax);
+      }
+      return reader.Skip();
     }
     --*room.elements;
     Child element;
@@ -82,11 +91,11 @@ Status ReadElements(const Child& message, bool keyed, ValueRoom room, Value* out
     }
     Value& added = out->elements.emplace_back();
     added.key = key;
-    return ReadValue(element, {.depth = room.depth - 1, .elements = room.elements}, &added);
+    return ReadValue(element, {.depth = room.depth - 1, .elements = room.elements}, &added, fault);
   });
 }
 
-Status ReadValue(const Child& message, ValueRoom room, Value* out) {
+Status ReadValue(const Child& message, ValueRoom room, Value* out, Status* fault) {
   return ForEachField(message, [&](ProtobufReader& reader) -> Status {
     uint64_t raw = 0;
     switch (reader.field()) {
@@ -111,7 +120,7 @@ Status ReadValue(const Child& message, ValueRoom room, Value* out) {
         Child list;
         const bool keyed = reader.field() == 6;
         MS_RETURN_IF_ERROR(ReadChild(reader, &list));
-        return ReadElements(list, keyed, room, out);
+        return ReadElements(list, keyed, room, out, fault);
       }
       case 7:
         out->kind = Value::Kind::kBytes;
@@ -122,7 +131,7 @@ Status ReadValue(const Child& message, ValueRoom room, Value* out) {
   });
 }
 
-Status ReadAttribute(ProtobufReader& reader, Attributes* out) {
+Status ReadAttribute(ProtobufReader& reader, Attributes* out, Status* fault) {
   Child pair;
   Child message;
   std::string_view key;
@@ -130,7 +139,7 @@ Status ReadAttribute(ProtobufReader& reader, Attributes* out) {
   MS_RETURN_IF_ERROR(ReadKeyValue(pair, &key, &message));
   Value value;
   size_t elements = kValueElementsMax;
-  MS_RETURN_IF_ERROR(ReadValue(message, {.elements = &elements}, &value));
+  MS_RETURN_IF_ERROR(ReadValue(message, {.elements = &elements}, &value, fault));
   out->Add(key, value.kind == Value::Kind::kText ? value.text : out->Keep(TextOf(value)));
   return Status::Ok();
 }
@@ -154,7 +163,8 @@ Status ReadExemplar(ProtobufReader& reader, Point* point) {
   MS_RETURN_IF_ERROR(ReadChild(reader, &message));
   PointExemplar* out = point->AddExemplar();
   if (out == nullptr) return Status::Ok();
-  return ForEachField(message, [out](ProtobufReader& fields) -> Status {
+  Status fault;
+  MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& fields) -> Status {
     switch (fields.field()) {
       case 2:
         return ReadFixed64(fields, &out->time_ns);
@@ -169,11 +179,14 @@ Status ReadExemplar(ProtobufReader& reader, Point* point) {
         out->has_value = true;
         return ReadWholeNumber(fields, &out->value);
       case 7:
-        return ReadAttribute(fields, &out->attributes);
+        return ReadAttribute(fields, &out->attributes, &fault);
       default:
         return fields.Skip();
     }
-  });
+  }));
+  // The point is good without it.
+  if (!fault.ok()) point->DropExemplar();
+  return Status::Ok();
 }
 
 Status ReadNumberPoint(const Child& message, Point* out) {
@@ -192,7 +205,7 @@ Status ReadNumberPoint(const Child& message, Point* out) {
         out->has_value = true;
         return ReadWholeNumber(reader, &out->value);
       case 7:
-        return ReadAttribute(reader, &out->attributes);
+        return ReadAttribute(reader, &out->attributes, &out->fault);
       case 8:
         return ReadFlags(reader, out);
       default:
@@ -220,7 +233,7 @@ Status ReadHistogramPoint(const Child& message, Point* out) {
       case 8:
         return ReadExemplar(reader, out);
       case 9:
-        return ReadAttribute(reader, &out->attributes);
+        return ReadAttribute(reader, &out->attributes, &out->fault);
       case 10:
         return ReadFlags(reader, out);
       default:
@@ -243,7 +256,7 @@ Status ReadExponentialPoint(const Child& message, Point* out) {
   return ForEachField(message, [out](ProtobufReader& reader) -> Status {
     switch (reader.field()) {
       case 1:
-        return ReadAttribute(reader, &out->attributes);
+        return ReadAttribute(reader, &out->attributes, &out->fault);
       case 2:
         return ReadFixed64(reader, &out->start_ns);
       case 3:
@@ -296,7 +309,7 @@ Status ReadSummaryPoint(const Child& message, Point* out) {
         });
       }
       case 7:
-        return ReadAttribute(reader, &out->attributes);
+        return ReadAttribute(reader, &out->attributes, &out->fault);
       case 8:
         return ReadFlags(reader, out);
       default:
@@ -351,7 +364,7 @@ class ProtobufRequestReader {
       Child resource;
       MS_RETURN_IF_ERROR(ReadChild(reader, &resource));
       return ForEachField(resource, [&](ProtobufReader& fields) -> Status {
-        return fields.field() == 1 ? ReadAttribute(fields, &resource_.attributes) : fields.Skip();
+        return fields.field() == 1 ? ReadAttribute(fields, &resource_.attributes, &resource_.fault) : fields.Skip();
       });
     }));
     MS_RETURN_IF_ERROR(visitor_.BeginResource(resource_));
@@ -368,6 +381,7 @@ class ProtobufRequestReader {
   Status ReadScope(const Child& message) {
     scope_.name = scope_.version = scope_.schema_url = {};
     scope_.attributes.Clear();
+    scope_.fault = Status::Ok();
     MS_RETURN_IF_ERROR(ForEachField(message, [&](ProtobufReader& reader) -> Status {
       if (reader.field() == 3) return ReadBytes(reader, &scope_.schema_url);
       if (reader.field() != 1) return reader.Skip();
@@ -376,7 +390,7 @@ class ProtobufRequestReader {
       return ForEachField(scope, [&](ProtobufReader& fields) -> Status {
         if (fields.field() == 1) return ReadBytes(fields, &scope_.name);
         if (fields.field() == 2) return ReadBytes(fields, &scope_.version);
-        return fields.field() == 3 ? ReadAttribute(fields, &scope_.attributes) : fields.Skip();
+        return fields.field() == 3 ? ReadAttribute(fields, &scope_.attributes, &scope_.fault) : fields.Skip();
       });
     }));
     MS_RETURN_IF_ERROR(visitor_.BeginScope(scope_));

@@ -367,19 +367,91 @@ TEST(Otlp, ExemplarsGoToTheBucketThatCountedThem) {
                 {{"span_id", "b7ad6b7169203331"}, {"trace_id", "0af7651916cd43dd8448eb211c80319c"}, {"user", "u"}}));
 }
 
-TEST(Otlp, DeepAndWideValuesAreRefused) {
+// An attribute's value of so many arrays, each in the other.
+std::string NestedValue(int depth) {
   std::string value = BytesField(1, "x");
-  for (int depth = 0; depth < kOtlpValueDepthMax; ++depth) value = BytesField(5, BytesField(1, value));
-  const auto body = [](std::string_view attribute) {
-    return BytesField(1, BytesField(1, BytesField(1, BytesField(1, "k") + BytesField(2, attribute))));
-  };
-  EXPECT_TRUE(DecodeWith(body(value), OtlpEncoding::kProtobuf, {}).ok());
-  EXPECT_EQ(DecodeWith(body(BytesField(5, BytesField(1, value))), OtlpEncoding::kProtobuf, {}).status().code(),
-            StatusCode::kInvalidArgument);
+  for (int i = 0; i < depth; ++i) value = BytesField(5, BytesField(1, value));
+  return value;
+}
+
+std::string AttributeOf(uint32_t field, std::string_view key, std::string_view value) {
+  return BytesField(field, BytesField(1, key) + BytesField(2, value));
+}
+
+std::string NumberPoint(std::string_view more) {
+  return BytesField(1, Fixed64Field(3, 1'000'000) + DoubleField(4, 1) + std::string(more));
+}
+
+std::string GaugeOf(std::string_view name, std::string_view points) {
+  return BytesField(2, BytesField(1, name) + BytesField(5, points));
+}
+
+// The job, and what more the resource has; then scopes.
+std::string ResourceOf(std::string_view job, std::string_view more, std::string_view scopes) {
+  return BytesField(1, BytesField(1, AttributeField(1, "service.name", job) + std::string(more)) + std::string(scopes));
+}
+
+std::vector<std::string> ProtobufLines(std::string_view body) {
+  const Result<DecodedWrite> decoded = DecodeWith(body, OtlpEncoding::kProtobuf, {});
+  if (!decoded.ok()) return {decoded.status().ToString()};
+  std::vector<std::string> out = Lines(*decoded);
+  for (const ItemError& error : decoded->errors)
+    out.push_back(fmt::format("{}: {}", error.item, error.reason.message()));
+  return out;
+}
+
+TEST(Otlp, AValueThatIsTooDeepOrTooWideRefusesItsPointAlone) {
   std::string wide;
   for (int i = 0; i < 5000; ++i) wide += BytesField(1, "");
-  EXPECT_EQ(DecodeWith(body(BytesField(5, wide)), OtlpEncoding::kProtobuf, {}).status().code(),
-            StatusCode::kInvalidArgument);
+  const std::string good = NumberPoint("");
+  const auto lines = [&](std::string_view value) {
+    return ProtobufLines(ResourceOf(
+        "j", "", BytesField(2, GaugeOf("m", good + NumberPoint(AttributeOf(7, "k", value))) + GaugeOf("n", good))));
+  };
+  const std::string m = R"(m{job="j"} 1@1)";
+  const std::string n = R"(n{job="j"} 1@1)";
+  EXPECT_EQ(lines(NestedValue(kOtlpValueDepthMax)).size(), 3u);
+  for (const std::string& value : {NestedValue(kOtlpValueDepthMax + 1), NestedValue(200), BytesField(5, wide)}) {
+    const std::vector<std::string> got = lines(value);
+    ASSERT_EQ(got.size(), 3u);
+    EXPECT_EQ(got[0], m);
+    EXPECT_EQ(got[1], n);
+    EXPECT_TRUE(got[2].starts_with(R"(1: metric "m": an attribute's value at byte )")) << got[2];
+  }
+  // What follows the fault in its own value is still read as what it must be.
+  EXPECT_EQ(lines(NestedValue(kOtlpValueDepthMax + 1) + "\xff").size(), 1u);
+}
+
+TEST(Otlp, AValueThatIsTooDeepRefusesAllThatItIsSaidOf) {
+  const std::string bad = NestedValue(kOtlpValueDepthMax + 1);
+  const std::string points = NumberPoint("") + NumberPoint("");
+  const std::string scope = BytesField(1, AttributeOf(3, "k", bad));
+  const std::string body =
+      ResourceOf("a", AttributeOf(1, "k", bad), BytesField(2, GaugeOf("m", points))) +
+      ResourceOf("b", "", BytesField(2, scope + GaugeOf("m", points)) + BytesField(2, GaugeOf("n", NumberPoint("")))) +
+      ResourceOf("c", "", BytesField(2, GaugeOf("m", NumberPoint("")))) + ResourceOf("d", AttributeOf(1, "k", bad), "");
+  const std::vector<std::string> got = ProtobufLines(body);
+  ASSERT_EQ(got.size(), 6u);
+  EXPECT_EQ(got[0], R"(n{job="b"} 1@1)");
+  EXPECT_EQ(got[1], R"(m{job="c"} 1@1)");
+  for (uint32_t item = 0; item < 4; ++item) {
+    EXPECT_TRUE(got[2 + item].starts_with(fmt::format(R"({}: metric "m": an attribute's value at byte )", item)));
+  }
+}
+
+TEST(Otlp, AnExemplarWhoseValueIsTooDeepIsLeftOut) {
+  const auto exemplar = [](std::string_view more) {
+    return BytesField(5, Fixed64Field(2, 1'000'000) + DoubleField(3, 7) + std::string(more));
+  };
+  const std::string bad = exemplar(AttributeOf(7, "k", NestedValue(kOtlpValueDepthMax + 1)));
+  const std::string counter = NumberPoint(bad + exemplar("")) + VarintField(2, 2) + VarintField(3, 1);
+  const std::string total = BytesField(2, BytesField(1, "m") + BytesField(7, counter));
+  const Result<DecodedWrite> decoded =
+      DecodeWith(ResourceOf("j", "", BytesField(2, total)), OtlpEncoding::kProtobuf, {});
+  ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
+  EXPECT_EQ(Lines(*decoded).size(), 1u);
+  EXPECT_TRUE(decoded->errors.empty());
+  EXPECT_EQ(decoded->exemplars.size(), 1u);
 }
 
 TEST(Otlp, ASmallBodyCannotAskForManyLabels) {
