@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from millstream_gateway.app import create_app
+from millstream_gateway.backends.meta_store import Kind
 from millstream_gateway.settings import Settings
 from tests.gateway.access_support import ROOT, Site, bearer, settings_in, site_in
-from tests.gateway.conftest import BACKENDS, T0, backend_of
+from tests.gateway.conftest import BACKENDS, T0, backend_of, wait_until
 from tests.services.remote_write import (
     HEADERS,
     Sample,
@@ -208,6 +212,95 @@ def test_selectors_show_nothing_that_their_setter_may_not_read(
         assert changed.json()["from_metrics"] == selectors
     wrong = site.client.patch("/v1/topics/t", json={"from_metrics": ["up{"]}, headers=by)
     assert wrong.status_code == 400
+
+
+def deny(site: Site, subject: str, pattern: str) -> str:
+    acl = {"subject": subject, "resource": "metric", "effect": "deny", "pattern": pattern}
+    added = site.client.post("/v1/admin/acls", json={**acl, "verbs": ["read"]}, headers=ROOT)
+    assert added.status_code == 201, added.text
+    acl_id: str = added.json()["id"]
+    return acl_id
+
+
+def selectors_of(site: Site, topic: str) -> list[str]:
+    found: list[str] = site.client.get(f"/v1/topics/{topic}", headers=ROOT).json()["from_metrics"]
+    return found
+
+
+def feeds(site: Site) -> set[str]:
+    return set(site.services.access.store.snapshot().of_kind(Kind.FEED))
+
+
+def test_a_feed_ends_when_access_lists_take_the_right_of_its_setter(engine_site: Site) -> None:
+    site = engine_site
+    key = site.issue()
+    by = bearer(key["key"])
+    for name, selector, headers in (
+        ("mine", "secret", by),
+        ("within", "up", by),
+        ("roots", "secret", ROOT),
+    ):
+        body = {"name": name, "from_metrics": [selector]}
+        assert site.client.post("/v1/topics", json=body, headers=headers).status_code == 201
+    assert feeds(site) == {"0/mine", "0/within", "0/roots"}
+    for name in ("secret", "up"):
+        assert site.push(ROOT, name, 1) == 200
+    deny(site, f"key:{key['id']}", '{__name__="secret"}')
+    wait_until(lambda: selectors_of(site, "mine") == [])
+    assert (selectors_of(site, "within"), selectors_of(site, "roots")) == (["up"], ["secret"])
+    for name in ("secret", "up"):
+        assert site.push(ROOT, name, 2, host="b") == 200
+    counts = [len(payloads(site.client, name, ROOT)) for name in ("mine", "within", "roots")]
+    assert counts == [1, 2, 2]
+    wait_until(lambda: feeds(site) == {"0/within", "0/roots"})
+    audit = (site.folder / "data" / "meta" / "audit.jsonl").read_text().splitlines()
+    (ended,) = (line for line in map(json.loads, audit) if line["action"] == "topic.feed")
+    assert (ended["topic"], ended["outcome"], ended["actor"]["id"]) == (
+        "mine",
+        "forbidden",
+        key["id"],
+    )
+    # It comes back with the right when it is set again, and not by itself.
+    assert selectors_of(site, "mine") == []
+
+
+def test_a_feed_is_of_whoever_set_it_last_and_of_nobody_when_it_is_over(site: Site) -> None:
+    key = site.issue()
+    by = bearer(key["key"])
+    for name in ("a", "b", "c"):
+        body = {"name": name, "from_metrics": ["secret"]}
+        assert site.client.post("/v1/topics", json=body, headers=by).status_code == 201
+        again = site.client.post("/v1/topics", json=body, headers=ROOT)
+        assert again.status_code == 409
+    change = {"from_metrics": ["secret", "up"]}
+    assert site.client.patch("/v1/topics/a", json=change, headers=ROOT).status_code == 200
+    # Another change takes nobody's place.
+    assert site.client.patch("/v1/topics/b", json={"retention_ms": 1000}, headers=ROOT).is_success
+    assert site.client.patch("/v1/topics/c", json={"from_metrics": []}, headers=ROOT).is_success
+    assert feeds(site) == {"0/a", "0/b"}
+    deny(site, f"key:{key['id']}", '{__name__="secret"}')
+    wait_until(lambda: selectors_of(site, "b") == [])
+    assert selectors_of(site, "a") == ["secret", "up"]
+    assert site.client.delete("/v1/topics/a", headers=ROOT).status_code == 204
+    assert feeds(site) == set()
+
+
+def test_feeds_are_asked_for_again_after_a_restart(tmp_path: Path) -> None:
+    with (
+        backend_of("embedded", settings_in(tmp_path)) as backend,
+        site_in(tmp_path, backend) as site,
+    ):
+        by = site.headers()
+        body = {"name": "t", "from_metrics": ["secret"]}
+        assert site.client.post("/v1/topics", json=body, headers=by).status_code == 201
+    command = [sys.executable, "-m", "millstream", "acl", "create", "--subject", "role:user"]
+    command += ["--effect", "deny", "--pattern", "secret", "--data", str(tmp_path / "data")]
+    subprocess.run(command, check=True, capture_output=True)
+    with (
+        backend_of("embedded", settings_in(tmp_path)) as backend,
+        site_in(tmp_path, backend) as site,
+    ):
+        wait_until(lambda: selectors_of(site, "t") == [])
 
 
 def test_who_may_only_write_sets_no_selectors(site: Site) -> None:

@@ -50,6 +50,8 @@ class Kind(enum.StrEnum):
     QUOTA = "quota"
     # Lines of the access lists.
     ACL = "acl"
+    # Who had a topic fed from metrics, by the tenant's number and the topic.
+    FEED = "feed"
     # Numbers that only grow.
     COUNTER = "counter"
 

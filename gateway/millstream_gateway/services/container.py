@@ -15,6 +15,7 @@ from millstream_gateway.services.access import AccessControl
 from millstream_gateway.services.audit_topic import AuditTopic
 from millstream_gateway.services.budget import ByteBudget
 from millstream_gateway.services.events import EventService
+from millstream_gateway.services.fed_topics import CHECK_SECONDS, FedTopics
 from millstream_gateway.services.ingest import IngestService
 from millstream_gateway.services.listeners.manager import Listeners
 from millstream_gateway.services.live_queries import LiveQueries
@@ -81,13 +82,16 @@ class Services:
         self.ingest = IngestService(backend, self._ingest_pool, limits, self.metrics)
         # Long reads of events must not wait for long queries, nor those for them.
         self._event_pool = BoundedPool("events", threads=_EVENT_THREADS, queue_max=_EVENT_QUEUE)
+        self._feeds = FedTopics(
+            self.access.store, backend.events, self.access.audit, self.access.acls.all, are_within
+        )
         self.events = EventService(
             backend.events,
             self._ingest_pool,
             self._event_pool,
             self.access.audit,
             self.access.acls.all,
-            are_within,
+            self._feeds,
         )
         self.listeners = Listeners(
             settings,
@@ -143,10 +147,20 @@ class Services:
             asyncio.create_task(self.access.keep_usage()),
             asyncio.create_task(self.access.keep_quotas()),
             asyncio.create_task(self.access.keep_issuers_fresh()),
+            asyncio.create_task(self._keep_feeds_checked()),
             asyncio.create_task(self.tls.keep_fresh()),
         ]
         await self.listeners.start()
         log.info("started", version=self.version)
+
+    async def _keep_feeds_checked(self) -> None:
+        """Runs until it is cancelled."""
+        while True:
+            try:
+                await asyncio.to_thread(self._feeds.check)
+            except MillstreamError as error:
+                log.warning("feeds of topics could not be checked", error=error.message)
+            await asyncio.sleep(CHECK_SECONDS)
 
     async def say_goodbye(self) -> None:
         """End what would go on for ever: the server stops and waits for the rest."""

@@ -43,6 +43,7 @@ from millstream_gateway.schemas.limits import Unit
 from millstream_gateway.services.audit import AuditLog
 from millstream_gateway.services.authorization import decide
 from millstream_gateway.services.event_tails import EventTails, Tail
+from millstream_gateway.services.fed_topics import FedTopics
 from millstream_gateway.services.limits import charge_current
 from millstream_gateway.services.pool import BoundedPool
 from millstream_gateway.services.shared_publish import Published, SharedPublish
@@ -69,14 +70,14 @@ class EventService:
         reads: BoundedPool,
         audit: AuditLog,
         acls: Callable[[], Sequence[Acl]],
-        are_within: Callable[[Sequence[str], Sequence[str], Sequence[str]], bool],
+        feeds: FedTopics,
     ) -> None:
         self._store = store
         self._pool = pool
         self._reads = reads
         self._audit = audit
         self._acls = acls
-        self._are_within = are_within
+        self._feeds = feeds
         self._shared = SharedPublish(store, pool)
         self.tails = EventTails(store, reads)
         #: For threads: `EventStore.poll_frames`.
@@ -107,6 +108,7 @@ class EventService:
 
         def work() -> TopicInfo:
             self._store.create_topic(caller.tenant, name, options)
+            self._keep_setter(caller, name, options)
             self._audit.record(caller, "topic.create", "ok", topic=name)
             return self._store.describe_topic(caller.tenant, name)
 
@@ -120,6 +122,7 @@ class EventService:
 
         def work() -> TopicInfo:
             self._store.alter_topic(caller.tenant, name, changes)
+            self._keep_setter(caller, name, changes)
             self._audit.record(caller, "topic.alter", "ok", topic=name)
             return self._store.describe_topic(caller.tenant, name)
 
@@ -131,6 +134,7 @@ class EventService:
 
         def work() -> None:
             self._store.delete_topic(caller.tenant, name)
+            self._feeds.removed(caller, name)
             self._audit.record(caller, "topic.delete", "ok", topic=name)
 
         await self._pool.run(work)
@@ -403,17 +407,17 @@ class EventService:
         """Selectors show metrics to everybody who reads the topic: only who may read them may."""
         if not options.get("from_metrics"):
             return
-        whole = Resource(frozenset({caller.tenant_name}))
-        decision = decide(caller.principal, Action.READ, whole, self._acls())
-        if not decision.allowed:
-            raise PermissionDeniedError(decision.reason)
-        visible = decision.metrics.get(caller.tenant_name)
-        if visible is not None and not self._are_within(options["from_metrics"], *visible):
-            raise PermissionDeniedError(
-                f"from_metrics would show readers of the topic more than {caller.principal.name} "
-                "may see: access lists allow a part of this tenant's metrics, and each selector "
-                "must lie within it by its own matchers"
-            )
+        asked = options["from_metrics"]
+        reason = self._feeds.may_feed(caller.principal, caller.tenant_name, asked)
+        if reason:
+            raise PermissionDeniedError(reason)
+
+    def _keep_setter(self, caller: Caller, topic: str, options: TopicOptions) -> None:
+        """Remember whose selectors these are, when there are any. Blocks."""
+        if options.get("from_metrics"):
+            self._feeds.set_by(caller, topic)
+        elif "from_metrics" in options:
+            self._feeds.removed(caller, topic)
 
     def allows(self, caller: Caller, action: Action, topic: str) -> bool:
         """Whether the caller may do that to this topic."""
