@@ -48,6 +48,46 @@ def shares(site: Server) -> list[int]:
     return [len(one["partitions"]) for one in site.http.get(GROUP).json()["members"]]
 
 
+def test_acknowledging_commits_the_offset_of_the_group(site: Server) -> None:
+    site.make("t")
+    site.publish("t", *"abc")
+    with site.socket(ROOT_KEY) as ws:
+        say(ws, "subscribe", id="s", topics=["t"], group="g", **{"from": "earliest"})
+        hear(ws, "ack")
+        events = [hear(ws, "event") for _ in range(3)]
+        say(ws, "ack", id="a", topic="t", partition=0, offset=events[0]["offset"])
+        assert hear(ws, "ack")["id"] == "a"
+        say(ws, "ack", id=events[1]["id"])
+        hear(ws, "ack")
+    (kept,) = site.http.get("/v1/groups/g/offsets").json()["offsets"]
+    assert (kept["committed"], kept["lag"]) == (2, 1)
+    with site.socket(ROOT_KEY) as ws:
+        say(ws, "subscribe", id="s", topics=["t"], group="g")
+        hear(ws, "ack")
+        assert hear(ws, "event")["payload"] == "c"
+        say(ws, "unsubscribe", id="s")
+        hear(ws, "ack")
+        say(ws, "ack", id="x", topic="t", offset=2)
+        assert hear(ws, "error")["code"] == "FAILED_PRECONDITION"
+
+
+def test_an_event_is_acknowledged_by_its_own_id_however_many_came_since(site: Server) -> None:
+    site.make("t")
+    for first in range(0, 20_000, 5_000):
+        batch = [{"topic": "t", "payload": n, "id": f"e-{n}"} for n in range(first, first + 5_000)]
+        assert site.http.post("/v1/events", json={"events": batch}).status_code == 202
+    with site.socket(ROOT_KEY) as ws:
+        say(ws, "subscribe", id="s", topics=["t"], group="g", **{"from": "earliest"})
+        hear(ws, "ack")
+        assert hear(ws, "event")["id"] == "e-0"
+        say(ws, "ack", id="e-0")
+        while (frame := hear(ws))["type"] == "event":
+            pass
+        assert (frame["type"], frame["id"]) == ("ack", "e-0")
+    (kept,) = site.http.get("/v1/groups/g/offsets").json()["offsets"]
+    assert kept["committed"] == 1
+
+
 def test_two_sockets_of_a_group_share_it_and_the_rest_takes_over_when_one_is_killed(
     site: Server,
 ) -> None:

@@ -187,46 +187,6 @@ def test_what_a_socket_publishes_is_acknowledged_in_order(server: Server) -> Non
     assert [one["payload"] for one in stored] == [*range(500), "a", "c"]
 
 
-def test_acknowledging_commits_the_offset_of_the_group(server: Server) -> None:
-    server.make("t")
-    server.publish("t", *"abc")
-    with server.socket(ROOT_KEY) as ws:
-        say(ws, "subscribe", id="s", topics=["t"], group="g", **{"from": "earliest"})
-        hear(ws, "ack")
-        events = [hear(ws, "event") for _ in range(3)]
-        say(ws, "ack", id="a", topic="t", partition=0, offset=events[0]["offset"])
-        assert hear(ws, "ack")["id"] == "a"
-        say(ws, "ack", id=events[1]["id"])
-        hear(ws, "ack")
-    (kept,) = server.http.get("/v1/groups/g/offsets").json()["offsets"]
-    assert (kept["committed"], kept["lag"]) == (2, 1)
-    with server.socket(ROOT_KEY) as ws:
-        say(ws, "subscribe", id="s", topics=["t"], group="g")
-        hear(ws, "ack")
-        assert payloads(ws, 1) == ["c"]
-        say(ws, "unsubscribe", id="s")
-        hear(ws, "ack")
-        say(ws, "ack", id="x", topic="t", offset=2)
-        assert hear(ws, "error")["code"] == "FAILED_PRECONDITION"
-
-
-def test_an_event_is_acknowledged_by_its_own_id_however_many_came_since(server: Server) -> None:
-    server.make("t")
-    for first in range(0, 20_000, 5_000):
-        batch = [{"topic": "t", "payload": n, "id": f"e-{n}"} for n in range(first, first + 5_000)]
-        assert server.http.post("/v1/events", json={"events": batch}).status_code == 202
-    with server.socket(ROOT_KEY) as ws:
-        say(ws, "subscribe", id="s", topics=["t"], group="g", **{"from": "earliest"})
-        hear(ws, "ack")
-        assert hear(ws, "event")["id"] == "e-0"
-        say(ws, "ack", id="e-0")
-        while (frame := hear(ws))["type"] == "event":
-            pass
-        assert (frame["type"], frame["id"]) == ("ack", "e-0")
-    (kept,) = server.http.get("/v1/groups/g/offsets").json()["offsets"]
-    assert kept["committed"] == 1
-
-
 @pytest.mark.parametrize(
     "text",
     [
