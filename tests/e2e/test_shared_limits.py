@@ -344,6 +344,8 @@ def test_without_redis_data_goes_on_and_nobody_new_signs_in_until_it_is_back(
     with gateways(redis.url, 1, timeout="1s", json_requests_per_second=1, burst="60s") as (one,):
         assert write(one).status_code == 200
         assert own_metric(one, "millstream_limits_redis_up") == 1
+        body = {"name": "fresh", "role": "user", "tenants": ["default"]}
+        fresh = one.post("/v1/admin/keys", json=body, headers=ROOT).json()["key"]
         redis.kill()
         # Counted here now, and not without end.
         codes = [write(one).status_code for _ in range(70)]
@@ -355,9 +357,11 @@ def test_without_redis_data_goes_on_and_nobody_new_signs_in_until_it_is_back(
             refused = one.get("/api/v1/labels", headers={"X-API-Key": "ms_nobody_wrong"})
             assert refused.status_code == 503
             assert "nobody can sign in" in refused.json()["error"]
-        grant = {"grant_type": "client_credentials", "client_secret": ROOT_KEY}
-        token = one.post("/v1/auth/token", data=grant)
-        assert token.status_code == 503
+        grant = {"grant_type": "client_credentials", "client_secret": fresh}
+        assert one.post("/v1/auth/token", data=grant).status_code == 503
+        # Who was let in before is let in again, however the key is sent.
+        known = {**grant, "client_secret": ROOT_KEY}
+        assert one.post("/v1/auth/token", data=known).status_code == 200
         with Redis(tmp_path / "again", port=redis.port):
             wait_until(
                 "Redis is used again",
