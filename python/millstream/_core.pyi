@@ -346,6 +346,10 @@ class Engine:
         *,
         tenant: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> int: ...
+    def parse_query(self, expr: str) -> str:
+        """
+        The syntax tree of the expression as JSON.
+        """
     def publish(
         self,
         events: collections.abc.Sequence,

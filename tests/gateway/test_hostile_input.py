@@ -54,6 +54,9 @@ ROUTES = st.sampled_from(
         "label/U__a_2e_b/values",
         "metadata",
         "format_query",
+        "parse_query",
+        "rules",
+        "alerts",
         "status/tsdb",
         "status/buildinfo",
     ]

@@ -66,6 +66,7 @@ TYPES: Final = {
             "/api/v1/query_range",
             "/api/v1/query_exemplars",
             "/api/v1/format_query",
+            "/api/v1/parse_query",
             "/api/v1/series",
             "/api/v1/labels",
             "/v1/auth/token",

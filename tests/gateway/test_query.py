@@ -197,6 +197,27 @@ def test_metadata_has_type_help_and_unit(filled: TestClient) -> None:
     assert entries == {"m": [{"type": "gauge", "help": "A metric.", "unit": ""}]}
 
 
+def test_parse_query_answers_a_tree(client: TestClient) -> None:
+    for ask in (
+        client.get("/api/v1/parse_query", params={"query": "7"}),
+        client.post("/api/v1/parse_query", data={"query": "7"}),
+    ):
+        assert ask.json() == {
+            "status": "success",
+            "data": {"type": "numberLiteral", "val": "7"},
+        }
+    assert "parse error" in bad_data(client, "parse_query", query="m{")
+
+
+def test_there_are_no_rules_and_no_alerts(client: TestClient) -> None:
+    for params in ({}, {"type": "alert"}, {"type": "record", "rule_name[]": "a"}):
+        assert client.get("/api/v1/rules", params=params).json()["data"] == {"groups": []}
+    assert client.get("/api/v1/alerts").json()["data"] == {"alerts": []}
+    assert bad_data(client, "rules", type="x") == (
+        'invalid parameter "type": not supported value "x"'
+    )
+
+
 def test_format_query_answers_text(client: TestClient) -> None:
     assert client.get("/api/v1/format_query", params={"query": "m"}).json()["data"] == "m"
     assert "parse error" in bad_data(client, "format_query", query="m{")

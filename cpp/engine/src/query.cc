@@ -8,6 +8,7 @@
 #include "database_impl.h"
 #include "millstream/promql/parser.h"
 #include "millstream/wire/remote_read.h"
+#include "syntax_json.h"
 
 namespace millstream::engine {
 namespace {
@@ -368,6 +369,11 @@ tsdb::TenantStatus Database::StatusOf(TenantId tenant, size_t limit) const {
 Result<std::string> Database::FormatQuery(std::string_view expression) const {
   MS_ASSIGN_OR_RETURN(const promql::ExprPtr expr, promql::ParseExpr(expression, impl_->promql_.options().parser));
   return promql::PrettyPrint(*expr);
+}
+
+Result<std::string> Database::ParseQuery(std::string_view expression) const {
+  MS_ASSIGN_OR_RETURN(const promql::ExprPtr expr, promql::ParseExpr(expression, impl_->promql_.options().parser));
+  return SyntaxJson(*expr);
 }
 
 }  // namespace millstream::engine

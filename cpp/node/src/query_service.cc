@@ -153,4 +153,14 @@ grpc::ServerUnaryReactor* QueryService::FormatQuery(grpc::CallbackServerContext*
   });
 }
 
+grpc::ServerUnaryReactor* QueryService::ParseQuery(grpc::CallbackServerContext* /*context*/,
+                                                   const v1::ParseQueryRequest* request,
+                                                   v1::ParseQueryResponse* response) {
+  return UnaryCall::Run(pool_, [this, request, response](QueryCancel& /*cancel*/) -> Status {
+    MS_ASSIGN_OR_RETURN(std::string tree, database_.ParseQuery(request->expression()));
+    response->set_tree_json(std::move(tree));
+    return Status::Ok();
+  });
+}
+
 }  // namespace millstream::node

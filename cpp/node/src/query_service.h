@@ -34,6 +34,8 @@ class QueryService final : public v1::StorageQueryService::CallbackService {
                                   v1::StatsResponse* response) override;
   grpc::ServerUnaryReactor* FormatQuery(grpc::CallbackServerContext* context, const v1::FormatQueryRequest* request,
                                         v1::FormatQueryResponse* response) override;
+  grpc::ServerUnaryReactor* ParseQuery(grpc::CallbackServerContext* context, const v1::ParseQueryRequest* request,
+                                       v1::ParseQueryResponse* response) override;
 
  private:
   // What is left of the call's deadline; 0 when it has none.

@@ -325,7 +325,11 @@ void RegisterEngine(py::module_& module) {
           [](const Database& self, const std::string& expression) {
             return ValueOrThrow(self.FormatQuery(expression));
           },
-          py::arg("expr"), Released());
+          py::arg("expr"), Released())
+      .def(
+          "parse_query",
+          [](const Database& self, const std::string& expression) { return ValueOrThrow(self.ParseQuery(expression)); },
+          py::arg("expr"), Released(), "The syntax tree of the expression as JSON.");
   RegisterEvents(module, database);
   RegisterNativeEvents(module, database);
 }

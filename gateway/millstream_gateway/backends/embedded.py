@@ -204,6 +204,9 @@ class EmbeddedBackend:
     def format_query(self, expression: str) -> str:
         return self._open_engine().format_query(expression)
 
+    def parse_query(self, expression: str) -> bytes:
+        return self._open_engine().parse_query(expression).encode()
+
     def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
         return self._open_engine().tsdb_status(limit, tenant=tenant)
 

@@ -174,6 +174,13 @@ class FakeBackend:
             _parse_selector(expression)
         return expression.strip()
 
+    def parse_query(self, expression: str) -> bytes:
+        number = _number(expression)
+        if number is None:
+            _parse_selector(expression)
+            return b'{"type":"vectorSelector"}'
+        return b'{"type":"numberLiteral","val":"%d"}' % number
+
     def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
         return {
             "headStats": {"numSeries": len(self._series[tenant])},

@@ -176,6 +176,10 @@ class NodesBackend:
         request = query_pb2.FormatQueryRequest(expression=expression)
         return str(self._call("FormatQuery", request).expression)
 
+    def parse_query(self, expression: str) -> bytes:
+        request = query_pb2.ParseQueryRequest(expression=expression)
+        return bytes(self._call("ParseQuery", request).tree_json)
+
     def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
         request = query_pb2.TsdbStatusRequest(tenant=tenant, limit=limit)
         status = self._call("TsdbStatus", request)

@@ -118,6 +118,9 @@ class Backend(Protocol):
     def format_query(self, expression: str) -> str:
         """The expression, pretty-printed."""
 
+    def parse_query(self, expression: str) -> bytes:
+        """The expression's syntax tree, in the JSON of Prometheus."""
+
     def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
         """Head statistics in the shape of Prometheus's status/tsdb, ``limit`` entries a list."""
 

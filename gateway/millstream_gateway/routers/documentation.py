@@ -18,6 +18,7 @@ _DESCRIPTIONS: Final[dict[str, str]] = {
     "match[]": "A series selector; may be repeated.",
     "metric": "Only this metric.",
     "limit_per_metric": "Most entries for one metric; 0 is no limit.",
+    "type": "alert or record: only such rules.",
 }
 
 # What a user can paste and get an answer.
@@ -34,6 +35,7 @@ _EXAMPLES: Final[dict[str, Any]] = {
     "match[]": ['up{job="node"}'],
     "metric": "http_requests_total",
     "limit_per_metric": 1,
+    "type": "alert",
 }
 
 _PROBLEMS: Final = {

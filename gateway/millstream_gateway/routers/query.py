@@ -79,5 +79,17 @@ async def format_query(request: Request, services: ServicesDep) -> Response:
         raise _bad_query(error) from None
 
 
+@router.get("/parse_query", openapi_extra=parameters("query", required=("query",)))
+@router.post("/parse_query", openapi_extra=form("query", required=("query",)))
+@needs(READS_PARTS)
+async def parse_query(request: Request, services: ServicesDep) -> Response:
+    """The query's syntax tree."""
+    params = await read_params(request, services.settings)
+    try:
+        return answer(await services.queries.parse_query(params.get("query")))
+    except InvalidArgumentError as error:
+        raise _bad_query(error) from None
+
+
 def _bad_query(error: InvalidArgumentError) -> InvalidArgumentError:
     return InvalidArgumentError(f'invalid parameter "query": {error.message}')

@@ -118,6 +118,9 @@ class QueryService:
     async def format_query(self, expression: str) -> str:
         return await self._pool.run(lambda: self._backend.format_query(expression))
 
+    async def parse_query(self, expression: str) -> QueryAnswer:
+        return QueryAnswer(await self._pool.run(lambda: self._backend.parse_query(expression)))
+
     async def tsdb_status(self, tenant: TenantId, limit: int) -> Mapping[str, Any]:
         return await self._pool.run(lambda: self._backend.tsdb_status(tenant, limit))
 

@@ -174,6 +174,8 @@ class Database {
 
   // The expression in canonical spelling, over several lines where it is long.
   Result<std::string> FormatQuery(std::string_view expression) const;
+  // Its syntax tree, in the JSON of Prometheus's /api/v1/parse_query.
+  Result<std::string> ParseQuery(std::string_view expression) const;
 
   // Topics, events and groups, with the database's durability. They answer kUnavailable after Close.
   events::Broker& Events();
