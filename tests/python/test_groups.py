@@ -104,6 +104,29 @@ def test_a_refused_event_comes_again_and_at_last_is_a_dead_letter(db: millstream
     tail.close()
 
 
+def test_headers_of_a_dead_letter_tell_of_its_last_end_whoever_wrote_them_before(
+    db: millstream.Database,
+) -> None:
+    orders = db.topic("orders")
+    orders.publish("bad", headers={"x-attempts": "evil", "x-origin-topic": "spoof", "kept": "1"})
+    for topic, group in (("orders", "g"), ("orders.dlq", "again")):
+        with db.topic(topic).subscribe(
+            "earliest", group=group, timeout=5.0, max_attempts=1
+        ) as tail:
+            tail.nack(next(tail), reason=f"by {group}")
+        (letter,) = db.topic(f"{topic}.dlq").fetch()
+        headers = {name: value.decode() for name, value in letter.headers.items()}
+        assert headers == {
+            "x-origin-topic": topic,
+            "x-origin-partition": "0",
+            "x-origin-offset": "0",
+            "x-group": group,
+            "x-attempts": "1",
+            "x-reason": f"by {group}",
+            "kept": "1",
+        }
+
+
 def test_a_pending_redelivery_survives_a_restart(tmp_path: Path) -> None:
     with millstream.open(tmp_path / "data") as db:
         orders = db.topic("orders")

@@ -2,18 +2,20 @@
 
 #include <string>
 
+#include "json_value.h"
+
 namespace millstream::events {
 
 EventReader::Value EventReader::ValueOf(const Filter::Operand& operand) {
   if (const auto* literal = std::get_if<Filter::Literal>(&operand)) {
     if (const bool* truth = std::get_if<bool>(&literal->value)) return *truth;
-    if (const double* number = std::get_if<double>(&literal->value)) return *number;
+    if (const Exact* number = std::get_if<Exact>(&literal->value)) return *number;
     if (const auto* text = std::get_if<std::string>(&literal->value)) return std::string_view(*text);
     return Null();
   }
   if (std::holds_alternative<Filter::Topic>(operand)) return topic_;
   if (std::holds_alternative<Filter::Key>(operand)) {
-    if (!event_.key.has_value()) return Absent();
+    if (!event_.key.has_value()) return Null();
     return *event_.key;
   }
   if (const auto* header = std::get_if<Filter::Header>(&operand)) {
@@ -49,11 +51,8 @@ EventReader::Value EventReader::FieldOf(const Filter::Field& field) {
       return bool{at};
     case simdjson::dom::element_type::INT64:
     case simdjson::dom::element_type::UINT64:
-    case simdjson::dom::element_type::DOUBLE: {
-      double number = 0;
-      if (at.get(number) != simdjson::SUCCESS) return Absent();
-      return number;
-    }
+    case simdjson::dom::element_type::DOUBLE:
+      return ExactOf(at);
     case simdjson::dom::element_type::STRING: {
       std::string_view text;
       if (at.get(text) != simdjson::SUCCESS) return Absent();

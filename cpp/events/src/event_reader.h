@@ -11,6 +11,7 @@
 #include <string_view>
 #include <variant>
 
+#include "exact.h"
 #include "filter.h"
 #include "millstream/events/event.h"
 
@@ -21,7 +22,7 @@ class EventReader {
   struct Absent {};
   struct Null {};
   struct Other {};  // an array or an object: there, and equal to nothing
-  using Value = std::variant<Absent, Null, Other, bool, double, std::string_view>;
+  using Value = std::variant<Absent, Null, Other, bool, Exact, std::string_view>;
 
   EventReader(std::string_view topic, const EventView& event) : topic_(topic), event_(event) {}
   const EventView& event() const { return event_; }

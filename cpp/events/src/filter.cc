@@ -108,11 +108,7 @@ class FilterParser {
       return AddOperand(Filter::Literal{std::move(text)});
     }
     if (first == '-' || (first >= '0' && first <= '9')) {
-      double number = 0;
-      const auto [end, error] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), number);
-      if (error != std::errc()) return Wrong("a number");
-      at_ = static_cast<size_t>(end - text_.data());
-      return AddOperand(Filter::Literal{number});
+      return ParseNumber();
     }
     const size_t begin = at_;
     const std::string name = TakeName();
@@ -135,10 +131,30 @@ class FilterParser {
     return Wrong("a string, a number, true, false, null, topic, key, headers or payload");
   }
 
+  Result<size_t> ParseNumber() {
+    const char* const begin = text_.data() + at_;
+    const char* const limit = text_.data() + text_.size();
+    double number = 0;
+    const auto [end, error] = std::from_chars(begin, limit, number);
+    if (error != std::errc()) return Wrong("a number");
+    at_ = static_cast<size_t>(end - text_.data());
+    // A double rounds whole numbers beyond 2^53.
+    const auto is_whole = [&](auto* whole) {
+      const auto [last, wrong] = std::from_chars(begin, end, *whole);
+      return last == end && wrong == std::errc();
+    };
+    int64_t below = 0;
+    uint64_t above = 0;
+    if (is_whole(&below)) return AddOperand(Filter::Literal{static_cast<Exact>(below)});
+    if (is_whole(&above)) return AddOperand(Filter::Literal{static_cast<Exact>(above)});
+    return AddOperand(Filter::Literal{static_cast<Exact>(number)});
+  }
+
   std::string TakeName() {
     const size_t begin = at_;
     const auto is_name = [](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+             static_cast<unsigned char>(c) >= 0x80;
     };
     while (at_ < text_.size() && is_name(text_[at_])) ++at_;
     return std::string(text_.substr(begin, at_ - begin));
@@ -246,7 +262,7 @@ class FilterRun {
     if (a.index() != b.index() || std::holds_alternative<Absent>(a) || std::holds_alternative<Other>(a)) {
       return op == Op::kUnequal;
     }
-    if (const auto* number = std::get_if<double>(&a)) return Ordered(op, *number, std::get<double>(b));
+    if (const auto* number = std::get_if<Exact>(&a)) return Ordered(op, *number, std::get<Exact>(b));
     if (const auto* text = std::get_if<std::string_view>(&a)) return Ordered(op, *text, std::get<std::string_view>(b));
     // Null and truth are equal or not, and none is above the other.
     if (const bool* truth = std::get_if<bool>(&a)) {

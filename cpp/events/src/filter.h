@@ -8,9 +8,13 @@
 //             unary:   "!" unary | "(" or ")" | operand (("==" | "!=" | "<" | "<=" | ">" | ">=") operand)?
 //             operand: string | number | true | false | null | topic | key | headers PATH | payload PATH
 //             PATH:    ("." name | "[" string "]" | "[" index "]")*
-// Meaning     A field that is not there, or a key or payload that is no text or no JSON, is absent. Values of different
-//             kinds are unequal, and none is above another; strings compare by their bytes. An absent value is unequal
-//             to everything, null included. An operand alone holds when it is there and neither false nor null.
+//             string: "…", with \" and \\ for a quote and a backslash; name: letters, figures, _, - and all that is
+//             not ASCII
+// Meaning     A field or header that is not there, or a payload that is no JSON, is absent; so is what is below it. The
+//             key of an event without one is null. Values of different kinds are unequal, and none is above another;
+//             strings compare by their bytes, and numbers exactly where they are whole and have 64 bits, else as
+//             doubles. An absent value is unequal to everything, null included. An operand alone holds when it is there
+//             and neither false nor null.
 // Threads     Immutable; Matches from any thread.
 // Cost        A payload is parsed at most once for each event, and not at all when nothing asks for it.
 // Errors      kInvalidArgument with the byte where the text goes wrong, or for one beyond kFilterBytesMax,
@@ -24,6 +28,7 @@
 #include <variant>
 #include <vector>
 
+#include "exact.h"
 #include "millstream/base/result.h"
 #include "millstream/events/event.h"
 
@@ -38,7 +43,7 @@ class EventReader;
 class Filter {
  public:
   struct Literal {
-    std::variant<std::monostate, bool, double, std::string> value;  // the first is null
+    std::variant<std::monostate, bool, Exact, std::string> value;  // the first is null
   };
   struct Topic {};
   struct Key {};

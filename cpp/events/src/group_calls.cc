@@ -166,6 +166,10 @@ Status PublishDeadLetter(Broker& broker, TenantId tenant, const std::string& gro
       {"x-origin-topic", origin.name()}, {"x-origin-partition", partition},
       {"x-origin-offset", offset},       {"x-group", group},
       {"x-attempts", attempts},          {"x-reason", Cut(letter.reason, kNackReasonBytesMax)}};
+  // What says the same already is of a publisher, or of the topic that this one is the dead letters of.
+  std::erase_if(publish.event.headers, [&own](const HeaderView& header) {
+    return std::ranges::any_of(own, [&header](const HeaderView& mine) { return mine.first == header.first; });
+  });
   publish.event.headers.insert(publish.event.headers.begin(), own.begin(), own.end());
   Status status = broker.Publish(tenant, {&publish, 1}).front().status();
   if (status.code() != StatusCode::kInvalidArgument) return status;

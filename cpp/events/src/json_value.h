@@ -7,15 +7,12 @@
 #include <simdjson.h>
 
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <string_view>
 
-namespace millstream::events {
+#include "exact.h"
 
-// Holds every int64, uint64 and double exactly.
-using Exact = long double;
-static_assert(std::numeric_limits<Exact>::digits >= 64);
+namespace millstream::events {
 
 // What is left of the steps that a check may take.
 class Work {

@@ -9,6 +9,7 @@
 
 #include "event_reader.h"
 #include "filter.h"
+#include "json_value.h"
 #include "millstream/base/utf8.h"
 #include "millstream/codec/byte_io.h"
 #include "millstream/events/limits.h"
@@ -27,10 +28,17 @@ bool IsIdentifier(std::string_view name, bool colons) {
          std::ranges::all_of(name, [&](char c) { return is_start(c) || (c >= '0' && c <= '9'); });
 }
 
+// Whole numbers of 64 bits in full, others as doubles.
+std::string NumberLabel(Exact number) {
+  if (IsIntegral(number) && number >= -0x1p63L && number < 0x1p63L) return fmt::to_string(static_cast<int64_t>(number));
+  if (IsIntegral(number) && number > 0 && number < 0x1p64L) return fmt::to_string(static_cast<uint64_t>(number));
+  return fmt::to_string(static_cast<double>(number));
+}
+
 // None for what gives no label; false in the second when it cannot be one.
 std::optional<std::string> LabelText(const EventReader::Value& value, bool* fits) {
   if (const bool* truth = std::get_if<bool>(&value)) return *truth ? "true" : "false";
-  if (const double* number = std::get_if<double>(&value)) return fmt::format("{}", *number);
+  if (const Exact* number = std::get_if<Exact>(&value)) return NumberLabel(*number);
   const auto* text = std::get_if<std::string_view>(&value);
   if (text == nullptr || text->empty()) return std::nullopt;
   *fits = text->size() <= kRuleLabelValueBytesMax && IsValidUtf8(*text);
@@ -188,10 +196,10 @@ struct CompiledRules::Rule {
     if (std::holds_alternative<EventReader::Absent>(found) || std::holds_alternative<EventReader::Null>(found)) {
       return RuleSkip::kMissing;
     }
-    const double* given = std::get_if<double>(&found);
+    const Exact* given = std::get_if<Exact>(&found);
     if (given == nullptr || !std::isfinite(*given)) return RuleSkip::kType;
     if (type == MetricType::kCounter && *given < 0) return RuleSkip::kNegative;
-    *number = *given;
+    *number = static_cast<double>(*given);
     return RuleSkip::kNone;
   }
 };

@@ -56,6 +56,36 @@ TEST(Filter, WhatIsAbsentOrOfAnotherKindIsUnequalAndNeverAbove) {
   EXPECT_TRUE(Matches("payload == 1", "1"));
 }
 
+TEST(Filter, WholeNumbersAreComparedExactly) {
+  for (const char* text : {"payload == 1234567890123456789", "payload > 1234567890123456788",
+                           "payload < 1234567890123456790", "payload != 1234567890123456790"}) {
+    EXPECT_TRUE(Matches(text, "1234567890123456789")) << text;
+    EXPECT_FALSE(Matches(std::string("!(") + text + ")", "1234567890123456789")) << text;
+  }
+  EXPECT_FALSE(Matches("payload == 9007199254740992", "9007199254740993"));
+  EXPECT_TRUE(Matches("payload > 9007199254740992.0", "9007199254740993"));
+  EXPECT_TRUE(Matches("payload == 18446744073709551615", "18446744073709551615"));
+  EXPECT_FALSE(Matches("payload == 18446744073709551616", "18446744073709551615"));
+  EXPECT_TRUE(Matches("payload == -9223372036854775808", "-9223372036854775808"));
+  EXPECT_FALSE(Matches("payload == -9223372036854775807", "-9223372036854775808"));
+  EXPECT_TRUE(Matches("payload == 1e0 && payload == 1 && payload == 1.0", "1"));
+  EXPECT_TRUE(Matches("payload == 0.1", "0.1"));
+}
+
+TEST(Filter, KeyOfAnEventWithoutOneIsNull) {
+  EventView view;
+  view.payload = "1";
+  const auto holds = [&](std::string_view text) { return (*Filter::Parse(text))->Matches("t", view); };
+  EXPECT_TRUE(holds("key == null"));
+  EXPECT_FALSE(holds("key != null"));
+  EXPECT_FALSE(holds("key"));
+  EXPECT_TRUE(holds("key != \"a\""));
+}
+
+TEST(Filter, NamesMayHaveLettersBeyondAscii) {
+  EXPECT_TRUE(Matches("payload.größe == 2 && payload[\"größe\"] == 2", "{\"größe\":2}"));
+}
+
 TEST(Filter, AndBindsStrongerThanOr) {
   EXPECT_TRUE(Matches("true || false && false", "1"));
   EXPECT_FALSE(Matches("(true || false) && false", "1"));

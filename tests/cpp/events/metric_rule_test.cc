@@ -74,6 +74,9 @@ TEST(MetricRule, ACounterTakesItsValueFromAFieldAndItsLabelsFromOthers) {
             "__name__|m|c|x|h|a|k|k|t|orders = 1");
   EXPECT_EQ(Outcome(Counter("m", "payload.n", {{"n", "payload.n"}, {"p", "payload.paid"}}), event),
             "__name__|m|n|7|p|true = 7");
+  EXPECT_EQ(Outcome(Counter("m", "", {{"id", "payload.id"}}), Json(R"({"id": 12345678901234567891})")),
+            "__name__|m|id|12345678901234567891 = 1");
+  EXPECT_EQ(Outcome(Counter("m", "", {{"id", "payload.id"}}), Json(R"({"id": -0.25})")), "__name__|m|id|-0.25 = 1");
   EXPECT_EQ(Outcome(Counter("m", "", {{"a", "payload.none"}, {"b", "payload.gone"}, {"c", "payload.list"}}), event),
             "__name__|m = 1");
 }
