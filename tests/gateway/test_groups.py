@@ -351,3 +351,52 @@ def test_asynchronous_python_readers_of_a_group_share_it(site: Server) -> None:
 
     asyncio.run(work())
     assert [row["lag"] for row in site.http.get(GROUP).json()["offsets"]] == [0, 0]
+
+
+def test_the_group_of_an_acknowledgement_is_found_by_its_topic(site: Server) -> None:
+    site.make("t", "u")
+    publish(site, 0)
+    site.post("/v1/events", {"topic": "u", "payload": 1})
+    place = {"partition": 0, "offset": 0}
+    with site.socket(ROOT_KEY) as ws:
+        join(ws)
+        say(ws, "subscribe", id="x", topics=["u*"], group="h", **{"from": "earliest"})
+        heard = [hear(ws)["type"] for _ in range(3)]
+        assert sorted(heard) == ["ack", "event", "event"]
+        for topic in ("t", "u"):
+            say(ws, "ack", id=topic, topic=topic, **place)
+            assert hear(ws, "ack")["id"] == topic
+        say(ws, "nack", id="n", topic="u", delay_ms=0, **place)
+        # That it is behind what was acknowledged is the group's to say.
+        assert "subscribe with a group" not in hear(ws).get("message", "")
+        committed = {
+            group: site.http.get(f"/v1/groups/{group}/offsets").json()["offsets"]
+            for group in ("g", "h")
+        }
+        assert [one["topic"] for one in committed["g"]] == ["t"]
+        assert [one["topic"] for one in committed["h"]] == ["u"]
+        say(ws, "subscribe", id="y", topics=["t"], group="i", **{"from": "earliest"})
+        hear(ws, "ack")
+        hear(ws, "event")
+        say(ws, "ack", id="both", topic="t", **place)
+        assert "name one as subscription" in hear(ws, "error")["message"]
+        for named in ({"subscription": "y"}, {"group": "i"}):
+            say(ws, "ack", id="one", topic="t", **place, **named)
+            assert hear(ws, "ack")["id"] == "one"
+    assert site.http.get("/v1/groups/i/offsets").json()["offsets"][0]["committed"] == 1
+
+
+def test_a_late_acknowledgement_of_a_member_that_was_put_out_names_the_generation(
+    site: Server,
+) -> None:
+    site.make("t")
+    publish(site, 0)
+    with site.socket(ROOT_KEY) as ws:
+        join(ws, session_timeout_ms=1000)
+        hear(ws, "event")
+        assert hear(ws, "error")["code"] == "FAILED_PRECONDITION"
+        for op in ("ack", "nack"):
+            say(ws, op, id="late", topic="t", partition=0, offset=0)
+            refused = hear(ws, "error")
+            assert refused["code"] == "FAILED_PRECONDITION"
+            assert "generation" in refused["message"], refused

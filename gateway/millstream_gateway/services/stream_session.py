@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Final
 
@@ -66,6 +67,7 @@ from millstream_gateway.services.ws_frames import Outlet
 
 _ID_BYTES_MAX: Final = 256
 _UNACKNOWLEDGED_MAX: Final = 1024
+_PUT_OUT_MAX: Final = 64
 _EXPRESSION_MAX: Final = 64 << 10
 _NORMAL: Final = 1000
 _NO_ID: Final = b"null"
@@ -88,6 +90,20 @@ class _Query:
     leave: Callable[[], None] = _nothing
 
 
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A subscription of this socket, as a member of its group."""
+
+    id: bytes
+    group: str
+    member: str
+    topics: tuple[str, ...]
+
+    def follows(self, topics: set[str]) -> bool:
+        """Whether all of these are its topics."""
+        return all(any(fnmatchcase(name, one) for one in self.topics) for name in topics)
+
+
 class StreamSession:
     """Threads  Event loop only."""
 
@@ -97,6 +113,7 @@ class StreamSession:
         "_feeds",
         "_hub",
         "_missed",
+        "_put_out",
         "_queries",
         "_unacknowledged",
         "active",
@@ -123,6 +140,8 @@ class StreamSession:
         self._queries: dict[bytes, _Query] = {}
         # Samples that a slow client did not get, by query.
         self._missed: dict[bytes, int] = {}
+        # Subscriptions with a group that ended by themselves: late acknowledgements are theirs.
+        self._put_out: deque[_Member] = deque(maxlen=_PUT_OUT_MAX)
         self._unacknowledged: deque[asyncio.Future[Published]] | None = None
         self.active = time.monotonic()
         self.is_closed = False
@@ -273,6 +292,8 @@ class StreamSession:
             return False
         del self._feeds[feed.id]
         feed.session = None
+        if feed.request.group:
+            self._put_out.append(_member_of(feed))
         self._error(feed.id, error)
         return True
 
@@ -362,26 +383,25 @@ class StreamSession:
             self._ack(op_id, op="publish", **placed)
 
     async def _acknowledge(self, op_id: bytes, fields: Fields) -> None:
-        group = _optional_text(fields, "group") or self._group_of(fields)
+        places = await self._places_of(fields)
+        group, member = self._member_for(fields, places)
         if not group:
             raise FailedPreconditionError(
                 "no group to acknowledge for: subscribe with a group, or name one"
             )
-        offsets = await self._places_of(fields)
         # What was handled is acknowledged; what is wanted next is committed.
-        wanted = [(topic, partition, offset + 1) for topic, partition, offset in offsets]
-        by = CommitBy(member=self._member_of(fields, group))
-        await self._hub.events.commit_offsets(self.caller, group, wanted, by)
+        wanted = [(topic, partition, offset + 1) for topic, partition, offset in places]
+        await self._hub.events.commit_offsets(self.caller, group, wanted, CommitBy(member=member))
         self._ack(op_id, op="ack")
 
     async def _refuse(self, op_id: bytes, fields: Fields) -> None:
-        group = _optional_text(fields, "group") or self._group_of(fields)
-        member = self._member_of(fields, group) if group else ""
+        places = await self._places_of(fields)
+        group, member = self._member_for(fields, places)
         if not member:
             raise FailedPreconditionError(
-                "nothing to refuse events of: subscribe with a group on this socket"
+                "nothing to refuse events of: subscribe with a group on this socket, and name "
+                "the subscription when there are several"
             )
-        places = await self._places_of(fields)
         delay_ms = _delay_of(fields)
         reason = _optional_text(fields, "reason")
         await self._hub.events.nack_events(self.caller, group, member, places, delay_ms, reason)
@@ -396,24 +416,34 @@ class StreamSession:
         found = await self._hub.events.event_status(self.caller, event_id)
         return [(found.topic, found.partition, found.offset)]
 
-    def _member_of(self, fields: Fields, group: str) -> str:
-        """Who this socket is in the group; empty when it is nobody, or several."""
-        if "subscription" in fields:
-            feed = self._feeds.get(bytes(fields["subscription"]))
-            return "" if feed is None else feed.tail.subscription.member
-        members = {
-            feed.tail.subscription.member
-            for feed in self._feeds.values()
-            if feed.request.group == group
-        }
-        return members.pop() if len(members) == 1 else ""
+    def _member_for(self, fields: Fields, places: list[tuple[str, int, int]]) -> tuple[str, str]:
+        """For which group a message about these events is, and who this socket is in it.
 
-    def _group_of(self, fields: Fields) -> str:
-        if "subscription" in fields:
-            feed = self._feeds.get(bytes(fields["subscription"]))
-            return "" if feed is None else feed.request.group
-        groups = {feed.request.group for feed in self._feeds.values()} - {""}
-        return groups.pop() if len(groups) == 1 else ""
+        Either is empty when it is none, the member also when it is several. Of several subscriptions
+        those count that follow the events' topics.
+        """
+        group = _optional_text(fields, "group")
+        named = bytes(fields["subscription"]) if "subscription" in fields else None
+        topics = {topic for topic, _, _ in places}
+
+        def is_meant(one: _Member) -> bool:
+            return named in (None, one.id) and group in ("", one.group)
+
+        members = [_member_of(feed) for feed in self._feeds.values() if feed.request.group]
+        live = [one for one in members if is_meant(one)]
+        found = [one for one in live if one.follows(topics)]
+        if not found and not group:
+            # One that was put out is told so by its group.
+            found = [one for one in self._put_out if is_meant(one) and one.follows(topics)][-1:]
+        found = found or live
+        groups = {one.group for one in found}
+        if len(groups) > 1:
+            raise FailedPreconditionError(
+                "subscriptions of several groups follow this: name one as subscription, or a group"
+            )
+        if not found:
+            return group, ""
+        return found[0].group, found[0].member if len(found) == 1 else ""
 
     async def _query(self, op_id: bytes, fields: Fields) -> None:
         expression = _text_of(fields, "expr")
@@ -553,6 +583,11 @@ def request_of(asked: NewSubscription) -> SubscriptionRequest:
         asked.group,
         consumer,
     )
+
+
+def _member_of(feed: Feed) -> _Member:
+    asked = feed.request
+    return _Member(feed.id, asked.group, feed.tail.subscription.member, asked.topics)
 
 
 def _membership(feed: Feed) -> dict[str, str]:
