@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from millstream_gateway.connections import HEALTH_URLS, Connections
 from millstream_gateway.errors import problem_response
 
 #: In a scope's state when the whole body is there: whoever reads it needs no deadline.
@@ -33,7 +34,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 def _refusal(status: int, detail: str) -> bytes:
     """A whole answer, for who is heard no further."""
-    problem = problem_response(status, detail, headers={"connection": "close"})
+    headers = {"connection": "close"}
+    if status == 503:
+        headers["retry-after"] = "1"
+    problem = problem_response(status, detail, headers=headers)
     fields = b"".join(b"%s: %s\r\n" % field for field in problem.raw_headers)
     phrase = HTTPStatus(status).phrase.encode()
     return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase, fields, problem.body)
@@ -48,8 +52,15 @@ _HEAD_TOO_LARGE: Final = _refusal(431, "the head of the request is too large")
 _URL_TOO_LONG: Final = _refusal(431, f"an URL has at most {_URL_BYTES_MAX} bytes")
 
 
-class _HostError(Exception):
-    """The head does not say which host it is for, or says it twice (RFC 9112, 3.2)."""
+_TOO_MANY: Final = _refusal(
+    503,
+    "too many connections: server.connections_max or server.client_connections_max are busy; try "
+    "again in a moment",
+)
+
+
+class _RefusedError(Exception):
+    """Ends the parsing of a request; what is answered is known."""
 
 
 class Visitor(Protocol):
@@ -112,6 +123,7 @@ def bounded_protocol(
     header_timeout_ms: int,
     write_timeout_ms: int,
     body_timeout_ms: int,
+    connections: Connections,
     short_way: Shortcut | None = None,
 ) -> type[HttpToolsProtocol]:
     """A protocol class for `uvicorn.Config(http=…)`."""
@@ -142,17 +154,41 @@ def bounded_protocol(
             self._behind = 0
             # What is missing of a body whose head is known: it comes past the parser.
             self._missing = 0
-            self._idle_since = 0.0
+            self.idle_since = 0.0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._arm()
+            self.idle_since = self.loop.time()
+            if connections.enter(self, self.client[0] if self.client else ""):
+                self._arm()
+            else:
+                self._refuse(_TOO_MANY)
 
         def connection_lost(self, exc: Exception | None) -> None:
+            connections.leave(self)
             self._disarm()
             self._disarm_write()
             self._stop_waiting()
             super().connection_lost(exc)
+
+        def handle_websocket_upgrade(self) -> None:
+            # Those are counted apart.
+            connections.leave(self)
+            super().handle_websocket_upgrade()
+
+        @property
+        def is_idle(self) -> bool:
+            is_between = self._in_headers or not self._in_message
+            is_waited_for = self._missing or self._visitor is not None or self.pipeline
+            return is_between and not is_waited_for and self._is_free()
+
+        def send_away(self) -> None:
+            self._disarm()
+            if self.transport.get_write_buffer_size():
+                # Who has not read the last answer either is not waited for.
+                self.transport.abort()
+            else:
+                self.transport.close()
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -164,6 +200,7 @@ def bounded_protocol(
                 self._disarm_write()
 
         def on_response_complete(self) -> None:
+            self.idle_since = self.loop.time()
             super().on_response_complete()
             if self.transport.is_closing():
                 self._arm_write()
@@ -172,7 +209,7 @@ def bounded_protocol(
         def timeout_keep_alive_handler(self) -> None:
             # Requests on the short way leave the timer as it is: two timers for each would cost more
             # than its permission does.
-            rest = self._idle_since + self.timeout_keep_alive - self.loop.time()
+            rest = self.idle_since + self.timeout_keep_alive - self.loop.time()
             if self._missing or not self._is_free():
                 rest = self.timeout_keep_alive
             if rest > 0:
@@ -264,6 +301,7 @@ def bounded_protocol(
             self._in_headers = False
             self._header_bytes = 0
             self._check_host()
+            self._check_place()
             if not self._may_be_short():
                 super().on_headers_complete()
 
@@ -287,7 +325,10 @@ def bounded_protocol(
             super().on_message_complete()
 
         def _check_host(self) -> None:
-            """Ends the parsing when it is not one: `send_400_response` answers."""
+            """Ends the parsing when it does not say which host it is for, or says it twice.
+
+            `send_400_response` answers. Source: RFC 9112, 3.2.
+            """
             hosts = sum(1 for name, _ in self.headers if name == b"host")
             if hosts > 1:
                 self._wrong = _SEVERAL_HOSTS
@@ -295,7 +336,17 @@ def bounded_protocol(
                 self._wrong = _NO_HOST
             else:
                 return
-            raise _HostError
+            raise _RefusedError
+
+        def _check_place(self) -> None:
+            """Health is told to anybody; WebSockets are counted apart."""
+            if self.url.partition(b"?")[0] in HEALTH_URLS:
+                return
+            if self.parser.should_upgrade() and self._should_upgrade():
+                return
+            if not connections.has_place(self):
+                self._wrong = _TOO_MANY
+                raise _RefusedError
 
         def _is_free(self) -> bool:
             return self.cycle is None or self.cycle.response_complete
@@ -321,8 +372,7 @@ def bounded_protocol(
                 return False
             if self.flow.write_paused or self.transport.is_closing():
                 return False
-            most = self.limit_concurrency
-            if most is not None and max(len(self.connections), len(self.tasks)) >= most:
+            if not connections.has_place(self):
                 return False
             cycle = _ShortCycle(self._respond)
             if not short_way.take(visitor, body, self.server_state.default_headers, cycle):
@@ -380,7 +430,7 @@ def bounded_protocol(
                 return
             self.server_state.total_requests += 1
             self.flow.resume_reading()
-            self._idle_since = self.loop.time()
+            self.idle_since = self.loop.time()
             if self.timeout_keep_alive_task is None:
                 self._arm_keep_alive(self.timeout_keep_alive)
 

@@ -21,6 +21,7 @@ from millstream.errors import FailedPreconditionError
 from millstream_gateway.app import create_app
 from millstream_gateway.backends.choice import make_backend
 from millstream_gateway.backends.protocol import Backend
+from millstream_gateway.connections import Connections
 from millstream_gateway.http_protocol import bounded_protocol
 from millstream_gateway.logs import configure_logs
 from millstream_gateway.services.access import AccessControl
@@ -147,6 +148,11 @@ def make_config(
             header_timeout_ms=server.header_timeout,
             write_timeout_ms=server.write_timeout,
             body_timeout_ms=server.body_timeout,
+            connections=Connections(
+                server.connections_max,
+                server.client_connections_max,
+                app.state.services.access.addresses.is_proxy,
+            ),
             short_way=app.state.short_way,
         ),
         ws=socket_protocol(server.write_timeout),
@@ -160,7 +166,6 @@ def make_config(
         server_header=False,
         proxy_headers=False,
         backlog=server.backlog,
-        limit_concurrency=server.connections_max,
         timeout_keep_alive=server.keep_alive // 1000,
         timeout_graceful_shutdown=max(1, server.shutdown_grace // 1000),
         ssl_context_factory=None if context is None else _factory(context),

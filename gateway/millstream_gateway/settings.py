@@ -121,6 +121,8 @@ class ServerSettings(_Section):
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     port: int = Field(default=8080, ge=0, le=65535)
     connections_max: int = Field(default=1024, ge=1, le=100_000)
+    # 0 is three quarters of connections_max.
+    client_connections_max: int = Field(default=0, ge=0, le=100_000)
     backlog: int = Field(default=4096, ge=1, le=65_535)
     keep_alive: DurationMs = Field(default=75 * _SECOND_MS, ge=_SECOND_MS, le=3_600_000)
     header_timeout: DurationMs = Field(default=10 * _SECOND_MS, ge=100, le=600_000)

@@ -35,6 +35,10 @@ class ClientAddress:
     def believes_nobody(self) -> bool:
         return not self._trusted
 
+    def is_proxy(self, peer: str) -> bool:
+        """Whether this address brings the requests of many clients."""
+        return bool(self._trusted) and self._is_trusted(peer)
+
     def of(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """The client's address; the peer's own when nothing better is known for certain."""
         if not self._trusted or not self._is_trusted(peer):
