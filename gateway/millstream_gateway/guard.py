@@ -188,7 +188,8 @@ class Guard:
         except (UnauthenticatedError, PermissionDeniedError) as error:
             if credentials != Credentials():
                 unknown = Caller(ANONYMOUS, client=client)
-                self._note(unknown, scope, "unauthenticated", error.message)
+                claimed = self._control.authenticator.claimed_key(credentials)
+                self._note(unknown, scope, "unauthenticated", error.message, **claimed)
             raise
         by_tenant = self.access.reach is Reach.TENANT
         names = requested_tenants(tenants, principal) if by_tenant else frozenset()
@@ -212,7 +213,9 @@ class Guard:
                 )
         return await entrance.enter(principal, action, names, decision, client)
 
-    def _note(self, caller: Caller, scope: Scope, outcome: str, reason: str) -> None:
+    def _note(
+        self, caller: Caller, scope: Scope, outcome: str, reason: str, **claimed: str
+    ) -> None:
         self._control.audit.note(
             caller,
             f"http.{self.access.action.value}",
@@ -220,6 +223,7 @@ class Guard:
             method=scope.get("method", "WebSocket"),
             path=scope["path"],
             reason=reason,
+            **claimed,
             correlation_id=scope["state"].get("correlation_id", ""),
         )
 

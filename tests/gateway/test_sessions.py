@@ -564,3 +564,27 @@ def test_a_cached_token_is_not_verified_again(site: Site, monkeypatch: pytest.Mo
     # Also not when something else has changed in the store.
     site.issue()
     assert site.get(PATH, bearer(got["access_token"])) == 200
+
+
+def test_the_audit_log_says_whose_sign_in_failed_and_never_a_secret(site: Site) -> None:
+    issued = site.issue(topics=["orders.*"])
+    wrong = issued["key"][:-8] + "AAAAAAAA"
+    form = {"grant_type": "password", "username": "a" * 5000, "password": "a wrong password"}
+    assert site.client.post("/v1/auth/token", data=form).status_code == 400
+    assert site.get("/api/v1/labels", bearer(wrong)) == 401
+    grant = {"grant_type": "client_credentials", "client_secret": wrong}
+    assert site.client.post("/v1/auth/token", data=grant).status_code == 401
+    site.client.delete(f"/v1/admin/keys/{issued['id']}", headers=ROOT)
+    assert site.get("/api/v1/labels", bearer(issued["key"])) == 401
+    assert site.get("/api/v1/labels", bearer("ms_nosuchkeyatall_" + "x" * 43)) == 401
+    site.services.access.audit.close()
+    text = (site.folder / "data" / "meta" / "audit.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    (created,) = (line for line in lines if line["action"] == "key.create")
+    assert created["topics"] == ["orders.*"]
+    assert created["verbs"] == ["read", "write"]
+    refused = [line for line in lines if line["outcome"] == "unauthenticated"]
+    assert [line.get("user") for line in refused] == ["a" * 100, *[None] * 4]
+    assert [line.get("key") for line in refused] == [None, *[issued["id"]] * 3, None]
+    for secret in (issued["key"].rpartition("_")[2], wrong.rpartition("_")[2], "a wrong password"):
+        assert secret not in text

@@ -36,6 +36,8 @@ keys_router = APIRouter(tags=["auth"])
 
 _BODY_BYTES_MAX: Final = 16 * 1024
 _FIELDS_MAX: Final = 20
+# Of a name that nobody could sign in by, what the audit log keeps.
+_NAME_TRIED_MAX: Final = 100
 _JSON: Final = "application/json"
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _JWKS_HEADERS: Final = {"Cache-Control": "public, max-age=300"}
@@ -127,7 +129,10 @@ async def _granted(request: Request, services: Services) -> Response:
             key_text = _key_of(request, fields)
             principal = await access.authenticator.identify_key(key_text, client)
     except UnauthenticatedError as error:
-        access.note_refused(client, "session.begin", error.message)
+        claimed = access.authenticator.claimed_by(key_text)
+        if grant == "password":
+            claimed = {"user": fields.get("username", "")[:_NAME_TRIED_MAX]}
+        access.note_refused(client, "session.begin", error.message, **claimed)
         if grant == "password":
             return _refused(400, "invalid_grant", error.message)
         return _refused(401, "invalid_client", error.message)

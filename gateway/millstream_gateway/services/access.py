@@ -99,9 +99,10 @@ class AccessControl:
         credentials = Credentials(tuple(value.encode("latin-1") for value in authorization))
         return Caller(await self.authenticator.identify(credentials, client), client=client)
 
-    def note_refused(self, client: str, action: str, reason: str) -> None:
-        """Write down that a public route refused somebody."""
-        self.audit.note(Caller(ANONYMOUS, client=client), action, "unauthenticated", reason=reason)
+    def note_refused(self, client: str, action: str, reason: str, **claimed: str) -> None:
+        """Write down that a public route refused somebody, and who they said to be."""
+        nobody = Caller(ANONYMOUS, client=client)
+        self.audit.note(nobody, action, "unauthenticated", reason=reason, **claimed)
 
     async def keep_issuers_fresh(self) -> None:
         """Ask foreign issuers for their keys now and then; runs until it is cancelled.

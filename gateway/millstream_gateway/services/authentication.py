@@ -282,6 +282,19 @@ class Authenticator:
         self._remembered[known.digest] = known
         return known.principal
 
+    def claimed_key(self, credentials: Credentials) -> dict[str, str]:
+        """Which key these credentials claim to be, for the audit log: never a secret."""
+        try:
+            text = _secret_of(credentials) or ""
+        except UnauthenticatedError:
+            return {}
+        return self.claimed_by(text)
+
+    def claimed_by(self, text: str) -> dict[str, str]:
+        """As `claimed_key`, of a key's text."""
+        key_id = self._keys.claimed(text)
+        return {"key": key_id} if key_id else {}
+
     def _used(self, known: Known, now_ms: int) -> Principal | None:
         if now_ms >= known.until_ms:
             return None

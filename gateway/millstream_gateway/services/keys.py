@@ -85,6 +85,7 @@ class KeyService:
             role=record.role.value,
             tenants=sorted(record.tenants),
             verbs=sorted(record.verbs),
+            topics=list(record.topics),
             expires_ms=record.expires_ms,
         )
         return record, key
@@ -178,6 +179,11 @@ class KeyService:
             return None
         until_ms = key.good_until_ms(digest, now_ms)
         return None if until_ms is not None and now_ms >= until_ms else (key, until_ms)
+
+    def claimed(self, text: str) -> str:
+        """The id of the key that this claims to be, good or not; "" when there is none of that id."""
+        key_id = text.partition("_")[2].partition("_")[0]
+        return key_id if self._store.snapshot().get(Kind.KEY, key_id) is not None else ""
 
     def note_use(self, key_id: str, now_ms: int) -> None:
         """Remember a use; written down by the next `flush_usage`."""

@@ -41,7 +41,8 @@ class Door:
             principal = await self._access.authenticator.identify(credentials, client)
         except (UnauthenticatedError, PermissionDeniedError) as error:
             if credentials != Credentials():
-                self._access.note_refused(client, _NOTED, error.message)
+                claimed = self._access.authenticator.claimed_key(credentials)
+                self._access.note_refused(client, _NOTED, error.message, **claimed)
             raise
         headers = [hello.tenant.encode("latin-1", "replace")] if hello.tenant else []
         names = requested_tenants(headers, principal)
