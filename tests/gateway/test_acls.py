@@ -402,3 +402,16 @@ def test_the_command_line_works_on_a_folder(tmp_path: Path) -> None:
     assert run("delete", acl_id)[0] == 0
     assert run("delete", acl_id)[0] == 1
     assert run("list", "--output", "json")[1] == "[]\n"
+
+
+def test_a_line_about_a_subject_that_nobody_is_is_refused(site: Site) -> None:
+    line = {"tenant": "default", "resource": "metric", "pattern": "up", "effect": "deny"}
+
+    def code(subject: str) -> int:
+        answer = site.client.post("/v1/admin/acls", json={**line, "subject": subject}, headers=ROOT)
+        return answer.status_code
+
+    assert [code(nobody) for nobody in ("user:*", "key:a*", "listener:*")] == [400] * 3
+    assert code("key:nope") == 404
+    assert code(f"key:{site.issue()['id']}") == 201
+    assert code("user:https://issuer.example/ann") == 201

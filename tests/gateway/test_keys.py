@@ -390,3 +390,18 @@ def test_a_key_that_was_good_a_moment_ago_ends_at_once(tmp_path: Path) -> None:
         site.client.delete(f"/v1/admin/keys/{issued['id']}", headers=ROOT)
         assert [site.get("/v1/auth/me", key) for _ in range(4)] == [401] * 3 + [429]
         assert site.get("/v1/auth/me", ROOT) == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/admin/keys", "/v1/admin/users"])
+def test_no_verbs_at_all_are_refused_and_not_taken_for_those_of_the_role(
+    site: Site, path: str
+) -> None:
+    body = {"name": "ann", "role": "user", "tenants": ["default"]}
+    if path.endswith("users"):
+        body["password"] = "correct horse"
+    refused = site.client.post(path, json={**body, "verbs": []}, headers=ROOT)
+    assert refused.status_code == 400
+    assert "verbs" in refused.json()["detail"]
+    made = site.client.post(path, json=body, headers=ROOT)
+    assert made.status_code == 201
+    assert set(made.json()["verbs"]) == {"read", "write"}

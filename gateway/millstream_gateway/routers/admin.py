@@ -58,7 +58,7 @@ async def create_key(
         name=new.name,
         role=new.role,
         tenants=frozenset(new.tenants),
-        verbs=frozenset(new.verbs),
+        verbs=frozenset(new.verbs or ()),
         topics=tuple(new.topics),
         expires_in_ms=None if new.expires is None else parse_duration_ms(new.expires),
     )
@@ -116,7 +116,7 @@ async def create_user(new: NewUser, services: ServicesDep, caller: CallerDep) ->
         password=new.password,
         role=new.role,
         tenants=frozenset(new.tenants),
-        verbs=frozenset(new.verbs),
+        verbs=frozenset(new.verbs or ()),
     )
     users = services.access.users
     return _user(await services.passwords.run(lambda: users.create(caller, request)))

@@ -35,8 +35,9 @@ class NewKey(_Body):
         max_length=64,
         description="Tenants that the key belongs to; missing ones are made. `*` alone is all.",
     )
-    verbs: list[Action] = Field(
-        default=[],
+    verbs: list[Action] | None = Field(
+        default=None,
+        min_length=1,
         max_length=4,
         description="Less, or more, than what the role has by itself: read, write, monitor, admin.",
     )
@@ -101,7 +102,9 @@ class NewUser(_Body):
     password: _Password = Field(description="At least 10 characters; stored as Argon2id.")
     role: Role = Field(description="What the user may do at most.")
     tenants: list[_Text] = Field(default=["default"], min_length=1, max_length=64)
-    verbs: list[Action] = Field(default=[], max_length=4)
+    verbs: list[Action] | None = Field(
+        default=None, min_length=1, max_length=4, description="Without: those of the role."
+    )
 
 
 class UserChange(_Body):

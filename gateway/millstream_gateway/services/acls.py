@@ -91,6 +91,7 @@ class AclService:
             raise InvalidArgumentError(
                 f"{subject!r} is nobody: key:ID, user:ID, role:ROLE, listener:NAME and * (everybody) are"
             )
+        self._check_known(subject)
         if not pattern or len(pattern) > _PATTERN_MAX:
             raise InvalidArgumentError(f"a pattern has 1 to {_PATTERN_MAX} letters")
         if kind is Kind.METRIC:
@@ -114,6 +115,18 @@ class AclService:
         self._store.commit({key: _to_value(acl)}, expect={key: ABSENT})
         self._audit.record(caller, "acl.create", "ok", **describe(acl))
         return acl
+
+    def _check_known(self, subject: str) -> None:
+        """A line about nobody would take away nothing. People of other issuers are not known here."""
+        kind, _, one = subject.partition(":")
+        if "*" in one:
+            raise InvalidArgumentError(
+                f"{subject!r} is nobody: a subject has no patterns; * alone is everybody"
+            )
+        if kind == "key" and self._store.snapshot().get(RecordKind.KEY, one) is None:
+            raise NotFoundError(
+                f"there is no key {one}; `millstream key list` names those there are"
+            )
 
     def list(self, caller: Caller) -> list[Acl]:
         """The lines about the caller's tenants."""

@@ -137,7 +137,7 @@ class FolderDirectory:
             name=wanted["name"],
             role=Role(wanted["role"]),
             tenants=frozenset(wanted["tenants"]),
-            verbs=frozenset(map(Action, wanted["verbs"])),
+            verbs=frozenset(map(Action, wanted["verbs"] or ())),
             topics=tuple(wanted["topics"]),
             expires_in_ms=None if expires is None else parse_duration_ms(expires),
         )
@@ -167,7 +167,7 @@ class FolderDirectory:
             password=wanted["password"],
             role=Role(wanted["role"]),
             tenants=frozenset(wanted["tenants"]),
-            verbs=frozenset(map(Action, wanted["verbs"])),
+            verbs=frozenset(map(Action, wanted["verbs"] or ())),
         )
         return describe(self._access.users.create(_local_caller(), request))
 

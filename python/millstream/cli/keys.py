@@ -62,7 +62,7 @@ def create_command(
         "name": name,
         "role": role,
         "tenants": tenant or ["default"],
-        "verbs": verbs,
+        "verbs": verbs or None,
         "topics": topics or ["*"],
     }
     if expires is not None:

@@ -70,7 +70,7 @@ def create_command(
                 "password": _new_password(f"Password for {name}"),
                 "role": role,
                 "tenants": tenant or ["default"],
-                "verbs": scope or [],
+                "verbs": scope,
             }
         )
     sys.stderr.write(
