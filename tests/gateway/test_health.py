@@ -63,6 +63,8 @@ def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
         assert headers["x-content-type-options"] == "nosniff"
         assert "default-src 'none'" in headers["content-security-policy"]
         assert headers["x-frame-options"] == "DENY"
+        # A proxy may speak TLS in front of this; here nobody did.
+        assert "strict-transport-security" not in headers
 
 
 def test_the_api_answers_cors_as_prometheus(client: TestClient) -> None:

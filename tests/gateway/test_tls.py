@@ -368,3 +368,9 @@ def test_sections_within_sections_come_from_the_environment() -> None:
     environ = {f"MILLSTREAM_NODES__TLS__{name}": value for name, value in files.items()}
     tls = load_settings(None, None, environ).nodes.tls
     assert (tls.ca_file, tls.cert_file, tls.key_file) == ("a", "b", "c")
+
+
+def test_browsers_are_told_to_stay_with_tls(tmp_path: Path, authority: Authority) -> None:
+    with served(tmp_path, authority.issue("server")) as server:
+        told = metrics_of(server.port, client_context(authority.ca))
+        assert "\r\nstrict-transport-security: max-age=31536000\r\n" in told
