@@ -271,6 +271,7 @@ class StorageSettings(_Section):
     retention: DurationMs = Field(default=0, ge=0, le=36_500 * _DAY_MS)
     memory_limit_bytes: int = Field(default=0, ge=0, le=1 << 50)
     out_of_order_window: DurationMs = Field(default=_DAY_MS, ge=0, le=36_500 * _DAY_MS)
+    future_window: DurationMs = Field(default=600 * _SECOND_MS, ge=0, le=36_500 * _DAY_MS)
     exemplar_bytes: int = Field(default=32 * _MIB, ge=0, le=64 * _GIB)
     pin_threads: bool = False
     enabled_features: tuple[str, ...] = ()

@@ -162,6 +162,7 @@ class Engine:
         retention_ms: typing.SupportsInt | typing.SupportsIndex = 0,
         memory_limit_bytes: typing.SupportsInt | typing.SupportsIndex = 0,
         out_of_order_window_ms: typing.SupportsInt | typing.SupportsIndex = 86400000,
+        future_window_ms: typing.SupportsInt | typing.SupportsIndex = 0,
         exemplar_bytes: typing.SupportsInt | typing.SupportsIndex = 33554432,
         pin_threads: bool = False,
         enabled_features: collections.abc.Sequence[str] = [],

@@ -318,6 +318,7 @@ def open(  # noqa: A001
     retention: Span = 0,
     memory_limit_bytes: int = 0,
     out_of_order_window: Span = "1d",
+    future_window: Span = 0,
     enabled_features: Sequence[str] = (),
 ) -> Database:
     """Open the database in a folder, making it when it does not exist, unless ``create`` is false.
@@ -325,6 +326,8 @@ def open(  # noqa: A001
     ``":memory:"`` needs no folder and forgets everything. ``durability="process"``: what was
     acknowledged survives the death of the process; ``"fsync"``: also that of the machine.
     ``retention`` 0 keeps samples for ever, ``memory_limit_bytes`` 0 lets the engine choose.
+    ``future_window`` is how far ahead of the clock a sample may be; 0 takes every sample, so that
+    simulated times can be stored.
 
     Raises `FailedPreconditionError` when another process has the folder open or the folder holds
     foreign files, `NotFoundError` when there is no database and none may be made, `DataLossError`
@@ -346,6 +349,7 @@ def open(  # noqa: A001
             retention_ms=span_ms(retention),
             memory_limit_bytes=count_of(memory_limit_bytes, "memory_limit_bytes"),
             out_of_order_window_ms=span_ms(out_of_order_window),
+            future_window_ms=span_ms(future_window),
             enabled_features=[text_of(one, "a feature") for one in enabled_features],
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -204,3 +205,22 @@ def test_writes_carry_the_headers_and_the_counters_of_every_route(
         f'millstream_http_requests_total{{method="POST",route="{path}",status="{answer.status_code}"}} 1.0'
         in counters
     )
+
+
+def test_a_sample_far_ahead_is_refused_and_true_ones_of_its_series_go_on(
+    real_client: TestClient,
+) -> None:
+    now = time.time_ns() // 1_000_000
+    for far in (now + 660_000, now * 1000, 2**63 - 1):
+        body = write_request(({"__name__": "up"}, [(far, 1.0)]))
+        answer = real_client.post("/api/v1/write", content=snappy(body), headers=PROTOBUF)
+        assert answer.status_code == 400
+        assert "too far in the future" in answer.text
+        assert "unit" in answer.text
+    line = real_client.post("/write?precision=us", content=f"up value=1 {now}000000")
+    assert line.status_code == 400
+    assert "line 1" in line.text
+    good = write_request(({"__name__": "up"}, [(now, 2.0)]))
+    answer = real_client.post("/api/v1/write", content=snappy(good), headers=PROTOBUF)
+    assert answer.status_code == 204
+    assert values(real_client, "up", now) == {"": "2"}

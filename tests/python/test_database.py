@@ -245,3 +245,13 @@ def test_threads_write_and_read_at_once(db: millstream.Database) -> None:
     assert problems == []
     total = db.query("sum(count_over_time(m[1h]))", time=T0 + 60_000)
     assert total.series[0].values.tolist() == [8 * 20 * 10]
+
+
+def test_samples_of_any_future_are_taken_unless_a_window_is_given(db: millstream.Database) -> None:
+    far = [2**62]
+    assert db.write("m", timestamps=far, values=[1]).rejected == 0
+    with millstream.open(":memory:", future_window="10m") as bounded:
+        refused = bounded.write("m", timestamps=far, values=[1], strict=False)
+        assert (refused.samples, refused.rejected) == (0, 1)
+        assert "too far in the future" in refused.errors[0][2]
+        assert bounded.write("m", timestamps=[T0], values=[1]).samples == 1

@@ -71,9 +71,9 @@ Status CheckOptions(const DatabaseOptions& options) {
   if (options.partitions < 0 || options.partitions > kPartitionsMax) {
     return InvalidArgument("partitions must be 0 to {}, not {}", kPartitionsMax, options.partitions);
   }
-  if (options.retention_ms < 0 || options.out_of_order_window_ms < 0 || options.memory_limit_bytes < 0 ||
-      options.exemplar_bytes_max < 0) {
-    return InvalidArgument("retention, out-of-order window and limits of memory must not be negative");
+  if (options.retention_ms < 0 || options.out_of_order_window_ms < 0 || options.future_window_ms < 0 ||
+      options.memory_limit_bytes < 0 || options.exemplar_bytes_max < 0) {
+    return InvalidArgument("retention, windows and limits of memory must not be negative");
   }
   if (options.checkpoint_interval_ms <= 0) return InvalidArgument("the checkpoint interval must be positive");
   return Status::Ok();

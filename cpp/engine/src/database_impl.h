@@ -46,6 +46,7 @@ class Database::Impl {
   storage::SeriesLimits LimitsOf(const storage::SeriesLimits& asked) const {
     return storage::SeriesLimits::Both(options_.tenant_series, asked);
   }
+  storage::FutureLimit Future() const { return {env_.clock->WallNow(), options_.future_window_ms}; }
   std::chrono::nanoseconds MonotonicNow() const { return env_.clock->MonotonicNow(); }
   PartitionId PartitionOf(TenantId tenant, const model::Labels& labels) const;
 

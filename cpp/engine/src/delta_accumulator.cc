@@ -38,13 +38,15 @@ bool HaveOneKindOfBuckets(const model::Histogram& a, const model::Histogram& b) 
   return a.uses_custom_buckets() == b.uses_custom_buckets() && a.custom_values == b.custom_values;
 }
 
+TimestampMs TimeOf(const wire::DecodedWrite& decoded, const wire::DecodedSeries& series) {
+  return series.floats_begin < series.floats_end ? decoded.timestamps[series.floats_begin]
+                                                 : At(decoded.histogram_timestamps, series.histograms_begin);
+}
+
 // A point's series stay side by side, in their order: they have one time and one item. Most requests are in order
 // already.
 void OrderByTime(wire::DecodedWrite* decoded) {
-  const auto time = [decoded](const wire::DecodedSeries& series) {
-    return series.floats_begin < series.floats_end ? decoded->timestamps[series.floats_begin]
-                                                   : At(decoded->histogram_timestamps, series.histograms_begin);
-  };
+  const auto time = [decoded](const wire::DecodedSeries& series) { return TimeOf(*decoded, series); };
   if (std::ranges::is_sorted(decoded->series | std::views::filter(&wire::DecodedSeries::delta), {}, time)) return;
   std::ranges::sort(decoded->series, {}, [&](const wire::DecodedSeries& series) {
     return std::tuple(time(series), series.item, series.floats_begin);
@@ -57,7 +59,8 @@ std::string_view BoundOf(const wire::DecodedSeries& bucket) {
 
 }  // namespace
 
-void DeltaAccumulator::Apply(TenantId tenant, TimestampMs now, const Newest& newest, wire::DecodedWrite* decoded) {
+void DeltaAccumulator::Apply(TenantId tenant, TimestampMs now, const storage::FutureLimit& future, const Newest& newest,
+                             wire::DecodedWrite* decoded) {
   if (std::ranges::none_of(decoded->series, &wire::DecodedSeries::delta)) return;
   Tenant* totals = nullptr;
   {
@@ -74,6 +77,7 @@ void DeltaAccumulator::Apply(TenantId tenant, TimestampMs now, const Newest& new
     end = begin + 1;
     if (!decoded->series[begin].delta) continue;
     while (end < size && decoded->series[end].delta && decoded->series[end].item == decoded->series[begin].item) ++end;
+    if (!future.Admits(TimeOf(*decoded, decoded->series[begin]))) continue;
     AddPoint(*totals, now, newest, begin, end, decoded);
   }
 }

@@ -35,6 +35,7 @@
 #include "millstream/base/status.h"
 #include "millstream/base/strong_int.h"
 #include "millstream/model/histogram.h"
+#include "millstream/storage/future_limit.h"
 #include "millstream/tsdb/partition.h"
 #include "millstream/wire/decoded_write.h"
 
@@ -48,8 +49,9 @@ class DeltaAccumulator {
   using Newest = std::function<std::optional<tsdb::LastSample>(const wire::DecodedSeries& series)>;
 
   // Replaces the samples of delta series by totals with the total's start. A refused one is taken out and in the
-  // request's errors.
-  void Apply(TenantId tenant, TimestampMs now, const Newest& newest, wire::DecodedWrite* decoded) EXCLUDES(mutex_);
+  // request's errors. One that `future` does not admit is left to the store, which refuses it.
+  void Apply(TenantId tenant, TimestampMs now, const storage::FutureLimit& future, const Newest& newest,
+             wire::DecodedWrite* decoded) EXCLUDES(mutex_);
 
   // Of all tenants.
   uint64_t series() const { return series_.load(std::memory_order_relaxed); }

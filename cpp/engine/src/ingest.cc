@@ -139,17 +139,19 @@ class Database::Impl::PendingPush {
               MetricFeed* feed)
       : database_(database),
         tenant_(tenant),
+        now_(database.env_.clock->WallNow()),
+        future_(now_, database.options_.future_window_ms),
         decoded_(std::move(decoded)),
         source_(tenant, decoded_, database.cache_),
-        writer_(tenant, database.doors_, source_, &outcome_, database.LimitsOf(series), database.MonotonicNow(), feed) {
-  }
+        writer_(tenant, database.doors_, source_, &outcome_, database.LimitsOf(series), database.MonotonicNow(),
+                future_, feed) {}
 
   // Finds the series' places and sends their samples, without waiting.
   Status Start() {
     const auto stored = [this](const wire::DecodedSeries& series) {
       return database_.LastOf(tenant_, decoded_, series);
     };
-    database_.deltas_.Apply(tenant_, database_.env_.clock->WallNow(), stored, &decoded_);
+    database_.deltas_.Apply(tenant_, now_, future_, stored, &decoded_);
     outcome_.rejected = decoded_.rejected;
     for (wire::ItemError& error : decoded_.errors) {
       outcome_.refusals.push_back({error.item, std::move(error.reason)});
@@ -175,6 +177,8 @@ class Database::Impl::PendingPush {
  private:
   Impl& database_;
   const TenantId tenant_;
+  const TimestampMs now_;
+  const storage::FutureLimit future_;
   wire::DecodedWrite decoded_;
   PushOutcome outcome_;
   DecodedSource source_;
@@ -294,7 +298,7 @@ Result<PushOutcome> Database::Write(TenantId tenant, std::span<const model::Labe
   PushOutcome outcome;
   SingleSource source(valid);
   RequestWriter writer(tenant, impl_->doors_, source, &outcome, impl_->LimitsOf({}), impl_->MonotonicNow(),
-                       impl_->feed_.get());
+                       impl_->Future(), impl_->feed_.get());
   const RequestWriter::Target target{.origin = 0,
                                      .place = {impl_->PartitionOf(tenant, valid), SeriesRef(0)},
                                      .labels = &valid,
@@ -402,7 +406,7 @@ Result<PushOutcome> Database::Append(TenantId tenant, std::span<const uint64_t> 
   PushOutcome outcome;
   HandleSource source(*impl_, entries);
   RequestWriter writer(tenant, impl_->doors_, source, &outcome, impl_->LimitsOf({}), impl_->MonotonicNow(),
-                       impl_->feed_.get());
+                       impl_->Future(), impl_->feed_.get());
   size_t at = 0;
   for (uint32_t origin = 0; origin < entries.size(); ++origin) {
     const Impl::HandleEntry& series = entries[origin].series;

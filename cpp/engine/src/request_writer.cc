@@ -46,10 +46,11 @@ void AddStart(std::span<const TimestampMs> starts, size_t i, Columns* columns) {
 
 RequestWriter::RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source,
                              PushOutcome* outcome, const storage::SeriesLimits& series, std::chrono::nanoseconds now,
-                             MetricFeed* feed)
+                             storage::FutureLimit future, MetricFeed* feed)
     : tenant_(tenant),
       series_(series),
       now_(now),
+      future_(future),
       feed_(feed),
       wanted_(feed == nullptr ? nullptr : feed->Wanted(tenant)),
       doors_(doors),
@@ -68,6 +69,7 @@ std::vector<RequestWriter::Lane> RequestWriter::MakeLanes() const {
     lane.batch.tenant = tenant_;
     lane.batch.tenant_series = series_;
     lane.batch.now = now_;
+    lane.batch.future = future_;
     lane.batch.lists_rejected = wanted_ != nullptr;
   }
   return lanes;

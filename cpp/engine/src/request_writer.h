@@ -46,7 +46,8 @@ struct PartitionDoor {
 class RequestWriter {
  public:
   RequestWriter(TenantId tenant, std::span<const PartitionDoor> doors, SeriesSource& source, PushOutcome* outcome,
-                const storage::SeriesLimits& series, std::chrono::nanoseconds now, MetricFeed* feed = nullptr);
+                const storage::SeriesLimits& series, std::chrono::nanoseconds now, storage::FutureLimit future,
+                MetricFeed* feed = nullptr);
   // Waits for what Start sent.
   ~RequestWriter();
   RequestWriter(const RequestWriter&) = delete;
@@ -107,7 +108,8 @@ class RequestWriter {
   const TenantId tenant_;
   const storage::SeriesLimits series_;  // of the tenant
   const std::chrono::nanoseconds now_;  // of the monotonic clock
-  MetricFeed* const feed_;              // may be null
+  const storage::FutureLimit future_;
+  MetricFeed* const feed_;  // may be null
   const std::shared_ptr<const MetricFeed::Selection> wanted_;
   const std::span<const PartitionDoor> doors_;
   SeriesSource& source_;

@@ -80,6 +80,8 @@ int main(int argc, char** argv) {
   AddDuration(app, "--retention", &config.database.retention_ms, "drop samples older than this, as 15d; 0 keeps all");
   AddDuration(app, "--out-of-order-window", &config.database.out_of_order_window_ms,
               "how late a sample may come, as 1d");
+  AddDuration(app, "--future-window", &config.database.future_window_ms,
+              "how far ahead of this machine's clock a sample may be, as 10m, which it is without this; 0 takes any");
   app.add_option("--memory-limit-bytes", config.database.memory_limit_bytes, "refuse writes above it; 0 is none")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--exemplar-bytes", config.database.exemplar_bytes_max,

@@ -36,7 +36,8 @@ storage::Durability DurabilityOf(const std::string& name) {
 
 std::unique_ptr<Database> Open(const std::string& path, bool create, int partitions, const std::string& durability,
                                int64_t retention_ms, int64_t memory_limit_bytes, int64_t out_of_order_window_ms,
-                               int64_t exemplar_bytes, bool pin_threads, std::vector<std::string> enabled_features) {
+                               int64_t future_window_ms, int64_t exemplar_bytes, bool pin_threads,
+                               std::vector<std::string> enabled_features) {
   DatabaseOptions options;
   options.create_if_missing = create;
   options.partitions = partitions;
@@ -44,6 +45,7 @@ std::unique_ptr<Database> Open(const std::string& path, bool create, int partiti
   options.retention_ms = retention_ms;
   options.memory_limit_bytes = memory_limit_bytes;
   options.out_of_order_window_ms = out_of_order_window_ms;
+  options.future_window_ms = future_window_ms;
   options.exemplar_bytes_max = exemplar_bytes;
   options.pin_threads = pin_threads;
   options.enabled_features = std::move(enabled_features);
@@ -284,7 +286,7 @@ void RegisterEngine(py::module_& module) {
   database
       .def_static("open", &Open, py::arg("path"), py::kw_only(), py::arg("create") = true, py::arg("partitions") = 0,
                   py::arg("durability") = "process", py::arg("retention_ms") = 0, py::arg("memory_limit_bytes") = 0,
-                  py::arg("out_of_order_window_ms") = int64_t{24} * tsdb::kHourMs,
+                  py::arg("out_of_order_window_ms") = int64_t{24} * tsdb::kHourMs, py::arg("future_window_ms") = 0,
                   py::arg("exemplar_bytes") = DatabaseOptions().exemplar_bytes_max, py::arg("pin_threads") = false,
                   py::arg("enabled_features") = std::vector<std::string>(), Released())
       .def(

@@ -184,6 +184,7 @@ void BatchStager::StageSample(uint32_t batch_series, uint32_t item, TimedSample 
     return Reject(item, OutOfRange("too old sample: timestamp {} is before {}, where the retention begins",
                                    sample.timestamp, retention_bound_));
   }
+  if (!batch_.future.Admits(sample.timestamp)) return Reject(item, batch_.future.Refusal("sample", sample.timestamp));
   const StagedSeries& staged = series_[index];
   if (!staged.max_time.has_value() || sample.timestamp > *staged.max_time) {
     return Accept(index, true, std::move(sample));

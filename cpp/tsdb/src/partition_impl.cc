@@ -80,8 +80,18 @@ std::vector<model::SeriesExemplars> PartitionImpl::StageExemplars(const TenantHe
                                                                   const storage::WriteBatch& batch,
                                                                   storage::WriteOutcome* outcome) const {
   std::vector<model::SeriesExemplars> staged;
+  const auto refuse = [outcome](uint32_t item, Status reason) {
+    ++outcome->rejected;
+    if (outcome->rejections.size() < storage::kRejectionsReportedMax) {
+      outcome->rejections.push_back({item, std::move(reason)});
+    }
+  };
   for (const storage::BatchExemplar& item : batch.exemplars) {
     Status refusal;
+    if (!batch.future.Admits(item.exemplar.timestamp)) {
+      refuse(item.item, batch.future.Refusal("exemplar", item.exemplar.timestamp));
+      continue;
+    }
     switch (tenant.exemplars().Judge(item.series, item.exemplar, options_.out_of_order_window_ms)) {
       case ExemplarStore::Verdict::kNew:
         if (staged.empty() || staged.back().series != item.series) staged.push_back({item.series, {}});
@@ -100,11 +110,8 @@ std::vector<model::SeriesExemplars> PartitionImpl::StageExemplars(const TenantHe
     }
     if (refusal.ok()) {
       ++outcome->exemplars_written;
-      continue;
-    }
-    ++outcome->rejected;
-    if (outcome->rejections.size() < storage::kRejectionsReportedMax) {
-      outcome->rejections.push_back({item.item, std::move(refusal)});
+    } else {
+      refuse(item.item, std::move(refusal));
     }
   }
   return staged;

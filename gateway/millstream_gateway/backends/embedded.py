@@ -59,6 +59,7 @@ class EmbeddedBackend:
                 retention_ms=self._storage.retention,
                 memory_limit_bytes=self._storage.memory_limit_bytes,
                 out_of_order_window_ms=self._storage.out_of_order_window,
+                future_window_ms=self._storage.future_window,
                 exemplar_bytes=self._storage.exemplar_bytes,
                 pin_threads=self._storage.pin_threads,
                 enabled_features=self._storage.enabled_features,

@@ -50,13 +50,14 @@ struct DatabaseOptions {
   storage::Durability durability = storage::Durability::kProcess;
   int64_t retention_ms = 0;                             // 0 keeps everything
   int64_t out_of_order_window_ms = 24 * tsdb::kHourMs;  // 0 refuses every sample out of order
+  int64_t future_window_ms = 0;                         // how far ahead of the clock; 0 takes every sample
   int64_t memory_limit_bytes = 0;                       // 0 is none; above it writes are refused until there is room
   uint64_t series_max = 10'000'000;                     // per tenant and partition
   storage::SeriesLimits tenant_series = {};             // of each tenant, whoever writes; WriteRequest may ask for less
   int64_t exemplar_bytes_max = 32 << 20;                // per tenant; 0 keeps no exemplars
   int64_t checkpoint_interval_ms = 10 * 60 * 1000;
   bool pin_threads = false;
-  std::vector<std::string> enabled_features;  // names of Prometheus's --enable-feature
+  std::vector<std::string> enabled_features = {};  // names of Prometheus's --enable-feature
 };
 
 // kInvalidArgument when a number is out of bounds or a feature is unknown.

@@ -35,7 +35,7 @@ struct NodeConfig {
   int push_threads = 16;
   int query_threads = 0;  // 0: one per CPU, at least 4
   TlsOptions tls;
-  engine::DatabaseOptions database;
+  engine::DatabaseOptions database = {.future_window_ms = 10 * 60 * 1000};
   engine::WriteOptions otlp;  // of metrics that come by OTLP/gRPC
 };
 

@@ -12,6 +12,7 @@
 #include "millstream/model/histogram.h"
 #include "millstream/model/labels.h"
 #include "millstream/model/metadata.h"
+#include "millstream/storage/future_limit.h"
 #include "millstream/storage/series_limits.h"
 
 namespace millstream::storage {
@@ -55,6 +56,7 @@ struct WriteBatch {
   // Of the tenant, in all partitions together: new series beyond them are refused.
   SeriesLimits tenant_series;
   std::chrono::nanoseconds now{0};  // of the monotonic clock, for their rate
+  FutureLimit future;               // of samples and exemplars
   bool lists_rejected = false;      // WriteOutcome::rejected_items is wanted
   std::vector<BatchSeries> series;
   FloatColumns floats;
