@@ -232,7 +232,22 @@ def test_several_tenants_are_read_at_once(site: Site) -> None:
     )
     series = bytes(cramjam.snappy.decompress_raw(read.content))
     assert series.count(b"__tenant_id__") == 2
-    assert site.get("/api/v1/query_exemplars?query=m", both) == 501
+    for name in ("a", "b"):
+        sample_line = f'calls_total 1 # {{trace_id="of_{name}"}} 1 1732000000'
+        answer = site.client.post(
+            "/api/v1/import/prometheus",
+            content=f"# TYPE calls counter\n{sample_line}\n# EOF\n",
+            headers={**bearer(key, name), "Content-Type": "application/openmetrics-text"},
+        )
+        assert answer.status_code == 200, answer.text
+    span = {"start": "1731999999", "end": "1732000001"}
+    found = site.client.get(
+        "/api/v1/query_exemplars", params={"query": "calls_total", **span}, headers=both
+    ).json()["data"]
+    assert [
+        (one["seriesLabels"]["__tenant_id__"], one["exemplars"][0]["labels"]["trace_id"])
+        for one in found
+    ] == [("a", "of_a"), ("b", "of_b")]
     assert site.push(both, "m") == 400
     assert site.get("/api/v1/status/tsdb", both) == 501
     assert site.get("/api/v1/labels", bearer(key, "a|default")) == 403

@@ -9,6 +9,7 @@
 #include "millstream/promql/parser.h"
 #include "millstream/wire/remote_read.h"
 #include "syntax_json.h"
+#include "tenant_label.h"
 
 namespace millstream::engine {
 namespace {
@@ -303,16 +304,30 @@ Result<std::vector<model::SeriesExemplars>> Database::Exemplars(const ReadView& 
   MS_ASSIGN_OR_RETURN(const promql::ExprPtr expr, promql::ParseExpr(expression, impl_->promql_.options().parser));
   std::vector<std::vector<model::Matcher>> selectors;
   CollectSelectors(*expr, &selectors);
-  if (view.parts().size() > 1) return Unimplemented("exemplars are read from one tenant at a time");
-  const ReadView::Part& part = view.parts().front();
+  const bool alone = view.parts().size() == 1;
   std::vector<model::SeriesExemplars> out;
-  for (const PartitionParts& parts : impl_->partitions_) {
-    for (model::SeriesExemplars& found : parts.partition->Exemplars(part.tenant, range, selectors)) {
-      if (part.filter.Admits(found.series)) out.push_back(std::move(found));
+  for (const ReadView::Part& part : view.parts()) {
+    std::vector<std::vector<model::Matcher>> own;
+    for (const std::vector<model::Matcher>& selector : selectors) {
+      if (!alone && !ChooseTenant(selector, part.name)) continue;
+      if (alone) {
+        own.push_back(selector);
+      } else {
+        MS_ASSIGN_OR_RETURN(own.emplace_back(), WithoutTenant(selector));
+      }
+    }
+    for (const PartitionParts& parts : impl_->partitions_) {
+      for (model::SeriesExemplars& found : parts.partition->Exemplars(part.tenant, range, own)) {
+        if (!part.filter.Admits(found.series)) continue;
+        if (!alone) found.series = WithTenant(found.series, part.name);
+        out.push_back(std::move(found));
+      }
     }
   }
   // A series has one partition.
-  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.series < b.series; });
+  std::ranges::sort(out, {}, &model::SeriesExemplars::series);
+  const auto same = std::ranges::adjacent_find(out, {}, &model::SeriesExemplars::series);
+  if (same != out.end()) return SameWithTenant(same->series);
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "millstream/promql/parser.h"
+#include "tenant_label.h"
 
 namespace millstream::engine {
 namespace {
@@ -68,20 +69,15 @@ class FilterQuerier final : public storage::Querier {
 // A series under the labels that it has beside other tenants' series.
 class TenantSeries final : public storage::SelectedSeries {
  public:
-  TenantSeries(std::unique_ptr<storage::SelectedSeries> inner, std::string_view tenant) : inner_(std::move(inner)) {
-    model::LabelsBuilder builder(inner_->labels());
-    if (const std::string_view own = inner_->labels().Get(kTenantLabel); !own.empty()) {
-      builder.Set(kOriginalTenantLabel, own);
-    }
-    labels_ = builder.Set(kTenantLabel, tenant).Build();
-  }
+  TenantSeries(std::unique_ptr<storage::SelectedSeries> inner, std::string_view tenant)
+      : inner_(std::move(inner)), labels_(WithTenant(inner_->labels(), tenant)) {}
 
   const model::Labels& labels() const override { return labels_; }
   Status Read(storage::TimeRange range, storage::SampleColumns* out) const override { return inner_->Read(range, out); }
 
  private:
   const std::unique_ptr<storage::SelectedSeries> inner_;
-  model::Labels labels_;
+  const model::Labels labels_;
 };
 
 class TenantsQuerier final : public storage::Querier {
@@ -104,10 +100,7 @@ class TenantsQuerier final : public storage::Querier {
     // The new label may come between those that a tenant's series were in order of.
     std::sort(all.begin(), all.end(), ByLabels);
     for (size_t i = 1; i < all.size(); ++i) {
-      if (all[i]->labels() == all[i - 1]->labels()) {
-        return FailedPrecondition("two series of one tenant are the same when {} is renamed: {}", kTenantLabel,
-                                  all[i]->labels().ToString());
-      }
+      if (all[i]->labels() == all[i - 1]->labels()) return SameWithTenant(all[i]->labels());
     }
     return all;
   }
@@ -152,18 +145,10 @@ class TenantsQuerier final : public storage::Querier {
 
   Result<Question> Ask(std::span<const model::Matcher> matchers) const {
     Question question;
-    for (const Tenant& tenant : tenants_) question.tenants.push_back(&tenant);
-    for (const model::Matcher& matcher : matchers) {
-      if (matcher.name() == kTenantLabel) {
-        std::erase_if(question.tenants, [&](const Tenant* tenant) { return !matcher.Matches(tenant->name); });
-      } else if (matcher.name() == kOriginalTenantLabel) {
-        MS_ASSIGN_OR_RETURN(model::Matcher renamed,
-                            model::Matcher::Make(matcher.type(), std::string(kTenantLabel), matcher.value()));
-        question.matchers.push_back(std::move(renamed));
-      } else {
-        question.matchers.push_back(matcher);
-      }
+    for (const Tenant& tenant : tenants_) {
+      if (ChooseTenant(matchers, tenant.name)) question.tenants.push_back(&tenant);
     }
+    MS_ASSIGN_OR_RETURN(question.matchers, WithoutTenant(matchers));
     return question;
   }
 

@@ -164,6 +164,38 @@ TEST(ReadView, SeveralTenantsAreToldApartByALabel) {
             R"({"metric":{"__tenant_id__":"b"},"value":[1,"48"]}]})");
 }
 
+TEST(ReadView, ExemplarsOfSeveralTenantsAreToldApartToo) {
+  const auto db = Filled();
+  const auto push = [&](TenantId tenant, const std::string& series, const std::string& trace) {
+    const std::string body = "# TYPE n counter\n" + series + " 1 1 # {t=\"" + trace + "\"} 1 1\n# EOF\n";
+    EXPECT_EQ(db->Push(tenant, {.format = "open_metrics", .body = body})->exemplars, 1u) << series;
+  };
+  push(kA, "n_total{env=\"dev\"}", "1");
+  push(kA, "n_total{env=\"prod\"}", "2");
+  push(kB, "n_total{env=\"dev\"}", "3");
+  push(kB, "n_total{__tenant_id__=\"own\"}", "4");
+  const auto ask = [&](const ReadView& view, const std::string& expression) {
+    const auto found = db->Exemplars(view, expression, {0, 10'000});
+    EXPECT_TRUE(found.ok()) << found.status().ToString();
+    Names names;
+    for (const model::SeriesExemplars& one : *found) {
+      names.push_back(one.series.ToString() + " " + one.exemplars.at(0).labels.ToString());
+    }
+    return names;
+  };
+  const std::string first = "n_total{__tenant_id__=\"a\", env=\"dev\"} {t=\"1\"}";
+  const std::string second = "n_total{__tenant_id__=\"a\", env=\"prod\"} {t=\"2\"}";
+  const std::string third = "n_total{__tenant_id__=\"b\", env=\"dev\"} {t=\"3\"}";
+  const std::string fourth = "n_total{__tenant_id__=\"b\", original___tenant_id__=\"own\"} {t=\"4\"}";
+  EXPECT_EQ(ask(Both(), "n_total"), (Names{first, second, third, fourth}));
+  EXPECT_EQ(ask(Both(), "n_total{__tenant_id__=\"a\"}"), (Names{first, second}));
+  EXPECT_EQ(ask(Both(), "n_total{__tenant_id__=\"own\"}"), Names{});
+  EXPECT_EQ(ask(Both(), "n_total{original___tenant_id__=\"own\"}"), Names{fourth});
+  EXPECT_EQ(ask(Both(), "n_total{env=\"prod\"} or n_total{__tenant_id__=\"b\",env=\"dev\"}"), (Names{second, third}));
+  EXPECT_EQ(ask(Of({{kA, "a", {}, {"{env=\"prod\"}"}}, {kB, "b", {"up"}, {}}}), "n_total"), Names{first});
+  EXPECT_EQ(ask(kB, "n_total{__tenant_id__=\"own\"}"), Names{"n_total{__tenant_id__=\"own\"} {t=\"4\"}"});
+}
+
 TEST(ReadView, EachOfSeveralTenantsIsNarrowedByItself) {
   const auto db = Filled();
   const ReadView view = Of({{kA, "a", {"secret"}, {}}, {kB, "b", {}, {"only_b"}}});
