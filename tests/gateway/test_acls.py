@@ -19,9 +19,13 @@ from tests.gateway.access_support import ROOT, TIME_MS, Site, bearer, settings_i
 from tests.gateway.conftest import needs_engine, needs_node, node, wait_until
 from tests.gateway.test_remote_read import HEADERS as READ_HEADERS
 from tests.gateway.test_remote_read import read_request
+from tests.gateway.test_remote_write_2 import HEADERS as RW2
+from tests.gateway.test_remote_write_2 import Message, sample
 from tests.gateway.ways_in import KEYED, KEYLESS, ROUTES, all_series, listening
+from tests.gateway.wire import field, snappy
 
 AT = TIME_MS // 1000
+RW1 = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
 EVERYTHING = '{__name__=~".+"}'
 
 
@@ -430,3 +434,47 @@ def test_a_line_about_a_subject_that_nobody_is_is_refused(site: Site) -> None:
     assert code("key:nope") == 404
     assert code(f"key:{site.issue()['id']}") == 201
     assert code("user:https://issuer.example/ann") == 201
+
+
+def test_metadata_of_series_that_a_writer_may_not_write_changes_nothing(site: Site) -> None:
+    fill(site)
+    key = site.issue()
+    mine = bearer(key["key"])
+    add(site, subject=f"key:{key['id']}", pattern='{env="prod"}', effect="deny")
+    seed = Message()
+    seed.add(
+        {"__name__": "secret_total", "env": "prod"},
+        sample(1, TIME_MS),
+        seed.metadata(1, "true", ""),
+    )
+    assert (
+        site.client.post(
+            "/api/v1/write", content=seed.encode(), headers={**ROOT, **RW2}
+        ).status_code
+        == 204
+    )
+
+    def told() -> Any:
+        answer = site.client.get("/api/v1/metadata?metric=secret_total", headers=ROOT)
+        return [(one["type"], one["help"]) for one in answer.json()["data"]["secret_total"]]
+
+    evil = Message()
+    evil.add(
+        {"__name__": "secret_total", "env": "prod"},
+        sample(2, TIME_MS),
+        evil.metadata(2, "EVIL", ""),
+    )
+    answer = site.client.post("/api/v1/write", content=evil.encode(), headers={**mine, **RW2})
+    assert answer.status_code == 400
+    assert told() == [("counter", "true")]
+    alone = field(3, b"\x08\x02" + field(2, b"secret_total") + field(4, b"EVIL"))
+    answer = site.client.post("/api/v1/write", content=snappy(alone), headers={**mine, **RW1})
+    assert answer.status_code == 204
+    assert told() == [("counter", "true")]
+    own = Message()
+    own.add(
+        {"__name__": "secret_total", "env": "dev"}, sample(2, TIME_MS), own.metadata(1, "mine", "")
+    )
+    answer = site.client.post("/api/v1/write", content=own.encode(), headers={**mine, **RW2})
+    assert answer.status_code == 204
+    assert told() == [("counter", "mine")]

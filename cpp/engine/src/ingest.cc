@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "database_impl.h"
@@ -69,12 +71,41 @@ Result<model::Labels> ValidLabels(std::span<const model::Label> pairs) {
   return wire::DecodeLabels(wire::LabelEncoding::kPairs, raw);
 }
 
-// Takes out of a request what its writer may not write.
+// What the series of one metric have behind its name, where its metadata has nothing.
+constexpr std::string_view kMetricSuffixes[] = {"_bucket", "_count", "_created", "_gcount",
+                                                "_gsum",   "_info",  "_sum",     "_total"};
+
+// The metrics that a series which was let in is of: that of its name, and that of its name without a suffix when the
+// writer might write the series under that name, too.
+void AddMetrics(const storage::SeriesFilter& filter, const model::Labels& series, std::set<std::string>* metrics) {
+  const std::string_view name = series.Get(model::kMetricName);
+  metrics->emplace(name);
+  for (const std::string_view suffix : kMetricSuffixes) {
+    if (!name.ends_with(suffix)) continue;
+    const std::string_view metric = name.substr(0, name.size() - suffix.size());
+    if (filter.Admits(model::LabelsBuilder(series).Set(model::kMetricName, metric).Build())) metrics->emplace(metric);
+  }
+}
+
+// Whether the writer may write whatever series of the name there is.
+bool MayWriteAllOf(const storage::SeriesFilter& filter, const std::string& name) {
+  Result<model::Matcher> matcher =
+      model::Matcher::Make(model::MatchType::kEqual, std::string(model::kMetricName), name);
+  return matcher.ok() && filter.AdmitsAllOf({std::move(matcher).value()});
+}
+
+// Takes out of a request what its writer may not write. Metadata is of all series of a metric, whoever wrote them: it
+// stays when a series of the metric that came with it was let in, or when no list could keep one out.
 void RefuseOthers(const storage::SeriesFilter& filter, wire::DecodedWrite* decoded) {
+  std::set<std::string> described;
   std::erase_if(decoded->series, [&](const wire::DecodedSeries& series) {
     const Result<model::Labels> labels = wire::DecodeLabels(decoded->encoding, series.raw_labels);
     // What is no label set is refused where all of those are.
-    if (!labels.ok() || filter.Admits(*labels)) return false;
+    if (!labels.ok()) return false;
+    if (filter.Admits(*labels)) {
+      if (!decoded->metadata.empty()) AddMetrics(filter, *labels, &described);
+      return false;
+    }
     const uint32_t samples = series.floats_end - series.floats_begin + series.histograms_end - series.histograms_begin;
     decoded->rejected += std::max<uint32_t>(samples, 1);
     if (decoded->errors.size() < wire::kItemErrorsMax) {
@@ -83,9 +114,7 @@ void RefuseOthers(const storage::SeriesFilter& filter, wire::DecodedWrite* decod
     return true;
   });
   std::erase_if(decoded->metadata, [&](const model::MetricMetadata& metadata) {
-    const model::Label name{model::kMetricName, metadata.metric};
-    const Result<model::Labels> labels = model::Labels::FromPairs(std::span(&name, 1));
-    return !labels.ok() || !filter.Admits(*labels);
+    return !described.contains(metadata.metric) && !MayWriteAllOf(filter, metadata.metric);
   });
 }
 

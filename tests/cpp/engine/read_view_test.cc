@@ -230,6 +230,49 @@ TEST(ReadView, AWriterStoresWhatItMayAndIsToldTheRest) {
   EXPECT_EQ(NamesOf(db->Series(kA, {.selectors = {"fresh"}})), Names{});
 }
 
+// What the first tenant is told of a metric.
+std::string HelpOf(const Database& db, std::string_view metric) {
+  const auto found = db.Metadata(kA, metric, 0);
+  return found.empty() ? std::string() : found[0].help;
+}
+
+TEST(ReadView, MetadataIsOfAWriterWhoMayWriteItsSeries) {
+  struct Case {
+    std::vector<std::string> allow;
+    std::vector<std::string> deny;
+    const char* series;  // that come with metadata of secret
+    bool is_taken;
+  };
+  const Case cases[] = {
+      {{}, {"{env=\"prod\"}"}, "secret{env=\"prod\"} 1 2000\n", false},
+      {{}, {"{env=\"prod\"}"}, "", false},
+      {{}, {"{env=\"prod\"}"}, "secret{env=\"dev\"} 1 2000\n", true},
+      {{}, {"{env=\"prod\"}"}, "secret{env=\"prod\"} 1 2000\nsecret{env=\"dev\"} 1 2000\n", true},
+      {{}, {"{env=\"prod\"}"}, "other{env=\"dev\"} 1 2000\n", false},
+      {{}, {"{env=\"prod\"}"}, "secret_sum{env=\"dev\"} 1 2000\n", true},
+      {{}, {"secret"}, "secret_sum{env=\"dev\"} 1 2000\n", false},
+      {{"secret_sum"}, {}, "secret_sum{env=\"dev\"} 1 2000\n", false},
+      {{"{env=\"dev\"}"}, {}, "secret{env=\"prod\"} 1 2000\n", false},
+      {{"{env=\"dev\"}"}, {}, "", false},
+      {{"{env=\"dev\"}"}, {}, "secret{env=\"dev\"} 1 2000\n", true},
+      {{"secret"}, {}, "", true},
+      {{"up"}, {}, "", false},
+      {{}, {"secret"}, "", false},
+      {{}, {"up"}, "", true},
+      {{"{__name__=~\"sec.*\"}"}, {"{__name__=\"secret\",env=\"prod\"}"}, "", false},
+  };
+  for (const Case& one : cases) {
+    const auto db = Filled();
+    const std::string body = std::string("# HELP secret evil\n# TYPE secret gauge\n") + one.series;
+    const auto outcome =
+        db->Push(kA, {.format = "text", .body = body, .filter = MakeFilter(one.allow, one.deny).value()});
+    ASSERT_TRUE(outcome.ok()) << outcome.status().ToString();
+    EXPECT_EQ(outcome->metadata, one.is_taken ? 1u : 0u) << one.series;
+    EXPECT_EQ(HelpOf(*db, "secret"), one.is_taken ? "evil" : "hidden")
+        << one.series << (one.allow.empty() ? "" : one.allow[0]) << (one.deny.empty() ? "" : one.deny[0]);
+  }
+}
+
 TEST(ReadView, SelectorsLieWithinAccessListsWhenTheirMatchersSaySo) {
   struct Case {
     std::vector<std::string> selectors;
