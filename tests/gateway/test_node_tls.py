@@ -223,9 +223,22 @@ def test_a_name_that_is_taken_off_the_list_ends_what_is_open_within_five_seconds
 
         both_ways = goes.stream_stream(f"{service}/StreamEvents")(asked(), timeout=60)
         next(both_ways)
+        watch, still_watched = (
+            one.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=60)
+            for one in (goes, remains)
+        )
+        assert next(watch) == next(still_watched) == b"\x08\x01"
+
+        def listed() -> Iterator[bytes]:
+            yield b"\x3a\x00"  # list_services
+            released.wait(60)
+
+        reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        reflected = goes.stream_stream(reflection)(listed(), timeout=60)
+        assert b"millstream.v1.EventService" in next(reflected)
         begun = time.monotonic()
         names.write_text(f"{stays}\n")
-        for stream in (open_streams[0], both_ways):
+        for stream in (open_streams[0], both_ways, watch, reflected):
             with pytest.raises(grpc.RpcError) as ended:
                 next(stream)
             assert ended.value.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -242,6 +255,7 @@ def test_a_name_that_is_taken_off_the_list_ends_what_is_open_within_five_seconds
         remains.unary_unary(f"{service}/SubmitEvent")(event, timeout=30)
         arrived = events_pb2.SubscribeResponse.FromString(next(open_streams[1]))
         assert [one.payload for one in arrived.events] == [b"1"]
+        assert still_watched.is_active()
 
 
 def test_a_caller_without_a_certificate_or_without_tls_gets_no_answer(

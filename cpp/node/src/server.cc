@@ -8,7 +8,9 @@
 #include <chrono>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "builtin_calls.h"
 #include "event_service.h"
 #include "health_http.h"
 #include "ingest_service.h"
@@ -55,7 +57,9 @@ class NodeServer::Impl {
   // may be opening only now.
   void CheckCallers() {
     (void)tls->Reload();
-    events->EndStreamsUnless([this](const StreamRegistry::Names& names) { return tls->IsAnyAllowed(names); });
+    const auto may = [this](const std::vector<std::string>& names) { return tls->IsAnyAllowed(names); };
+    events->EndStreamsUnless(may);
+    builtin.EndUnless(may, PermissionDenied("the caller's certificate has none of the allowed names any more"));
     if (native != nullptr) native->CheckCallers();
   }
 
@@ -68,6 +72,7 @@ class NodeServer::Impl {
   std::unique_ptr<QueryService> query;
   std::unique_ptr<EventService> events;
   std::unique_ptr<TlsIdentity> tls;  // none without TLS
+  BuiltinCalls builtin;              // none but with a file of names
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<NativeServer> native;
   std::unique_ptr<HealthHttp> health;
@@ -108,6 +113,11 @@ Result<std::unique_ptr<NodeServer>> NodeServer::Start(const NodeConfig& config, 
                            secure ? impl->tls->credentials() : grpc::InsecureServerCredentials(), &impl->grpc_port);
   builder.SetMaxReceiveMessageSize(kMessageBytesMax);
   builder.SetMaxSendMessageSize(-1);
+  if (secure && !config.tls.allowed_names_file.empty()) {
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> watchers;
+    watchers.push_back(impl->builtin.MakeFactory());
+    builder.experimental().SetInterceptorCreators(std::move(watchers));
+  }
   // A port that another process listens on is an error, not something to share.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.RegisterService(impl->ingest.get());
