@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <ranges>
 #include <tuple>
 #include <unordered_set>
@@ -53,6 +54,11 @@ void OrderByTime(wire::DecodedWrite* decoded) {
   });
 }
 
+bool IsNan(const wire::DecodedWrite& decoded, const wire::DecodedSeries& series) {
+  return std::isnan(series.floats_begin < series.floats_end ? decoded.values[series.floats_begin]
+                                                            : decoded.histograms[series.histograms_begin].sum);
+}
+
 std::string_view BoundOf(const wire::DecodedSeries& bucket) {
   return bucket.raw_labels.substr(bucket.raw_labels.size() - bucket.le_bytes);
 }
@@ -90,6 +96,14 @@ void DeltaAccumulator::AddPoint(Tenant& tenant, TimestampMs now, const Newest& n
     series.histograms_begin = series.histograms_end;
     series.exemplars_begin = series.exemplars_end;
   };
+  if (std::any_of(decoded->series.begin() + begin, decoded->series.begin() + end,
+                  [&](const wire::DecodedSeries& series) { return IsNan(*decoded, series); })) {
+    decoded->Reject(
+        decoded->series[begin].item,
+        InvalidArgument("the value or sum of a point of delta temporality is NaN, which cannot be added up"));
+    for (uint32_t i = begin; i < end; ++i) take_out(i);
+    return;
+  }
   // Buckets come last.
   uint32_t buckets = end;
   while (buckets > begin && decoded->series[buckets - 1].le_bytes > 0) --buckets;

@@ -334,7 +334,8 @@ Status Translator::AddNumber(const Point& point) {
 
 Status Translator::AddClassicHistogram(const Point& point) {
   MS_RETURN_IF_ERROR(CheckBounds(point));
-  if (point.has_sum) AddFloat(point, name_ + "_sum", {}, point.sum);
+  // A point that says nothing has no sum; the one before it may have had one.
+  if (point.has_sum || point.no_recorded_value) AddFloat(point, name_ + "_sum", {}, point.sum);
   AddFloat(point, name_ + "_count", {}, static_cast<double>(point.count));
   const std::string bucket = name_ + "_bucket";
   uint64_t below = 0;

@@ -285,8 +285,8 @@ TEST(Otlp, NoRecordedValueIsAStalenessMarker) {
   EXPECT_EQ(JsonLines(MetricBody(R"({"name":"m","gauge":{"dataPoints":[{"flags":1,"timeUnixNano":"1000000"}]}},
       {"name":"h","histogram":{"aggregationTemporality":1,"dataPoints":[{"flags":1,"timeUnixNano":"1000000"}]}},
       {"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"flags":1,"timeUnixNano":"1000000"}]}})")),
-            (Texts{R"(m{job="j"} stale@1)", R"(h_count{job="j"} stale@1)", R"(h_bucket{job="j", le="+Inf"} stale@1)",
-                   R"(e{job="j"} stale@1)"}));
+            (Texts{R"(m{job="j"} stale@1)", R"(h_sum{job="j"} stale@1)", R"(h_count{job="j"} stale@1)",
+                   R"(h_bucket{job="j", le="+Inf"} stale@1)", R"(e{job="j"} stale@1)"}));
 }
 
 TEST(Otlp, DeltaIsMarkedOrRefused) {
