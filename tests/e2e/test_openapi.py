@@ -21,6 +21,8 @@ pytestmark = pytest.mark.e2e
 HERE = Path(__file__).resolve().parent
 ROOT_KEY = "ms_root_b8Wn3vYx0KqZ5rTd"
 EXAMPLES = 3
+#: Their examples have a secret in the place of one's own.
+OWN_SECRETS = ("/v1/auth/token", "/v1/auth/refresh", "/v1/auth/logout", "/v1/auth/password")
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +112,6 @@ def test_examples_of_the_document_are_answered(
         )
         assert made.status in (201, 409), made.text
         for path, method, operation in operations(document):
-            if (method, path) == ("post", "/v1/topics"):
-                # It is there already, and was made by the same words.
-                continue
             content: dict[str, Any] = operation.get("requestBody", {}).get("content", {})
             media = next(iter(content), "")
             body = content.get(media, {})
@@ -121,7 +120,7 @@ def test_examples_of_the_document_are_answered(
                 for one in operation.get("parameters", ())
                 if one["in"] == "query" and "example" in one
             }
-            if (method == "post" and "example" not in body) or "{" in path:
+            if (method == "post" and "example" not in body) or "{" in path or path in OWN_SECRETS:
                 continue
             answer = client.request(
                 method.upper(),
@@ -130,6 +129,7 @@ def test_examples_of_the_document_are_answered(
                 body=encoded(media, body.get("example")),
                 headers={**headers, **({"Content-Type": media} if media else {})},
             )
-            assert answer.status < 300, (method, path, answer.text)
+            # What the same words made before is there already.
+            assert answer.status < 300 or answer.status == 409, (method, path, answer.text)
             asked += 1
-    assert asked > 15
+    assert asked > 25

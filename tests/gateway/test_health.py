@@ -11,9 +11,12 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from millstream_gateway.app import create_app
+from millstream_gateway.backends.embedded import EmbeddedBackend
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.routers import page
 from millstream_gateway.settings import ServerSettings, Settings
+from tests.gateway.access_support import ROOT_KEY, settings_in
+from tests.gateway.conftest import needs_engine
 
 
 def test_health_and_readiness(client: TestClient) -> None:
@@ -153,6 +156,66 @@ def test_examples_of_the_writing_routes_can_be_pasted_on_a_fresh_server(
     for metric in ("room_celsius", "room_occupied", '{"room.celsius"}'):
         found = engine_client.get("/api/v1/query", params={"query": metric}).json()
         assert found["data"]["result"], metric
+
+
+def test_every_body_but_a_protobuf_and_every_part_of_a_path_has_an_example(
+    client: TestClient,
+) -> None:
+    lacking = []
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        for method, operation in operations.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            lacking += [
+                (method, path, media)
+                for media, body in content.items()
+                if "protobuf" not in media and "example" not in body
+            ]
+            lacking += [
+                (method, path, one["name"])
+                for one in operation.get("parameters", ())
+                if one["in"] == "path" and "example" not in one
+            ]
+    assert not lacking
+
+
+@needs_engine
+def test_examples_of_the_administrative_routes_can_be_pasted_in_their_order(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, admin_key=ROOT_KEY)
+    with TestClient(create_app(settings, EmbeddedBackend(settings.storage))) as client:
+        client.headers.update({"Authorization": f"Bearer {ROOT_KEY}", "X-Scope-OrgID": "default"})
+        _paste_in_order(client)
+
+
+def _paste_in_order(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    made: dict[str, str] = {}
+    for method, path in (
+        ("post", "/v1/admin/tenants"),
+        ("put", "/v1/admin/limits/{tenant}"),
+        ("post", "/v1/admin/keys"),
+        ("post", "/v1/admin/keys/{key_id}/rotate"),
+        ("post", "/v1/admin/users"),
+        ("patch", "/v1/admin/users/{name}"),
+        ("post", "/v1/admin/acls"),
+        ("post", "/v1/admin/revocations"),
+        ("post", "/v1/admin/signing-keys/rotate"),
+        ("post", "/v1/topics"),
+        ("patch", "/v1/topics/{topic}"),
+        ("post", "/v1/topics/subscribe"),
+        ("post", "/v1/groups/{group}/offsets"),
+        ("post", "/api/v1/otlp/v1/metrics"),
+        ("post", "/v1/metrics"),
+    ):
+        operation = paths[path][method]
+        url = path
+        for one in operation.get("parameters", ()):
+            if one["in"] == "path":
+                url = url.replace(f"{{{one['name']}}}", made.get(one["name"], one["example"]))
+        body = operation["requestBody"]["content"]["application/json"]["example"]
+        answer = client.request(method, url, json=body)
+        assert answer.status_code < 300, (path, answer.text)
+        if path == "/v1/admin/keys":
+            made["key_id"] = answer.json()["id"]
 
 
 def test_values_that_the_document_allows_are_taken_and_others_are_refused(

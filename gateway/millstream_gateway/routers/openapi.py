@@ -16,6 +16,7 @@ from millstream.errors import Code
 from millstream_gateway.dependencies import Access, Reach
 from millstream_gateway.errors import Dialect, dialect_of
 from millstream_gateway.guard import Guard
+from millstream_gateway.routers.examples import add_examples
 from millstream_gateway.schemas.access import TENANT_HEADER, Action
 from millstream_gateway.schemas.otlp import JSON, PROTOBUF
 
@@ -144,6 +145,7 @@ def completed(
         schemas.pop(name, None)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
+            add_examples(path, method, operation)
             access = access_of.get((path, method.upper()))
             if access is not None:
                 dialect = dialect_of(path, method.upper())
