@@ -81,13 +81,16 @@ def test_the_oldest_idle_connection_goes_and_no_busy_one(serve_live: Serve) -> N
     backend = BlockedBackend()
     port = serve_live(few(4, of_client=4), backend)
     with contextlib.ExitStack() as stack:
-        busy, oldest, older, young, new = (stack.enter_context(connect(port)) for _ in range(5))
-        del new
+        busy, oldest, older, young = (stack.enter_context(connect(port)) for _ in range(4))
         busy.sendall(QUERY)
         assert backend.began.acquire(timeout=DEADLINE_SECONDS)
-        # Only now is anything asked of the others: the fifth took the place of one of them.
-        codes = [status(one, LABELS) for one in (oldest, older, young)]
-        assert codes == [0, 200, 200]
+        # Each is idle since its own answer.
+        for one in (oldest, older, young):
+            assert status(one, HEALTH) == 200
+        new = stack.enter_context(connect(port))
+        assert status(new, HEALTH) == 200
+        codes = [status(one, LABELS) for one in (oldest, older, young, new)]
+        assert codes == [0, 200, 200, 200]
         backend.go_on.set()
         assert busy.recv(65536).startswith(b"HTTP/1.1 200 ")
 

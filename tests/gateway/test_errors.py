@@ -95,18 +95,18 @@ def test_unknown_routes_below_the_api_answer_the_envelope(client: TestClient, pa
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "said"),
+    ("body", "said"),
     [
-        (b'{"name": ', "application/json", "the body is no JSON: Expecting value at character 9"),
-        (b"[1]", "application/json", "the body is a JSON object, and its Content-Type"),
-        (b'{"name": "a"}', "application/x-www-form-urlencoded", "Content-Type application/json"),
-        (b'{"name": 5}', "application/json", "body.name: "),
+        (b'{"name": ', "the body is no JSON: Expecting value at character 9"),
+        (b"[1]", "the body is a JSON object, and its Content-Type"),
+        (b'{"name": 5}', "body.name: "),
     ],
 )
 def test_a_body_that_is_not_understood_is_told_so(
-    client: TestClient, body: bytes, content_type: str, said: str
+    client: TestClient, body: bytes, said: str
 ) -> None:
-    response = client.post("/v1/topics", content=body, headers={"content-type": content_type})
+    headers = {"content-type": "application/json"}
+    response = client.post("/v1/topics", content=body, headers=headers)
     assert response.status_code == 400
     assert said in response.json()["detail"]
 

@@ -494,8 +494,9 @@ def tail_command(
     seconds = None if timeout is None else duration(timeout) / 1000
     offset, time = _begin(begin, "--from")
     with _place(server, data, token, tenant, tries=8) as place:
+        where_to_begin = {"offset": offset} if time is None else {"time": time}
         tail = place.topic(name).subscribe(
-            offset, time=time, timeout=seconds, group=group, filter=where
+            **where_to_begin, timeout=seconds, group=group, filter=where
         )
         with closing(tail):
             _follow(tail, count, group, output)
