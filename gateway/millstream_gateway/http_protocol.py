@@ -26,6 +26,8 @@ _URL_BYTES_MAX: Final = 65_535
 #: Requests that a client may send ahead of their turn: each takes some kilobytes until it is answered.
 _PIPELINE_MAX: Final = 64
 _HEAD_STEP_BYTES: Final = 4096
+#: How long a connection that says nothing takes no place.
+_SETTLING_SECONDS: Final = 1.0
 #: Heads that a connection is known by. Those of one client differ in the length of the body alone.
 _HEADS_MAX: Final = 32
 
@@ -155,17 +157,18 @@ def bounded_protocol(
             # What is missing of a body whose head is known: it comes past the parser.
             self._missing = 0
             self.idle_since = 0.0
+            # Until it takes a place: with its first request, or when none has come for a while. Of
+            # many that come at once none goes before it was heard, and WebSockets take none.
+            self._settling: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self.idle_since = self.loop.time()
-            if connections.enter(self, self.client[0] if self.client else ""):
-                self._arm()
-            else:
-                self._refuse(_TOO_MANY)
+            self._settling = self.loop.call_later(_SETTLING_SECONDS, self._settle)
+            self._arm()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            connections.leave(self)
+            self._give_up_place()
             self._disarm()
             self._disarm_write()
             self._stop_waiting()
@@ -173,8 +176,30 @@ def bounded_protocol(
 
         def handle_websocket_upgrade(self) -> None:
             # Those are counted apart.
-            connections.leave(self)
+            self._give_up_place()
             super().handle_websocket_upgrade()
+
+        def _enter(self) -> bool:
+            return connections.enter(self, self.client[0] if self.client else "")
+
+        def _settle(self) -> None:
+            self._settling = None
+            if not self._enter():
+                self._refuse(_TOO_MANY)
+
+        def _has_place(self) -> bool:
+            if self._settling is not None:
+                if not self._enter():
+                    return False
+                self._settling.cancel()
+                self._settling = None
+            return connections.has_place(self)
+
+        def _give_up_place(self) -> None:
+            if self._settling is not None:
+                self._settling.cancel()
+                self._settling = None
+            connections.leave(self)
 
         @property
         def is_idle(self) -> bool:
@@ -344,7 +369,7 @@ def bounded_protocol(
                 return
             if self.parser.should_upgrade() and self._should_upgrade():
                 return
-            if not connections.has_place(self):
+            if not self._has_place():
                 self._wrong = _TOO_MANY
                 raise _RefusedError
 
@@ -372,7 +397,7 @@ def bounded_protocol(
                 return False
             if self.flow.write_paused or self.transport.is_closing():
                 return False
-            if not connections.has_place(self):
+            if not self._has_place():
                 return False
             cycle = _ShortCycle(self._respond)
             if not short_way.take(visitor, body, self.server_state.default_headers, cycle):

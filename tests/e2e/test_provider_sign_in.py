@@ -104,7 +104,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         for tenant in ("hill", "vale"):
             body = f'{{"name":"{tenant}"}}'.encode()
             assert town.ask("POST", "/v1/admin/tenants", body) == 201
-            headers = {"X-Scope-OrgID": tenant}
+            headers = {"X-Scope-OrgID": tenant, "Content-Type": "text/plain"}
             text = f"lamp_lumens_{tenant} 800\n".encode()
             assert town.ask("POST", "/api/v1/import/prometheus", text, **headers) == 200
         yield town

@@ -86,9 +86,9 @@ def test_the_oldest_idle_connection_goes_and_no_busy_one(serve_live: Serve) -> N
         assert backend.began.acquire(timeout=DEADLINE_SECONDS)
         # Each is idle since its own answer.
         for one in (oldest, older, young):
-            assert status(one, HEALTH) == 200
+            assert status(one, LABELS) == 200
         new = stack.enter_context(connect(port))
-        assert status(new, HEALTH) == 200
+        assert status(new, LABELS) == 200
         codes = [status(one, LABELS) for one in (oldest, older, young, new)]
         assert codes == [0, 200, 200, 200]
         backend.go_on.set()
