@@ -141,7 +141,8 @@ class StreamSession:
         # Samples that a slow client did not get, by query.
         self._missed: dict[bytes, int] = {}
         # Subscriptions with a group that ended by themselves: late acknowledgements are theirs.
-        self._put_out: deque[_Member] = deque(maxlen=_PUT_OUT_MAX)
+        # No deque: an empty one takes most of a kilobyte, for every socket.
+        self._put_out: tuple[_Member, ...] = ()
         self._unacknowledged: deque[asyncio.Future[Published]] | None = None
         self.active = time.monotonic()
         self.is_closed = False
@@ -293,7 +294,7 @@ class StreamSession:
         del self._feeds[feed.id]
         feed.session = None
         if feed.request.group:
-            self._put_out.append(_member_of(feed))
+            self._put_out = (*self._put_out, _member_of(feed))[-_PUT_OUT_MAX:]
         self._error(feed.id, error)
         return True
 
