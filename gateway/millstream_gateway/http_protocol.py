@@ -191,15 +191,17 @@ def bounded_protocol(
             if self._settling is not None:
                 if not self._enter():
                     return False
-                self._settling.cancel()
-                self._settling = None
+                self._stop_settling()
             return connections.has_place(self)
 
         def _give_up_place(self) -> None:
+            self._stop_settling()
+            connections.leave(self)
+
+        def _stop_settling(self) -> None:
             if self._settling is not None:
                 self._settling.cancel()
                 self._settling = None
-            connections.leave(self)
 
         @property
         def is_idle(self) -> bool:

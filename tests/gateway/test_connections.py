@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.fake import FakeBackend
 from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.connections import Connections
-from millstream_gateway.schemas.access import TenantId
-from millstream_gateway.schemas.queries import InstantQuery, QueryAnswer
 from millstream_gateway.settings import LimitsSettings, ServerSettings, Settings
+from tests.gateway.blocked_backend import BlockedBackend
 
 Serve = Callable[[Settings, Backend], int]
 DEADLINE_SECONDS = 20
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 LABELS = b"GET /api/v1/labels HTTP/1.1\r\nHost: x\r\n\r\n"
 QUERY = b"GET /api/v1/query?query=1 HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-class BlockedBackend(FakeBackend):
-    def __init__(self) -> None:
-        super().__init__()
-        self.began = threading.Semaphore(0)
-        self.go_on = threading.Event()
-
-    def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
-        self.began.release()
-        assert self.go_on.wait(DEADLINE_SECONDS)
-        return QueryAnswer(b"1")
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,11 +15,8 @@ from pydantic import ValidationError
 
 from millstream_gateway.app import create_app
 from millstream_gateway.backends.buckets import LocalBuckets
-from millstream_gateway.backends.cancel import CancelSignal
 from millstream_gateway.backends.fake import FakeBackend
-from millstream_gateway.schemas.access import TenantId
 from millstream_gateway.schemas.limits import Plan, Rule, Scope, Unit, limit_header, policy_header
-from millstream_gateway.schemas.queries import InstantQuery, QueryAnswer
 from millstream_gateway.services.limits import everybodys
 from millstream_gateway.settings import (
     AuthSettings,
@@ -32,6 +28,7 @@ from millstream_gateway.settings import (
     load_settings,
 )
 from tests.gateway.access_support import ROOT, ROOT_KEY, Site, bearer
+from tests.gateway.blocked_backend import BlockedBackend
 from tests.gateway.wire import snappy, write_request
 
 TIME_MS = 1_732_000_000_000
@@ -394,20 +391,6 @@ def test_proxies_are_addresses_or_networks(text: str) -> None:
         ServerSettings(trusted_proxies=(text,))
 
 
-class SlowBackend(FakeBackend):
-    """Queries wait until they are let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.began = threading.Semaphore(0)
-        self.go_on = threading.Event()
-
-    def query(self, tenant: TenantId, request: InstantQuery, cancel: CancelSignal) -> QueryAnswer:
-        self.began.release()
-        assert self.go_on.wait(20)
-        return super().query(tenant, request, cancel)
-
-
 @pytest.mark.parametrize(
     ("limits", "own", "name"),
     [
@@ -420,7 +403,7 @@ class SlowBackend(FakeBackend):
 def test_queries_beyond_those_at_a_time_are_refused_until_one_ends(
     tmp_path: Path, limits: dict[str, int], own: dict[str, int], name: str
 ) -> None:
-    backend = SlowBackend()
+    backend = BlockedBackend()
     settings = Settings(
         storage=StorageSettings(path=str(tmp_path / "data")),
         limits=LimitsSettings(**limits),

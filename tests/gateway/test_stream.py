@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from millstream.errors import UnimplementedError
 from millstream_gateway.backends.fake import FakeBackend
+from millstream_gateway.backends.protocol import Backend
 from millstream_gateway.settings import LimitsSettings, Settings, StreamsSettings
 from tests.gateway.access_support import ROOT, ROOT_KEY, bearer, settings_in
 from tests.gateway.conftest import BACKENDS, backend_of, running, wait_until
@@ -57,6 +58,17 @@ class Server:
         return str(self.post("/v1/admin/keys", body)["key"])
 
 
+@contextlib.contextmanager
+def serving(
+    settings: Settings, backend: Backend, headers: dict[str, str] = ROOT
+) -> Iterator[Server]:
+    """A running server, asked with these headers."""
+    with running(settings, backend) as port:
+        server = Server(port, headers)
+        with contextlib.closing(server.http):
+            yield server
+
+
 @pytest.fixture(params=BACKENDS)
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     with contextlib.ExitStack() as stack:
@@ -65,10 +77,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[.
             settings = settings_in(tmp_path, **({} if is_open else {"admin_key": ROOT_KEY}))
             settings = settings.model_copy(update=sections)
             backend = stack.enter_context(backend_of(request.param, settings))
-            port = stack.enter_context(running(settings, backend))
-            server = Server(port, {} if is_open else ROOT)
-            stack.callback(server.http.close)
-            return server
+            return stack.enter_context(serving(settings, backend, {} if is_open else ROOT))
 
         yield begin
 
@@ -633,9 +642,7 @@ def test_a_live_query_shows_what_its_caller_may_see_by_now(tmp_path: Path) -> No
     backend.query = query  # type: ignore[method-assign]
     settings = settings_in(tmp_path, admin_key=ROOT_KEY)
     settings = settings.model_copy(update={"streams": StreamsSettings(check_interval="100ms")})
-    with running(settings, backend) as port, contextlib.ExitStack() as stack:
-        server = Server(port, ROOT)
-        stack.callback(server.http.close)
+    with serving(settings, backend) as server, contextlib.ExitStack() as stack:
         ws = stack.enter_context(server.socket(server.key(role="readonly")))
         say(ws, "query", id="q", expr="m", step="100ms")
         hear(ws, "ack")
@@ -668,8 +675,7 @@ def test_a_step_that_cannot_be_evaluated_is_an_error_frame_and_the_query_goes_on
     settings = settings_in(tmp_path, admin_key=ROOT_KEY)
     with contextlib.ExitStack() as stack:
         backend = stack.enter_context(backend_of("embedded", settings))
-        server = Server(stack.enter_context(running(settings, backend)), ROOT)
-        stack.callback(server.http.close)
+        server = stack.enter_context(serving(settings, backend))
         ws = stack.enter_context(server.socket(ROOT_KEY))
         write(server, "a", 1)
         write(server, "b", 0)
@@ -707,9 +713,7 @@ def test_a_query_that_no_step_could_answer_ends_with_a_frame_that_says_so(tmp_pa
 
     backend.query = query  # type: ignore[method-assign]
     settings = settings_in(tmp_path, admin_key=ROOT_KEY)
-    with running(settings, backend) as port, contextlib.ExitStack() as stack:
-        server = Server(port, ROOT)
-        stack.callback(server.http.close)
+    with serving(settings, backend) as server, contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(server.socket(ROOT_KEY)) for _ in range(2)]
         for ws in sockets:
             say(ws, "query", id="q", expr="m", step="100ms")
@@ -739,9 +743,7 @@ def test_a_failure_inside_does_not_end_a_live_query(tmp_path: Path) -> None:
 
     backend.query = query  # type: ignore[method-assign]
     settings = settings_in(tmp_path, admin_key=ROOT_KEY)
-    with running(settings, backend) as port, contextlib.ExitStack() as stack:
-        server = Server(port, ROOT)
-        stack.callback(server.http.close)
+    with serving(settings, backend) as server, contextlib.ExitStack() as stack:
         ws = stack.enter_context(server.socket(ROOT_KEY))
         say(ws, "query", id="q", expr="m", step="100ms")
         hear(ws, "ack")
@@ -761,9 +763,7 @@ def test_equal_queries_are_evaluated_once_and_never_across_tenants(tmp_path: Pat
 
     backend.query = query  # type: ignore[method-assign]
     settings = settings_in(tmp_path, admin_key=ROOT_KEY)
-    with running(settings, backend) as port, contextlib.ExitStack() as stack:
-        server = Server(port, ROOT)
-        stack.callback(server.http.close)
+    with serving(settings, backend) as server, contextlib.ExitStack() as stack:
         keys = [server.key(tenants=[name]) for name in ("a", "a", "a", "b")]
         sockets = [stack.enter_context(server.socket(key)) for key in keys]
         for ws in sockets:
@@ -778,9 +778,7 @@ def test_equal_queries_are_evaluated_once_and_never_across_tenants(tmp_path: Pat
 def test_a_stopping_server_says_goodbye_and_stops_at_once(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, admin_key=ROOT_KEY)
     with contextlib.ExitStack() as stack:
-        port = stack.enter_context(running(settings, FakeBackend()))
-        server = Server(port, ROOT)
-        stack.callback(server.http.close)
+        server = stack.enter_context(serving(settings, FakeBackend()))
         server.make("t")
         ws = stack.enter_context(server.socket(ROOT_KEY))
         say(ws, "subscribe", id=1, topics=["t"])

@@ -49,10 +49,6 @@ _BODIES: Final[Mapping[tuple[str, str], object]] = {
         "effect": "deny",
         "verbs": ["read"],
     },
-    ("put", "/v1/admin/limits/{tenant}"): {
-        "requests_per_second": 2000,
-        "samples_per_day": 1_000_000_000,
-    },
     ("post", "/v1/topics"): {"name": "orders", "partitions": 1, "retention_ms": 604_800_000},
     ("patch", "/v1/topics/{topic}"): {"retention_ms": 86_400_000},
     ("post", "/v1/topics/subscribe"): {
@@ -88,6 +84,10 @@ _PUSHED: Final = "# TYPE rows_copied counter\nrows_copied_total 1027\n# EOF\n"
 def add_examples(path: str, method: str, operation: dict[str, Any]) -> None:
     """Give the operation examples where it has none."""
     content = operation.get("requestBody", {}).get("content", {})
+    for body in content.values():
+        # What the model of a body says itself.
+        if own := body["schema"].get("examples"):
+            body.setdefault("example", own[0])
     if (example := _BODIES.get((method, path))) is not None:
         for media in _FORM_TYPES:
             if media in content:
